@@ -1,0 +1,1 @@
+"""Open-world knowledge of large language models as ordinary Feast features."""

@@ -1,0 +1,153 @@
+"""The Arrow schema of every table that passes between stages.
+
+Internal tables name an entity by ``owner``, its id as text; tables that leave for Feast carry the
+user's own key column in its own type (:class:`Key`). ``event_timestamp`` is the as-of time: what
+the row was made from ended there. ``created_timestamp`` is when the row was made. ``hash`` covers
+all that made the row, so that a re-run redoes only rows whose hash changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import pyarrow as pa
+
+Kind = Literal["user", "item"]
+KINDS: tuple[Kind, Kind] = ("user", "item")
+
+#: What a user's or an item's representations can be made of, in the order they are stored.
+USER_CHANNELS = ("knowledge", "liked", "disliked", "history")
+ITEM_CHANNELS = ("knowledge", "description")
+#: Channels whose text a language model writes; the others come from the tables themselves.
+KNOWLEDGE_CHANNELS = ("knowledge", "liked", "disliked")
+
+TIMESTAMP = pa.timestamp("us", tz="UTC")
+VECTOR = pa.list_(pa.float32())
+
+_TIMES = [
+    pa.field("event_timestamp", TIMESTAMP, nullable=False),
+    pa.field("created_timestamp", TIMESTAMP, nullable=False),
+]
+
+
+@dataclass(frozen=True)
+class Key:
+    """An entity's join key: its column name and Arrow type (int64 or string)."""
+
+    name: str
+    type: pa.DataType
+
+    @property
+    def field(self) -> pa.Field:
+        """The key's column in a table's schema."""
+        return pa.field(self.name, self.type, nullable=False)
+
+
+#: One row a question to the language model. ``channel`` is one of KNOWLEDGE_CHANNELS; ``grouped``
+#: says that ``owner`` is a group's id instead of an entity's. ``factors``: keys of the answer.
+PROMPTS = pa.schema(
+    [
+        pa.field("kind", pa.string(), nullable=False),
+        pa.field("channel", pa.string(), nullable=False),
+        pa.field("owner", pa.string(), nullable=False),
+        pa.field("grouped", pa.bool_(), nullable=False),
+        pa.field("system", pa.string(), nullable=False),
+        pa.field("prompt", pa.string(), nullable=False),
+        pa.field("factors", pa.list_(pa.string()), nullable=False),
+        pa.field("prompt_hash", pa.string(), nullable=False),
+        pa.field("event_timestamp", TIMESTAMP, nullable=False),
+    ]
+)
+
+#: One row an answer that became knowledge: the whole text and its parts by factor.
+KNOWLEDGE = pa.schema(
+    [
+        pa.field("kind", pa.string(), nullable=False),
+        pa.field("channel", pa.string(), nullable=False),
+        pa.field("owner", pa.string(), nullable=False),
+        pa.field("grouped", pa.bool_(), nullable=False),
+        pa.field("text", pa.string(), nullable=False),
+        pa.field("factors", pa.map_(pa.string(), pa.string())),
+        pa.field("model", pa.string()),
+        pa.field("prompt_hash", pa.string()),
+        pa.field("hash", pa.string(), nullable=False),
+        *_TIMES,
+    ]
+)
+
+#: Which group an entity belongs to, by kind and channel.
+MEMBERS = pa.schema(
+    [
+        pa.field("kind", pa.string(), nullable=False),
+        pa.field("channel", pa.string(), nullable=False),
+        pa.field("owner", pa.string(), nullable=False),
+        pa.field("group", pa.string(), nullable=False),
+        *_TIMES,
+    ]
+)
+
+#: Encoded texts, one row a distinct text and encoder.
+VECTORS = pa.schema(
+    [
+        pa.field("text_hash", pa.string(), nullable=False),
+        pa.field("encoder", pa.string(), nullable=False),
+        pa.field("vector", VECTOR, nullable=False),
+    ]
+)
+
+
+def entity_knowledge(key: Key, factors: Iterable[str]) -> pa.Schema:
+    """Knowledge as Feast serves it: one row an entity and as-of time."""
+    return pa.schema(
+        [
+            key.field,
+            pa.field("text", pa.string()),
+            *(pa.field(factor_column(name), pa.string()) for name in factors),
+            pa.field("group", pa.string()),
+            pa.field("model", pa.string()),
+            pa.field("prompt_hash", pa.string()),
+            pa.field("hash", pa.string(), nullable=False),
+            *_TIMES,
+        ]
+    )
+
+
+def representation(key: Key, channels: Sequence[str]) -> pa.Schema:
+    """Encoded channels, m floats each; null where the entity lacks the channel."""
+    columns = [pa.field(channel, VECTOR) for channel in channels]
+    return pa.schema([key.field, *columns, pa.field("hash", pa.string(), nullable=False), *_TIMES])
+
+
+def augmented(key: Key, kind: Kind) -> pa.Schema:
+    """Augmented vectors, q floats each, as ``user_aug`` or ``item_aug``."""
+    vector = pa.field(f"{kind}_aug", VECTOR, nullable=False)
+    return pa.schema([key.field, vector, pa.field("hash", pa.string(), nullable=False), *_TIMES])
+
+
+def factor_column(factor: str) -> str:
+    """The column that holds a factor's text.
+
+    >>> factor_column("Acting & cast")
+    'factor_acting_cast'
+    """
+    words = "".join(c if c.isalnum() else " " for c in factor.casefold()).split()
+    return "factor_" + "_".join(words)
+
+
+def content_hash(*parts: str) -> str:
+    """Hash of an ordered list of texts; no two lists share one by running together.
+
+    >>> content_hash("ab", "c") == content_hash("a", "bc")
+    False
+    >>> len(content_hash("a"))
+    32
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        raw = part.encode("utf-8", "surrogatepass")
+        digest.update(len(raw).to_bytes(8, "little"))
+        digest.update(raw)
+    return digest.hexdigest()
