@@ -1,0 +1,41 @@
+# Everything runs in .venv, made on first use. PYTHON names another interpreter (3.10 or newer).
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo real test check format bench clean
+
+help:            ## list the targets
+	@grep -hE '^[a-z-]+: .*##|^[a-z-]+:  *##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 14
+
+setup: $(READY)  ## make the virtual environment with all that demo, tests and checks need
+
+$(READY): pyproject.toml constraints.txt
+	"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 10) and "reki-feast needs Python 3.10 or newer: make PYTHON=python3.11 …")'
+	"$(PYTHON)" -m venv "$(VENV)"
+	"$(BIN)/python" -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[demo,dev]"
+	@touch "$@"
+
+demo: $(READY)   ## the main job on the embedded sample: no key, no server, no download
+	@"$(BIN)/python" -m reki_feast.demo
+
+real: $(READY)   ## the main job on MovieLens (../shared/data, or where REKI_DATA points)
+	@"$(BIN)/python" -m tests.bench.real
+
+test: $(READY)   ## all tests, doctests included
+	@"$(BIN)/python" -m pytest
+
+check: $(READY)  ## format, lint and types
+	@"$(BIN)/ruff" format --check .
+	@"$(BIN)/ruff" check .
+	@"$(BIN)/mypy"
+
+format: $(READY) ## mend format and lint where a machine can
+	@"$(BIN)/ruff" check --fix-only --quiet .
+	@"$(BIN)/ruff" format .
+
+clean:           ## remove what was built and generated (not the virtual environment)
+	@[ ! -x "$(BIN)/reki" ] || "$(BIN)/reki" down
+	rm -rf build data feature_repo/data

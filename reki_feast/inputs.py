@@ -1,0 +1,364 @@
+"""The user's own tables, checked and brought into one form.
+
+Every fault of all three tables is reported together. What can be mended without guessing is
+mended and said in a notice: times without zone are UTC, interactions with items the catalogue
+lacks are left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from reki_feast import lake
+from reki_feast.errors import Fault, SourceError
+from reki_feast.scenario import Declarations, Scenario
+from reki_feast.schema import TIMESTAMP, Key
+
+LIKED = "__liked"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """Checked tables.
+
+    Attributes:
+        items: the item key (unique), the title, further columns.
+        users: the user key (unique) and profile columns; None without a users source.
+        interactions: user key, item key, ``rating`` (float64, where the scenario names one),
+            ``liked`` bool, ``event_timestamp`` (where known), ``order`` int64 rising with time
+            within a user. Sorted by user, then order.
+        notices: what was mended, as sentences.
+    """
+
+    user: Key
+    item: Key
+    items: pa.Table
+    users: pa.Table | None
+    interactions: pa.Table
+    notices: tuple[str, ...] = ()
+
+    @property
+    def timed(self) -> bool:
+        """Whether interactions carry times, so that an as-of time can be honoured."""
+        return "event_timestamp" in self.interactions.column_names
+
+
+def read(declared: Declarations, root: Path) -> Inputs:
+    """Run the sources and check what they give.
+
+    Raises:
+        SourceError: with the faults of all tables together.
+    """
+    tables: dict[str, pa.Table] = {}
+    faults: list[Fault] = []
+    for name, sql in _queries(declared).items():
+        try:
+            tables[name] = lake.query(sql, root=root, setup=declared.sources.setup)
+        except SourceError as error:
+            faults += [_named(name, fault) for fault in error.faults]
+    return check(declared.scenario, tables, faults)
+
+
+def _queries(declared: Declarations) -> dict[str, str]:
+    sources, liked = declared.sources, declared.scenario.liked
+    interactions = sources.interactions.strip().rstrip(";")
+    queries = {
+        "items": sources.items,
+        "interactions": f"select t.*, ({liked})::boolean as {LIKED} from ({interactions}\n) t",
+    }
+    return queries | ({"users": sources.users} if sources.users else {})
+
+
+def _named(name: str, fault: Fault) -> Fault:
+    return Fault(f"{name}: {fault.rule}", fault.found, fault.mend)
+
+
+def check(
+    scenario: Scenario, tables: Mapping[str, pa.Table], faults: list[Fault] | None = None
+) -> Inputs:
+    """Check raw tables ``items``, ``interactions`` and perhaps ``users``; bring them into form.
+
+    Raises:
+        SourceError: with all faults together, ``faults`` found earlier among them.
+    """
+    faults = list(faults or [])
+    items, users, raw = (tables.get(name) for name in ("items", "users", "interactions"))
+    faults += _entity_faults("items", items, scenario.item_key, [scenario.title])
+    faults += _entity_faults("users", users, scenario.user_key, [])
+    faults += _template_faults("description", scenario.description, items, "items")
+    faults += _template_faults("profile", scenario.profile, users, "users")
+    faults += _interaction_faults(raw, scenario)
+    faults += _key_faults(scenario, items, users, raw)
+    if faults or items is None or raw is None:
+        raise SourceError(faults)
+    item = Key(scenario.item_key, _id_type(items[scenario.item_key].type))
+    user = Key(scenario.user_key, _id_type(raw[scenario.user_key].type))
+    interactions, notices = _interactions(scenario, raw, user, item)
+    interactions, left_out = _known_items(interactions, items[item.name].cast(item.type), item)
+    if interactions.num_rows == 0:
+        rule = "interactions: some name an item of the items source"
+        raise SourceError(rule, found="none does", mend="compare the two key columns")
+    return Inputs(
+        user=user,
+        item=item,
+        items=_cast_key(items, item),
+        users=None if users is None else _cast_key(users, user),
+        interactions=interactions,
+        notices=(*notices, *left_out),
+    )
+
+
+def _entity_faults(name: str, table: pa.Table | None, key: str, further: list[str]) -> list[Fault]:
+    if table is None:
+        return []
+    faults = _column_faults(name, table, [key, *further])
+    if table.num_rows == 0:
+        faults.append(Fault(f"{name}: has at least one row", "an empty table", "see the query"))
+    if key in table.column_names:
+        faults += _id_faults(name, table[key], key)
+        faults += _duplicate_faults(name, table[key], key)
+    return faults
+
+
+def _column_faults(name: str, table: pa.Table, wanted: list[str]) -> list[Fault]:
+    missing = [column for column in wanted if column not in table.column_names]
+    has = ", ".join(c for c in table.column_names if c != LIKED)
+    return [
+        Fault(f"{name}: has a column {column}", has, f"select … as {column} in the {name} query")
+        for column in missing
+    ]
+
+
+def _id_faults(name: str, column: pa.ChunkedArray, key: str) -> list[Fault]:
+    faults = []
+    if _id_type(column.type) is None:
+        mend = f"select {key}::varchar as {key} …"
+        faults.append(Fault(f"{name}.{key}: ids are integers or text", str(column.type), mend))
+    if column.null_count:
+        rule, mend = f"{name}.{key}: no id is null", f"add «where {key} is not null»"
+        faults.append(Fault(rule, f"{column.null_count} rows with null", mend))
+    return faults
+
+
+def _duplicate_faults(name: str, column: pa.ChunkedArray, key: str) -> list[Fault]:
+    counts = column.drop_null().value_counts()
+    many = counts.filter(pc.greater(counts.field("counts"), 1))
+    if len(many) == 0:
+        return []
+    some = ", ".join(repr(row["values"].as_py()) for row in many[:3])
+    mend = f"keep one row an id: «qualify row_number() over (partition by {key}) = 1»"
+    return [Fault(f"{name}.{key}: each id once", f"{len(many)} ids repeat, e.g. {some}", mend)]
+
+
+def _template_faults(
+    what: str, template: str | None, table: pa.Table | None, source: str
+) -> list[Fault]:
+    """Columns that a Jinja text names must be there before anything is paid for."""
+    from jinja2 import Environment, TemplateSyntaxError, meta
+
+    if template is None:
+        return []
+    rule = f"Scenario.{what}: is a Jinja text over {source} columns"
+    try:
+        named = meta.find_undeclared_variables(Environment(autoescape=False).parse(template))
+    except TemplateSyntaxError as error:
+        return [Fault(rule, f"{error.message} in {template!r}", "see the Jinja syntax")]
+    if table is None:
+        mend = f"give Sources.{source}, or leave {what} out"
+        return [Fault(rule, f"no {source} table", mend)] if source == "users" else []
+    missing = sorted(named - set(table.column_names))
+    return [
+        Fault(rule, f"no column {name}; there are: {', '.join(table.column_names)}", f"mend {what}")
+        for name in missing
+    ]
+
+
+def _interaction_faults(raw: pa.Table | None, scenario: Scenario) -> list[Fault]:
+    if raw is None:
+        return []
+    wanted = [scenario.user_key, scenario.item_key, *([scenario.rating] if scenario.rating else [])]
+    faults = _column_faults("interactions", raw, wanted)
+    if raw.num_rows == 0:
+        rule = "interactions: has at least one row"
+        faults.append(Fault(rule, "an empty table", "see the query"))
+    for key in (scenario.user_key, scenario.item_key):
+        if key in raw.column_names:
+            faults += _id_faults("interactions", raw[key], key)
+    return faults + _rating_faults(raw, scenario) + _time_faults(raw)
+
+
+def _rating_faults(raw: pa.Table, scenario: Scenario) -> list[Fault]:
+    if scenario.rating not in raw.column_names:
+        return []
+    kind = raw[scenario.rating].type
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+        return []
+    rule = f"interactions.{scenario.rating}: a rating is a number"
+    return [Fault(rule, str(kind), "cast it, or leave Scenario.rating out")]
+
+
+def _time_faults(raw: pa.Table) -> list[Fault]:
+    names = raw.column_names
+    if "event_timestamp" not in names and "position" not in names:
+        rule = "interactions: say when: event_timestamp, or position within the user's history"
+        has = ", ".join(c for c in names if c != LIKED)
+        return [Fault(rule, has, "select … as event_timestamp in the interactions query")]
+    name = "event_timestamp" if "event_timestamp" in names else "position"
+    column = raw[name]
+    faults = []
+    is_right = _is_time if name == "event_timestamp" else pa.types.is_integer
+    if not is_right(column.type):
+        what = "a timestamp or date" if name == "event_timestamp" else "an integer"
+        mend = f"cast it in the interactions query: {name}::timestamptz, to_timestamp({name}) …"
+        faults.append(Fault(f"interactions.{name}: is {what}", str(column.type), mend))
+    if column.null_count:
+        rule, mend = f"interactions.{name}: no time is null", f"add «where {name} is not null»"
+        faults.append(Fault(rule, f"{column.null_count} rows with null", mend))
+    return faults
+
+
+def _is_time(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_timestamp(kind) or pa.types.is_date(kind))
+
+
+def _key_faults(
+    scenario: Scenario, items: pa.Table | None, users: pa.Table | None, raw: pa.Table | None
+) -> list[Fault]:
+    """An id must have one type in every table, or joins would find nothing."""
+    faults = []
+    for key, name, table in (
+        (scenario.item_key, "items", items),
+        (scenario.user_key, "users", users),
+    ):
+        if (
+            table is None
+            or raw is None
+            or not {key} <= set(table.column_names) & set(raw.column_names)
+        ):
+            continue
+        here, there = _id_type(table[key].type), _id_type(raw[key].type)
+        if here is not None and there is not None and here != there:
+            rule = f"{key}: has one type in {name} and interactions"
+            faults.append(Fault(rule, f"{here} and {there}", f"cast one: {key}::varchar as {key}"))
+    return faults
+
+
+def _id_type(kind: pa.DataType) -> pa.DataType | None:
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    if pa.types.is_integer(kind):
+        return pa.int64()
+    text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    return pa.string() if text or pa.types.is_string_view(kind) else None
+
+
+def _cast_key(table: pa.Table, key: Key) -> pa.Table:
+    at = table.column_names.index(key.name)
+    return table.set_column(at, key.field, table[key.name].cast(key.type))
+
+
+def _interactions(
+    scenario: Scenario, raw: pa.Table, user: Key, item: Key
+) -> tuple[pa.Table, list[str]]:
+    columns = {
+        user.name: raw[user.name].cast(user.type),
+        item.name: raw[item.name].cast(item.type),
+    }
+    notices = []
+    if scenario.rating:
+        columns["rating"] = raw[scenario.rating].cast(pa.float64())
+    if "event_timestamp" in raw.column_names:
+        time, notice = _utc(raw["event_timestamp"])
+        columns["event_timestamp"] = time
+        notices += notice
+    else:
+        columns["position"] = raw["position"].cast(pa.int64())
+    table = pa.table({**columns, "liked": raw[LIKED]})
+    if undecided := table["liked"].null_count:
+        notices.append(f"{undecided} interactions left out: «{scenario.liked}» is null for them")
+        table = table.filter(table["liked"].is_valid())
+    return _ordered(table, user, item), notices
+
+
+def _utc(column: pa.ChunkedArray) -> tuple[pa.ChunkedArray, list[str]]:
+    kind = column.type
+    if pa.types.is_timestamp(kind) and kind.tz is not None:
+        return column.cast(TIMESTAMP, safe=False), []
+    naive = column.cast(pa.timestamp("us"), safe=False)
+    notice = "event_timestamp has no time zone: read as UTC"
+    return pc.assume_timezone(naive, "UTC").cast(TIMESTAMP), [notice]
+
+
+def _ordered(table: pa.Table, user: Key, item: Key) -> pa.Table:
+    """Sort by user and time, ties by item, and number the rows."""
+    time = "event_timestamp" if "event_timestamp" in table.column_names else "position"
+    table = table.sort_by([(name, "ascending") for name in (user.name, time, item.name)])
+    table = table.append_column("order", pa.array(np.arange(table.num_rows, dtype=np.int64)))
+    return table.drop_columns(["position"]) if time == "position" else table
+
+
+def _known_items(
+    interactions: pa.Table, ids: pa.ChunkedArray, item: Key
+) -> tuple[pa.Table, list[str]]:
+    known = pc.is_in(interactions[item.name], value_set=ids.combine_chunks())
+    strangers = interactions.num_rows - pc.sum(known).as_py() if interactions.num_rows else 0
+    if not strangers:
+        return interactions, []
+    notice = f"{strangers} interactions left out: their {item.name} is not in the items source"
+    return interactions.filter(known), [notice]
+
+
+def split(inputs: Inputs, as_of: datetime, history: int) -> pa.Table:
+    """Say of each interaction whether a prompt may show it and whether it may be a sample.
+
+    With times: a prompt shows what happened up to ``as_of``, samples come after. Without: the
+    first n = min((len + 1) // 2, ``history``) of a user feed the prompt, the later ones are
+    samples (the protocol of the paper's MovieLens-1M table).
+
+    Returns:
+        The interactions with two more bool columns, ``prompt`` and ``sample``.
+    """
+    table = inputs.interactions
+    if inputs.timed:
+        prompt = pc.less_equal(table["event_timestamp"], pa.scalar(as_of).cast(TIMESTAMP))
+    else:
+        prompt = pa.array(_first_half(table[inputs.user.name], history))
+    return table.append_column("prompt", prompt).append_column("sample", pc.invert(prompt))
+
+
+def _first_half(users: pa.ChunkedArray, history: int) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    """Rows are sorted by user: mark the first n of each run of equal users."""
+    codes = users.combine_chunks().dictionary_encode().indices.to_numpy()
+    counts = np.bincount(codes)
+    starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
+    rank = np.arange(len(codes)) - starts[codes]
+    first: np.ndarray[tuple[int], np.dtype[np.bool_]] = (
+        rank < np.minimum((counts + 1) // 2, history)[codes]
+    )
+    return first
+
+
+def snapshot_times(scenario: Scenario, inputs: Inputs, stored: list[datetime]) -> list[datetime]:
+    """The as-of times to bring up to date, oldest first.
+
+    Without a word in the scenario: the first run makes two snapshots, at the median and at the
+    last interaction, so that HEIN learns on what came after the first; later runs add the last.
+
+    Raises:
+        SourceError: the interactions carry no times and the scenario names no ``as_of``.
+    """
+    if scenario.as_of:
+        return sorted(set(scenario.as_of))
+    if not inputs.timed:
+        rule = "a snapshot has a time: interactions carry event_timestamp or Scenario.as_of is set"
+        raise SourceError(rule, found="neither", mend='add as_of=["2026-01-01"] to Scenario(…)')
+    times = inputs.interactions["event_timestamp"].combine_chunks().sort()
+    last: datetime = times[-1].as_py()
+    return [last] if stored else sorted({times[(len(times) - 1) // 2].as_py(), last})

@@ -1,0 +1,271 @@
+"""The one place that reads and writes tables.
+
+A table is a folder of Parquet parts. A part appears whole or not at all (written beside, synced,
+renamed) and is never changed afterwards: a re-run adds parts. Readers see the newest row of each
+key and as-of time.
+
+::
+
+    data/movies/
+      manifest.json                     what the Feast side needs: keys, channels, default vectors
+      knowledge/20260101T000000Z-….parquet
+      user_aug/20260101T000000Z-….parquet
+      hein.safetensors                  weights, with their own manifest beside
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from reki_feast.errors import Fault, LakeError, SourceError
+from reki_feast.schema import content_hash
+
+MANIFEST_VERSION = 1
+Weights = npt.NDArray[np.generic]
+
+
+class Lake:
+    """Tables, manifest and weights of one scenario under one folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def parts(self, name: str) -> list[Path]:
+        """The table's parts, oldest as-of time first."""
+        return sorted((self.root / name).glob("*.parquet"))
+
+    def append(self, name: str, table: pa.Table) -> Path | None:
+        """Add rows as one new part; nothing is written for an empty table.
+
+        Raises:
+            LakeError: the folder cannot be written.
+        """
+        if table.num_rows == 0:
+            return None
+        path = self.root / name / f"{_part_name(table)}.parquet"
+        _atomically(path, lambda tmp: pq.write_table(table, tmp, compression="zstd"))
+        return path
+
+    def read(self, name: str, schema: pa.Schema) -> pa.Table:
+        """All rows of a table, cast to ``schema``; columns a part lacks are null.
+
+        Raises:
+            LakeError: a part is damaged or holds another table.
+        """
+        tables = [_read_part(path, schema) for path in self.parts(name)]
+        return pa.concat_tables(tables) if tables else schema.empty_table()
+
+    def snapshot(
+        self, name: str, schema: pa.Schema, keys: Sequence[str], as_of: datetime | None = None
+    ) -> pa.Table:
+        """The newest row of each key up to ``as_of``: by as-of time, then by time of making."""
+        table = self.read(name, schema)
+        if as_of is not None:
+            table = table.filter(pc.field("event_timestamp") <= pa.scalar(as_of))
+        return newest(table, keys)
+
+    def manifest(self) -> dict[str, Any] | None:
+        """What was published last; None before the first publication.
+
+        Raises:
+            LakeError: the file is damaged or of another version.
+        """
+        return _read_json(self.root / "manifest.json")
+
+    def write_manifest(self, manifest: Mapping[str, Any]) -> None:
+        """Replace the manifest in one step."""
+        write_text(self.root / "manifest.json", _dump({"version": MANIFEST_VERSION, **manifest}))
+
+    def write_weights(self, weights: Mapping[str, Weights], manifest: Mapping[str, Any]) -> None:
+        """Store weights as ``hein.safetensors`` and their manifest as ``hein.json``.
+
+        The manifest names the weights' digest, so a pair torn by a crash is noticed on reading.
+        """
+        from safetensors.numpy import save
+
+        raw = save(dict(weights))
+        digest = _digest(raw)
+        _atomically(self.root / "hein.safetensors", lambda tmp: tmp.write_bytes(raw))
+        stored = {"version": MANIFEST_VERSION, "digest": digest, **manifest}
+        write_text(self.root / "hein.json", _dump(stored))
+
+    def weights(self) -> tuple[dict[str, Weights], dict[str, Any]] | None:
+        """The stored weights and their manifest, None before the first training.
+
+        Raises:
+            LakeError: the pair does not belong together or cannot be read.
+        """
+        from safetensors import SafetensorError
+        from safetensors.numpy import load
+
+        manifest, path = _read_json(self.root / "hein.json"), self.root / "hein.safetensors"
+        if manifest is None or not path.exists():
+            return None
+        raw = path.read_bytes()
+        if _digest(raw) != manifest.get("digest"):
+            raise LakeError(_torn(path))
+        try:
+            return load(raw), manifest
+        except SafetensorError as error:
+            raise LakeError(_torn(path)) from error
+
+
+def newest(table: pa.Table, keys: Sequence[str]) -> pa.Table:
+    """Keep the newest row of each key, in order of first appearance.
+
+    >>> from datetime import datetime, timezone
+    >>> t = [datetime(2026, 1, day, tzinfo=timezone.utc) for day in (1, 2)]
+    >>> rows = pa.table({"id": [7, 7], "event_timestamp": t[::-1], "created_timestamp": t})
+    >>> newest(rows, ["id"])["event_timestamp"][0].as_py().day
+    2
+    """
+    if table.num_rows == 0:
+        return table
+    order = [("event_timestamp", "ascending"), ("created_timestamp", "ascending")]
+    ranked = table.append_column("__row", pa.array(np.arange(table.num_rows))).sort_by(order)
+    last = ranked.select([*keys, "__row"]).group_by(list(keys), use_threads=False)
+    rows = last.aggregate([("__row", "last")])["__row_last"]
+    return table.take(rows.sort())
+
+
+def query(
+    sql: str, *, root: Path, setup: Iterable[str] = (), tables: Mapping[str, pa.Table] | None = None
+) -> pa.Table:
+    """Run a query in DuckDB; relative paths in it start at ``root``; times are UTC.
+
+    Raises:
+        SourceError: DuckDB cannot run it (missing file, wrong column, bad syntax).
+    """
+    import duckdb
+
+    try:
+        with duckdb.connect() as connection:
+            connection.execute("set TimeZone = 'UTC'")
+            connection.execute("set file_search_path = ?", [str(root)])
+            for statement in setup:
+                connection.execute(statement)
+            for name, table in (tables or {}).items():
+                connection.register(name, table)
+            return connection.sql(sql).to_arrow_table()
+    except duckdb.Error as error:
+        raise SourceError(_query_fault(sql, str(error), root)) from error
+
+
+def _query_fault(sql: str, error: str, root: Path) -> Fault:
+    one_line = " ".join(error.split())
+    mend = f"relative paths start at {root}; try the query alone in duckdb"
+    return Fault("a source is a query DuckDB can run", f"{one_line} in «{sql.strip()}»", mend)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file in one step: readers see the old one or the new one.
+
+    Raises:
+        LakeError: the folder cannot be written.
+    """
+    _atomically(path, lambda tmp: tmp.write_text(text, encoding="utf-8"))
+
+
+def _atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Let ``write`` fill a file beside ``path``, then rename it into place."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    except OSError as error:
+        raise LakeError(_unwritable(path, error)) from error
+    os.close(handle)
+    tmp = Path(name)
+    try:
+        write(tmp)
+        with tmp.open("rb") as written:
+            os.fsync(written.fileno())
+        tmp.chmod(0o644)
+        tmp.replace(path)
+    except OSError as error:
+        raise LakeError(_unwritable(path, error)) from error
+    finally:
+        tmp.unlink(missing_ok=True)
+
+
+def _digest(raw: bytes) -> str:
+    return hashlib.blake2b(raw, digest_size=16).hexdigest()
+
+
+def _unwritable(path: Path, error: OSError) -> Fault:
+    return Fault(
+        "the data folder can be written",
+        f"{path}: {error.strerror or error}",
+        "free space or fix the rights, then run the command again; what was stored is unharmed",
+    )
+
+
+def _torn(path: Path) -> Fault:
+    return Fault(
+        "weights and their manifest belong together",
+        f"{path} does not match hein.json beside it",
+        "train again with `reki train --retrain`",
+    )
+
+
+def _part_name(table: pa.Table) -> str:
+    """As-of time, then a digest of the rows' hashes: the same rows give the same name."""
+    as_of: datetime = pc.max(table["event_timestamp"]).as_py() if _timed(table) else datetime.min
+    made = str(pc.max(table["created_timestamp"]).as_py()) if _timed(table) else ""
+    column = "hash" if "hash" in table.column_names else table.column_names[0]
+    digest = content_hash(made, *map(str, table[column].to_pylist()))
+    return f"{as_of:%Y%m%dT%H%M%SZ}-{digest[:16]}"
+
+
+def _timed(table: pa.Table) -> bool:
+    return {"event_timestamp", "created_timestamp"} <= set(table.column_names)
+
+
+def _read_part(path: Path, schema: pa.Schema) -> pa.Table:
+    try:
+        table = pq.read_table(path, partitioning=None)
+        columns = [_column(table, field) for field in schema]
+        return pa.Table.from_arrays(columns, schema=schema)
+    except (pa.ArrowException, OSError) as error:
+        found = f"{path}: {' '.join(str(error).split())}"
+        mend = "restore the file from a backup, or move it away and run `reki run` again"
+        raise LakeError("a stored part is a whole Parquet file", found=found, mend=mend) from error
+
+
+def _column(table: pa.Table, field: pa.Field) -> pa.ChunkedArray:
+    if field.name in table.column_names:
+        return table[field.name].cast(field.type)
+    return pa.chunked_array([pa.nulls(table.num_rows, field.type)])
+
+
+def _dump(value: Mapping[str, Any]) -> str:
+    return json.dumps(value, indent=1, ensure_ascii=False) + "\n"
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise LakeError(_foreign(path, str(error))) from error
+    if not isinstance(value, dict) or value.get("version") != MANIFEST_VERSION:
+        raise LakeError(_foreign(path, "another version or shape"))
+    return value
+
+
+def _foreign(path: Path, found: str) -> Fault:
+    rule = f"a manifest is a JSON object of version {MANIFEST_VERSION}"
+    return Fault(rule, f"{path}: {found}", "move the file away and run `reki publish` again")

@@ -1,0 +1,197 @@
+"""Bad tables give one clear report of all faults; what can be mended is mended and said."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from reki_feast.errors import SourceError
+from reki_feast.inputs import LIKED, Inputs, check, read, snapshot_times, split
+from reki_feast.scenario import Declarations, Scenario, load
+
+T0 = datetime(2026, 1, 1, tzinfo=timezone.utc)
+SCENARIO = Scenario(name="films", item="film", rating="rating", description="{{ title }}")
+
+
+def times(*days: int) -> list[datetime]:
+    return [T0 + timedelta(days=day) for day in days]
+
+
+def tables(**changed: dict[str, Any]) -> dict[str, pa.Table]:
+    given: dict[str, dict[str, Any]] = {
+        "items": {"item_id": [1, 2, 3], "title": ["A", "B", "C"]},
+        "users": {"user_id": [7, 8], "age": [30, 40]},
+        "interactions": {
+            "user_id": [8, 7, 7, 7],
+            "item_id": [1, 2, 1, 3],
+            "rating": [5, 4, 2, 3],
+            "event_timestamp": times(0, 2, 1, 3),
+            LIKED: [True, True, False, False],
+        },
+    }
+    return {name: pa.table({**columns, **changed.get(name, {})}) for name, columns in given.items()}
+
+
+def without(name: str, column: str) -> dict[str, pa.Table]:
+    given = tables()
+    return {**given, name: given[name].drop_columns([column])}
+
+
+def report(given: dict[str, pa.Table], scenario: Scenario = SCENARIO) -> str:
+    with pytest.raises(SourceError, match=".") as caught:
+        check(scenario, given)
+    return str(caught.value)
+
+
+def test_interactions_are_sorted_and_numbered_within_users() -> None:
+    inputs = check(SCENARIO, tables())
+    rows = inputs.interactions.select(["user_id", "item_id", "order"]).to_pylist()
+    assert [tuple(row.values()) for row in rows] == [(7, 1, 0), (7, 2, 1), (7, 3, 2), (8, 1, 3)]
+    assert inputs.notices == ()
+    assert inputs.user.type == pa.int64()
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        pytest.param(without("items", "title"), "items: has a column title", id="missing column"),
+        pytest.param(without("interactions", "user_id"), "interactions: has a column user_id"),
+        pytest.param(without("interactions", "rating"), "interactions: has a column rating"),
+        pytest.param(without("interactions", "event_timestamp"), "say when: event_timestamp"),
+        pytest.param(
+            tables(items={"item_id": [1, 1, 3]}), "items.item_id: each id once", id="duplicate ids"
+        ),
+        pytest.param(
+            tables(items={"item_id": [1, None, 3]}), "items.item_id: no id is null", id="null id"
+        ),
+        pytest.param(
+            tables(interactions={"user_id": [8, None, 7, 7]}), "interactions.user_id: no id is null"
+        ),
+        pytest.param(
+            tables(items={"item_id": [1.5, 2.5, 3.5]}), "ids are integers or text", id="float ids"
+        ),
+        pytest.param(
+            tables(items={"item_id": ["1", "2", "3"]}), "has one type in items and interactions"
+        ),
+        pytest.param(tables(interactions={"rating": ["5", "4", "2", "3"]}), "a rating is a number"),
+        pytest.param(
+            tables(interactions={"event_timestamp": [1, 2, 3, 4]}), "is a timestamp or date"
+        ),
+        pytest.param(
+            tables(interactions={"event_timestamp": [*times(1, 2, 3), None]}), "no time is null"
+        ),
+        pytest.param(
+            {n: t.slice(0, 0) if n == "items" else t for n, t in tables().items()},
+            "items: has at least one row",
+            id="empty table",
+        ),
+        pytest.param(
+            tables(interactions={"item_id": [10, 11, 12, 13]}), "some name an item", id="no join"
+        ),
+    ],
+)
+def test_a_broken_rule_is_named(given: dict[str, pa.Table], expected: str) -> None:
+    assert expected in report(given)
+
+
+def test_faults_of_all_tables_come_together() -> None:
+    given = tables(items={"item_id": [1, 1, None]}, users={"user_id": [7, 7]})
+    text = report({**given, "interactions": without("interactions", "rating")["interactions"]})
+    for rule in ("4 faults", "no id is null", "users.user_id: each id once", "column rating"):
+        assert rule in text
+
+
+def test_templates_may_only_name_columns_that_are_there() -> None:
+    scenario = SCENARIO.model_copy(update={"description": "{{ titel }}", "profile": "{{ age"})
+    text = report(tables(), scenario)
+    assert "no column titel; there are: item_id, title" in text
+    assert "Scenario.profile: is a Jinja text" in text
+
+
+def test_unknown_items_are_left_out_and_said() -> None:
+    inputs = check(SCENARIO, tables(interactions={"item_id": [1, 99, 1, 3]}))
+    assert inputs.interactions.num_rows == 3
+    assert inputs.notices == ("1 interactions left out: their item_id is not in the items source",)
+
+
+def test_times_without_zone_are_read_as_utc_and_said() -> None:
+    naive = [t.replace(tzinfo=None) for t in times(0, 2, 1, 3)]
+    inputs = check(SCENARIO, tables(interactions={"event_timestamp": naive}))
+    assert inputs.interactions["event_timestamp"][0].as_py() == T0 + timedelta(days=1)
+    assert inputs.notices == ("event_timestamp has no time zone: read as UTC",)
+
+
+def test_dates_are_times_at_midnight() -> None:
+    days = [t.date() for t in times(0, 2, 1, 3)]
+    inputs = check(SCENARIO, tables(interactions={"event_timestamp": days}))
+    assert inputs.interactions["event_timestamp"][3].as_py() == T0
+
+
+def test_undecided_likes_are_left_out_and_said() -> None:
+    inputs = check(SCENARIO, tables(interactions={LIKED: [True, None, False, False]}))
+    assert inputs.interactions.num_rows == 3
+    assert "1 interactions left out: «rating >= 4» is null" in inputs.notices[0]
+
+
+def test_ids_may_be_text() -> None:
+    given = tables(
+        items={"item_id": ["a", "b", "c"]}, interactions={"item_id": ["a", "b", "a", "c"]}
+    )
+    assert check(SCENARIO, given).item.type == pa.string()
+
+
+def test_a_split_by_time_keeps_samples_after_the_snapshot() -> None:
+    rows = split(check(SCENARIO, tables()), T0 + timedelta(days=1), history=30)
+    assert rows["prompt"].to_pylist() == [True, False, False, True]
+    assert rows["sample"].to_pylist() == [False, True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("history", "expected"), [(30, [True, True, False, True]), (1, [True, False, False, True])]
+)
+def test_a_split_without_times_takes_the_first_half(history: int, expected: list[bool]) -> None:
+    untimed = without("interactions", "event_timestamp")
+    position = pa.array([0, 1, 0, 2])
+    untimed["interactions"] = untimed["interactions"].append_column("position", position)
+    rows = split(check(SCENARIO, untimed), T0, history)
+    assert rows["prompt"].to_pylist() == expected
+
+
+def test_the_first_run_makes_two_snapshots_and_later_ones_the_last() -> None:
+    inputs = check(SCENARIO, tables())
+    assert snapshot_times(SCENARIO, inputs, []) == times(1, 3)
+    assert snapshot_times(SCENARIO, inputs, times(1)) == times(3)
+    named = SCENARIO.model_copy(update={"as_of": times(5)})
+    assert snapshot_times(named, inputs, []) == times(5)
+
+
+def test_without_times_the_scenario_names_the_snapshot() -> None:
+    untimed = without("interactions", "event_timestamp")
+    untimed["interactions"] = untimed["interactions"].append_column("position", pa.array([0] * 4))
+    with pytest.raises(SourceError, match=r"(?s)a snapshot has a time.*as_of="):
+        snapshot_times(SCENARIO, check(SCENARIO, untimed), [])
+
+
+def declared(tmp_path: Path, items: str) -> Declarations:
+    path = tmp_path / "films.py"
+    path.write_text(
+        "from reki_feast import *\n"
+        "s = Scenario(name='films', item='film', liked='stars > 3')\n"
+        f"t = Sources(items={items!r}, interactions='''select 1 as user_id, 1 as item_id,\n"
+        "  unnest([4, 2]) as stars, 1 as position -- a comment''')\n"
+    )
+    return load(path)
+
+
+def test_sources_are_queries(tmp_path: Path) -> None:
+    inputs: Inputs = read(declared(tmp_path, "select 1 as item_id, 'A' as title;"), tmp_path)
+    assert sorted(inputs.interactions["liked"].to_pylist()) == [False, True]
+
+
+def test_a_missing_file_is_reported_with_the_table_it_is_for(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"(?s)items: a source is a query.*gone.parquet"):
+        read(declared(tmp_path, "select * from 'gone.parquet'"), tmp_path)

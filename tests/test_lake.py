@@ -1,0 +1,138 @@
+"""Parts appear whole or not at all; readers see the newest row; damage is named."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reki_feast import lake, schema
+from reki_feast.errors import LakeError, SourceError
+from reki_feast.lake import Lake, newest
+
+T0 = datetime(2026, 1, 1, tzinfo=timezone.utc)
+KEY = schema.Key("user_id", pa.int64())
+SCHEMA = schema.augmented(KEY, "user")
+
+
+def rows(*given: tuple[int, float, int]) -> pa.Table:
+    """(id, value, day) a row."""
+    times = [T0 + timedelta(days=day) for _, _, day in given]
+    return pa.table(
+        {
+            "user_id": [i for i, _, _ in given],
+            "user_aug": [[v] for _, v, _ in given],
+            "hash": [f"{i}-{v}" for i, v, _ in given],
+            "event_timestamp": times,
+            "created_timestamp": times,
+        },
+        schema=SCHEMA,
+    )
+
+
+def values(table: pa.Table) -> dict[int, float]:
+    ids = table["user_id"].to_pylist()
+    return dict(zip(ids, (v[0] for v in table["user_aug"].to_pylist()), strict=True))
+
+
+def test_a_snapshot_is_the_newest_row_of_each_key_up_to_the_time(tmp_path: Path) -> None:
+    store = Lake(tmp_path)
+    store.append("user_aug", rows((1, 1.0, 0), (2, 2.0, 0)))
+    store.append("user_aug", rows((1, 10.0, 5)))
+    read = store.snapshot("user_aug", SCHEMA, ["user_id"])
+    assert values(read) == {1: 10.0, 2: 2.0}
+    read = store.snapshot("user_aug", SCHEMA, ["user_id"], as_of=T0 + timedelta(days=4))
+    assert values(read) == {1: 1.0, 2: 2.0}
+    assert len(store.parts("user_aug")) == 2
+
+
+def test_appending_the_same_rows_twice_adds_nothing(tmp_path: Path) -> None:
+    store = Lake(tmp_path)
+    store.append("user_aug", rows((1, 1.0, 0)))
+    store.append("user_aug", rows((1, 1.0, 0)))
+    assert store.read("user_aug", SCHEMA).num_rows == 1
+
+
+def test_an_empty_table_writes_no_part(tmp_path: Path) -> None:
+    assert Lake(tmp_path).append("user_aug", SCHEMA.empty_table()) is None
+    assert Lake(tmp_path).read("user_aug", SCHEMA).num_rows == 0
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 9)), max_size=30))
+def test_newest_agrees_with_a_dict(pairs: list[tuple[int, int]]) -> None:
+    table = rows(*((key, float(n), day) for n, (key, day) in enumerate(pairs)))
+    expected: dict[int, tuple[int, float]] = {}
+    for n, (key, day) in enumerate(pairs):
+        if key not in expected or day >= expected[key][0]:
+            expected[key] = (day, float(n))
+    assert values(newest(table, ["user_id"])) == {k: v for k, (_, v) in expected.items()}
+
+
+def test_a_damaged_part_is_named(tmp_path: Path) -> None:
+    store = Lake(tmp_path)
+    part = store.append("user_aug", rows((1, 1.0, 0)))
+    assert part is not None
+    part.write_bytes(part.read_bytes()[:40])
+    with pytest.raises(LakeError, match=r"(?s)whole Parquet file.*user_aug"):
+        store.read("user_aug", SCHEMA)
+
+
+def test_a_failed_write_leaves_no_trace(tmp_path: Path) -> None:
+    (tmp_path / "user_aug").write_text("a file where the folder should be")
+    with pytest.raises(LakeError, match="data folder can be written"):
+        Lake(tmp_path).append("user_aug", rows((1, 1.0, 0)))
+    assert [path.name for path in tmp_path.iterdir()] == ["user_aug"]
+
+
+def test_weights_come_back_and_a_torn_pair_is_noticed(tmp_path: Path) -> None:
+    store = Lake(tmp_path)
+    assert store.weights() is None
+    store.write_weights({"w": np.arange(6, dtype=np.float32).reshape(2, 3)}, {"seed": 3})
+    found = store.weights()
+    assert found is not None
+    assert found[0]["w"].tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert found[1]["seed"] == 3
+    (tmp_path / "hein.safetensors").write_bytes(b"\0" * 30)
+    with pytest.raises(LakeError, match=r"(?s)belong together.*reki train --retrain"):
+        store.weights()
+
+
+def test_a_foreign_manifest_is_named(tmp_path: Path) -> None:
+    store = Lake(tmp_path)
+    assert store.manifest() is None
+    store.write_manifest({"scenario": "movies"})
+    assert store.manifest() == {"version": 1, "scenario": "movies"}
+    (tmp_path / "manifest.json").write_text('{"version": 99}')
+    with pytest.raises(LakeError, match="version 1"):
+        store.manifest()
+
+
+def test_a_query_starts_at_the_project_and_speaks_utc(tmp_path: Path) -> None:
+    folder = tmp_path / "a project"
+    folder.mkdir()
+    (folder / "t.csv").write_text("a,t\n1,2026-01-01 00:00:00+02\n")
+    table = lake.query("select a, t::timestamptz t from 't.csv'", root=folder)
+    assert table["t"][0].as_py() == T0 - timedelta(hours=2)
+
+
+@pytest.mark.parametrize(
+    ("sql", "found"),
+    [
+        ("select * from 'none.parquet'", "none.parquet"),
+        ("select nothing from (select 1 as a)", "nothing"),
+        ("selec 1", "syntax error"),
+    ],
+)
+def test_a_query_that_cannot_run_says_which_and_why(tmp_path: Path, sql: str, found: str) -> None:
+    with pytest.raises(SourceError, match=f"(?s)DuckDB can run.*{found}.*relative paths start at"):
+        lake.query(sql, root=tmp_path)
+
+
+def test_setup_statements_run_first(tmp_path: Path) -> None:
+    setup = ["create table t as select 5 as a"]
+    assert lake.query("select a from t", root=tmp_path, setup=setup)["a"].to_pylist() == [5]

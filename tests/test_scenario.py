@@ -1,0 +1,109 @@
+"""Declarations are strict; all faults of a file are reported together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from reki_feast.errors import DeclarationError
+from reki_feast.scenario import LLM, Encoder, Individual, Scenario, Sources, find, load
+
+HEAD = "from reki_feast import *\n"
+GOOD = """
+scenario = Scenario(name="books", item="book", factors=["genre", "style"])
+sources = Sources(items="select 1", interactions="select 2")
+readers = Individual(kind="user")
+"""
+
+
+def project(tmp_path: Path, text: str, name: str = "books") -> Path:
+    path = tmp_path / "generators" / f"{name}.py"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(HEAD + text)
+    return path
+
+
+def faults(tmp_path: Path, text: str) -> list[str]:
+    with pytest.raises(DeclarationError, match=".") as caught:
+        load(project(tmp_path, text))
+    return [fault.rule for fault in caught.value.faults]
+
+
+def test_a_file_is_collected_and_defaults_fill_the_rest(tmp_path: Path) -> None:
+    declared = load(project(tmp_path, GOOD))
+    assert declared.scenario.item == "book"
+    assert declared.generates("user")
+    assert not declared.generates("item")
+    assert (declared.llm, declared.encoder) == (LLM(), Encoder())
+
+
+@pytest.mark.parametrize(
+    ("text", "rules"),
+    [
+        pytest.param(
+            GOOD.replace("item=", "itme="),
+            ["Scenario.item: must be given", "Scenario.itme: no such key"],
+            id="a misspelt key",
+        ),
+        pytest.param(
+            GOOD.replace('["genre", "style"]', "[]").replace('"user"', '"reader"')
+            + "llm = LLM(concurrency=0)\n",
+            ["Scenario.factors: List should", "Individual.kind: Input should", "LLM.concurrency"],
+            id="faults of several declarations together",
+        ),
+        pytest.param(
+            GOOD.replace('"style"', '" Genre!"'),
+            ["Scenario.factors: names must differ"],
+            id="double",
+        ),
+        pytest.param(
+            "x = 1\n", ["books.py declares one Scenario", "books.py declares one Sources"]
+        ),
+        pytest.param(GOOD + "again = Individual(kind='user')\n", ["one generator for each kind"]),
+        pytest.param(GOOD + "a = LLM()\nb = LLM(model='x')\n", ["at most one LLM"]),
+        pytest.param(GOOD + "x = 1 / 0\n", ["books.py is Python that runs"]),
+        pytest.param("def (\n", ["books.py is Python that runs"]),
+    ],
+)
+def test_faults_are_reported_together(tmp_path: Path, text: str, rules: list[str]) -> None:
+    found = faults(tmp_path, text)
+    assert len(found) == len(rules)
+    assert all(any(f.startswith(rule) for f in found) for rule in rules)
+
+
+def test_a_python_fault_names_its_line(tmp_path: Path) -> None:
+    with pytest.raises(DeclarationError, match=r"(?s)ZeroDivisionError.*see line 6"):
+        load(project(tmp_path, GOOD + "x = 1 / 0\n"))
+
+
+def test_outside_a_file_faults_are_raised_at_once() -> None:
+    with pytest.raises(DeclarationError, match=r"(?s)Scenario.item.*known keys|Scenario.item"):
+        Scenario(name="x")  # type: ignore[call-arg]
+
+
+def test_times_without_zone_are_utc() -> None:
+    scenario = Scenario(name="x", item="y", as_of=["2026-01-01"])
+    assert scenario.as_of[0].isoformat() == "2026-01-01T00:00:00+00:00"
+
+
+def test_declarations_do_not_change() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        Sources(items="a", interactions="b").items = "c"  # type: ignore[misc]
+
+
+def test_the_only_file_is_found_and_others_must_be_named(tmp_path: Path) -> None:
+    with pytest.raises(DeclarationError, match=r"(?s)found: none.*reki init"):
+        find(tmp_path)
+    first = project(tmp_path, GOOD)
+    assert find(tmp_path) == first
+    project(tmp_path, GOOD, "films")
+    with pytest.raises(DeclarationError, match=r"(?s)books, films.*--scenario"):
+        find(tmp_path)
+    assert find(tmp_path, "books") == first
+    with pytest.raises(DeclarationError, match="music.py"):
+        find(tmp_path, "music")
+
+
+def test_generator_kinds() -> None:
+    assert Individual(kind="item").kind == "item"
