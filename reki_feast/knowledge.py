@@ -1,0 +1,174 @@
+"""Knowledge seen from the entity: which text says something about this user or item.
+
+Knowledge is stored once per owner, an entity or a group; groups reach their members through the
+members table. The functions here join the two, on whole columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from reki_feast import schema
+from reki_feast.schema import ITEM_CHANNELS, KNOWLEDGE_CHANNELS, USER_CHANNELS, Key, Kind
+
+
+def channels(knowledge: pa.Table, kind: Kind) -> list[str]:
+    """The knowledge channels that some entity of this kind has, in the order of the schema.
+
+    >>> channels(schema.KNOWLEDGE.empty_table(), "user")
+    []
+    """
+    present = set(knowledge.filter(pc.field("kind") == kind)["channel"].to_pylist())
+    order = USER_CHANNELS if kind == "user" else ITEM_CHANNELS
+    return [channel for channel in order if channel in present and channel in KNOWLEDGE_CHANNELS]
+
+
+def owners(knowledge: pa.Table, members: pa.Table, kind: Kind) -> pa.Array:
+    """Ids, as text, of the entities that have knowledge of their own or through a group."""
+    own = knowledge.filter((pc.field("kind") == kind) & ~pc.field("grouped"))["owner"]
+    grouped = members.filter(pc.field("kind") == kind)["owner"]
+    return pa.chunked_array([*own.chunks, *grouped.chunks], pa.string()).unique()
+
+
+class Channel:
+    """One knowledge channel of one kind: from an entity's id to its row of knowledge.
+
+    An entity's own knowledge goes before its group's.
+    """
+
+    def __init__(self, knowledge: pa.Table, members: pa.Table, kind: Kind, channel: str) -> None:
+        of_channel = (pc.field("kind") == kind) & (pc.field("channel") == channel)
+        self.rows = knowledge.filter(of_channel).combine_chunks()
+        self.members = members.filter(of_channel).combine_chunks()
+
+    def index(self, ids: pa.Array) -> tuple[pa.Array, pa.Array]:
+        """For each id the row in ``rows`` (null without one) and the group (null without one)."""
+        grouped = self.rows["grouped"].combine_chunks()
+        names = self.rows["owner"].combine_chunks()
+        own = pc.index_in(ids, value_set=pc.if_else(grouped, None, names))
+        member = pc.index_in(ids, value_set=self.members["owner"].combine_chunks())
+        group = self.members["group"].combine_chunks().take(member)
+        shared = pc.index_in(group, value_set=pc.if_else(grouped, names, None), skip_nulls=True)
+        return pc.coalesce(own, shared), pc.if_else(own.is_null(), group, None)
+
+    def column(self, name: str, at: pa.Array) -> pa.Array:
+        """A column of the rows that :meth:`index` found; null where it found none."""
+        return self.rows[name].combine_chunks().take(at)
+
+    def factor(self, name: str, at: pa.Array) -> pa.Array:
+        """One factor's text of the rows found; null where the answer left the factor out."""
+        maps = self.rows["factors"].combine_chunks()
+        return pc.map_lookup(maps, query_key=pa.scalar(name), occurrence="first").take(at)
+
+
+def texts(
+    knowledge: pa.Table, members: pa.Table, kind: Kind, channel: str, ids: pa.Array
+) -> list[str | None]:
+    """The channel's text for each id (given as text), None where there is none."""
+    one = Channel(knowledge, members, kind, channel)
+    at, _ = one.index(ids)
+    found: list[str | None] = one.column("text", at).to_pylist()
+    return found
+
+
+def entity_table(
+    knowledge: pa.Table,
+    members: pa.Table,
+    *,
+    kind: Kind,
+    key: Key,
+    factors: Sequence[str],
+    as_of: datetime,
+    created: datetime,
+) -> pa.Table:
+    """Knowledge as Feast serves it, one row an entity.
+
+    An entity with several channels (liked and disliked) gets their texts one below the other, each
+    under the channel's name.
+
+    Returns:
+        A table of ``schema.entity_knowledge(key, factors)``, all rows at ``as_of``.
+    """
+    ids = owners(knowledge, members, kind)
+    found = [
+        (name, one, *one.index(ids))
+        for name in channels(knowledge, kind)
+        for one in [Channel(knowledge, members, kind, name)]
+    ]
+    titled = len(found) > 1
+    columns = {
+        "text": _stacked([(name, one.column("text", at)) for name, one, at, _ in found], titled),
+        **{
+            schema.factor_column(factor): _stacked(
+                [(name, one.factor(factor, at)) for name, one, at, _ in found], titled
+            )
+            for factor in factors
+        },
+        "group": _joined([_prefixed(name, group, titled) for name, *_, group in found], ids),
+        "model": _joined([one.column("model", at) for _, one, at, _ in found], ids, first=True),
+        "prompt_hash": _joined([one.column("prompt_hash", at) for _, one, at, _ in found], ids),
+        "hash": _joined([one.column("hash", at) for _, one, at, _ in found], ids),
+    }
+    columns["hash"] = _hashes(columns["hash"], columns["group"])
+    rows = pa.table({key.name: ids.cast(key.type), **columns}) if found else None
+    if rows is None:
+        return schema.entity_knowledge(key, factors).empty_table()
+    rows = rows.filter(rows["text"].is_valid())
+    for name, time in (("event_timestamp", as_of), ("created_timestamp", created)):
+        times = pa.repeat(pa.scalar(time, schema.TIMESTAMP), rows.num_rows)
+        rows = rows.append_column(name, times)
+    return rows.cast(schema.entity_knowledge(key, factors))
+
+
+def _stacked(columns: list[tuple[str, pa.Array]], titled: bool) -> pa.Array:
+    if not titled:
+        return columns[0][1] if columns else pa.nulls(0, pa.string())
+    named = [pc.binary_join_element_wise(f"{name.title()}:", text, "\n") for name, text in columns]
+    return _join(named, "\n\n")
+
+
+def _prefixed(channel: str, group: pa.Array, titled: bool) -> pa.Array:
+    return pc.binary_join_element_wise(channel, group, ":") if titled else group
+
+
+def _joined(columns: list[pa.Array], ids: pa.Array, *, first: bool = False) -> pa.Array:
+    if not columns:
+        return pa.nulls(len(ids), pa.string())
+    if first or len(columns) == 1:
+        return pc.coalesce(*columns)
+    return _join(columns, ", ")
+
+
+def _join(columns: list[pa.Array], between: str) -> pa.Array:
+    """Join what is there, row by row; null where nothing is."""
+    rows = zip(*(column.to_pylist() for column in columns), strict=True)
+    there = ([text for text in row if text] for row in rows)
+    return pa.array([between.join(row) or None for row in there], pa.string())
+
+
+def _hashes(knowledge: pa.Array, group: pa.Array) -> pa.Array:
+    pairs = zip(knowledge.to_pylist(), group.to_pylist(), strict=True)
+    return pa.array([schema.content_hash(k or "", g or "") for k, g in pairs], pa.string())
+
+
+def changed(rows: pa.Table, stored: pa.Table, key: str) -> pa.Table:
+    """The rows whose hash differs from the stored row of the same key, new keys included."""
+    if rows.num_rows == 0 or stored.num_rows == 0:
+        return rows
+    at = pc.index_in(rows[key].combine_chunks(), value_set=stored[key].combine_chunks())
+    old = stored["hash"].combine_chunks().take(at)
+    differs = pc.fill_null(pc.not_equal(rows["hash"].combine_chunks(), old), True)
+    return rows.filter(differs)
+
+
+def missing(ids: pa.Array, rows: pa.Table, key: str) -> int:
+    """How many of the ids have no row."""
+    if len(ids) == 0:
+        return 0
+    known = pc.is_in(ids, value_set=rows[key].combine_chunks())
+    return len(ids) - int(np.count_nonzero(known.to_numpy(zero_copy_only=False)))
