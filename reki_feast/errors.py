@@ -9,6 +9,7 @@
     ├── FactorsError              factors are missing or not confirmed by an expert
     ├── KnowledgeError            knowledge offered for import has the wrong shape
     ├── LLMError                  the language model could not be asked, or did not answer
+    │   └── RequestError          one request got no usable answer, others may (reki_feast.llm)
     ├── EncodeError               the text encoder is missing or gave unusable vectors
     ├── CondenseError             HEIN cannot be trained or its weights cannot be read
     ├── StoreError                the Feast side: views, stores, the embedded Redis

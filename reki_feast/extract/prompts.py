@@ -1,0 +1,236 @@
+"""Individual extraction: a prompt for every user and every item, and their plain texts.
+
+The questions are the paper's factorization prompts (section 4.1): preference reasoning over a
+user's profile and history, factual knowledge of an item, both by the same factors. What comes
+from tables enters prompts as JSON strings inside a marked block, as data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+import pyarrow as pa
+
+from reki_feast.errors import FactorsError, SourceError
+from reki_feast.extract.histories import histories, missing
+from reki_feast.extract.templating import ColumnTemplate, Templates
+from reki_feast.extract.text import (
+    DESCRIPTION_MAX,
+    PROFILE_MAX,
+    TITLE_MAX,
+    clean,
+    plain,
+    quoted,
+)
+from reki_feast.extract.wording import Wording
+from reki_feast.schema import PROMPTS, Kind, content_hash
+
+#: The text of a channel that no model writes: one row an owner.
+TEXTS = pa.schema(
+    [
+        pa.field("owner", pa.string(), nullable=False),
+        pa.field("text", pa.string(), nullable=False),
+    ]
+)
+_UNKNOWN = "unknown"
+
+
+def user_prompts(
+    users: pa.Table | None,
+    items: pa.Table,
+    interactions: pa.Table,
+    *,
+    wording: Wording,
+    as_of: datetime,
+    templates: Templates,
+) -> pa.Table:
+    """One prompt for each user with a history up to and including ``as_of``.
+
+    Args:
+        users: profiles; None, or a wording without ``profile``, sends none.
+        items: the catalogue, for titles.
+        interactions: see :func:`histories.histories`.
+        wording: words, columns and factors of the scenario.
+        as_of: what happened later is not seen; has a time zone.
+        templates: ``system`` and ``user`` are used.
+
+    Returns:
+        A table of ``schema.PROMPTS``, channel ``knowledge``, owners in the order of their keys.
+
+    Raises:
+        FactorsError: the wording has no factors.
+        SourceError: a column is missing, or a time has no zone.
+        DeclarationError: a template cannot be filled in.
+    """
+    known = {**_asked(wording), **_told(wording)}
+    system = templates.render("system", **_words(wording))
+    titles = [quoted(title) for title in _titles(items, wording)]
+    profiles = _profiles(users, wording, templates)
+    rows = []
+    for owner, places, verdicts in histories(items, interactions, wording=wording, as_of=as_of):
+        prompt = templates.render(
+            "user",
+            **known,
+            profile=quoted(profiles[owner]) if owner in profiles else "",
+            history=[(titles[i], verdict) for i, verdict in zip(places, verdicts, strict=True)],
+        )
+        rows.append((owner, prompt))
+    return _prompts("user", rows, system, wording.factors, as_of)
+
+
+def item_prompts(
+    items: pa.Table, *, wording: Wording, as_of: datetime, templates: Templates
+) -> pa.Table:
+    """One prompt for each item: its description and the same factors.
+
+    Returns:
+        A table of ``schema.PROMPTS``, channel ``knowledge``, in the order of ``items``.
+
+    Raises:
+        FactorsError, SourceError, DeclarationError: as in :func:`user_prompts`.
+    """
+    asked = _asked(wording)
+    system = templates.render("system", **_words(wording))
+    rows = [
+        (owner, templates.render("item", **asked, description=quoted(text)))
+        for owner, text in _descriptions(items, wording, templates)
+    ]
+    return _prompts("item", rows, system, wording.factors, as_of)
+
+
+def history_texts(
+    users: pa.Table | None,
+    items: pa.Table,
+    interactions: pa.Table,
+    *,
+    wording: Wording,
+    as_of: datetime,
+    templates: Templates,
+) -> pa.Table:
+    """The ``history`` channel: profile and history as one plain text a user, for the encoder.
+
+    The latest interactions come first, because encoders cut long texts at the end.
+
+    Returns:
+        A table of :data:`TEXTS`, owners in the order of their keys.
+
+    Raises:
+        SourceError, DeclarationError: as in :func:`user_prompts`.
+    """
+    titles = _titles(items, wording)
+    profiles = _profiles(users, wording, templates)
+    rows = []
+    for owner, places, verdicts in histories(items, interactions, wording=wording, as_of=as_of):
+        pairs = list(zip((titles[i] for i in places), verdicts, strict=True))
+        text = templates.render(
+            "history",
+            **_told(wording),
+            profile=profiles.get(owner, ""),
+            history=pairs[::-1],
+        )
+        rows.append((owner, text.strip()))
+    return _texts(rows)
+
+
+def description_texts(items: pa.Table, *, wording: Wording, templates: Templates) -> pa.Table:
+    """The ``description`` channel: each item's description, for the encoder.
+
+    Returns:
+        A table of :data:`TEXTS`, in the order of ``items``.
+
+    Raises:
+        SourceError, DeclarationError: as in :func:`user_prompts`.
+    """
+    return _texts(_descriptions(items, wording, templates))
+
+
+def _words(wording: Wording) -> dict[str, Any]:
+    names = ("item", "user", "action", "language")
+    return {name: getattr(wording, name) for name in names}
+
+
+def _asked(wording: Wording) -> dict[str, Any]:
+    if not wording.factors:
+        raise FactorsError(
+            "a prompt asks about at least one factor",
+            found="the scenario has none",
+            mend="run `reki factors` and confirm them, or list factors in the scenario",
+        )
+    keys = ", ".join(quoted(factor) for factor in wording.factors)
+    return {**_words(wording), "factors": wording.factors, "keys": keys}
+
+
+def _told(wording: Wording) -> dict[str, Any]:
+    scale = {"rated": wording.rating is not None, "rating_scale": wording.rating_scale}
+    return _words(wording) | scale
+
+
+def _titles(items: pa.Table, wording: Wording) -> list[str]:
+    faults = missing(items, (wording.item_key, wording.title), "items")
+    if faults:
+        raise SourceError(faults)
+    values = (plain(value) for value in items[wording.title].to_pylist())
+    return [_UNKNOWN if value is None else clean(str(value), TITLE_MAX) for value in values]
+
+
+def _descriptions(items: pa.Table, wording: Wording, templates: Templates) -> list[tuple[str, str]]:
+    what = f"description of {wording.item}s"
+    template = templates.over_columns(wording.description, items.column_names, what)
+    texts = _filled(template, items, wording.item_key, "items", DESCRIPTION_MAX)
+    return [(owner, text or _UNKNOWN) for owner, text in texts]
+
+
+def _profiles(users: pa.Table | None, wording: Wording, templates: Templates) -> Mapping[str, str]:
+    if users is None or wording.profile is None:
+        return {}
+    what = f"profile of {wording.user}s"
+    template = templates.over_columns(wording.profile, users.column_names, what)
+    texts = _filled(template, users, wording.user_key, "users", PROFILE_MAX)
+    return {owner: text for owner, text in texts if text}
+
+
+def _filled(
+    template: ColumnTemplate, table: pa.Table, key: str, what: str, limit: int
+) -> list[tuple[str, str]]:
+    faults = missing(table, (key,), what)
+    if faults:
+        raise SourceError(faults)
+    owners = table[key].to_pylist()
+    rows = _plain_rows(table.select(template.columns), len(owners))
+    texts = (clean(template.render(row), limit) for row in rows)
+    return [(str(owner), text) for owner, text in zip(owners, texts, strict=True)]
+
+
+def _plain_rows(table: pa.Table, count: int) -> Iterable[dict[str, object]]:
+    if not table.num_columns:  # a text without any variable
+        return [{} for _ in range(count)]
+    return ({name: plain(value) for name, value in row.items()} for row in table.to_pylist())
+
+
+def _prompts(
+    kind: Kind,
+    rows: list[tuple[str, str]],
+    system: str,
+    factors: tuple[str, ...],
+    as_of: datetime,
+) -> pa.Table:
+    count = len(rows)
+    columns = {
+        "kind": [kind] * count,
+        "channel": ["knowledge"] * count,
+        "owner": [owner for owner, _ in rows],
+        "grouped": [False] * count,
+        "system": [system] * count,
+        "prompt": [prompt for _, prompt in rows],
+        "factors": [list(factors)] * count,
+        "prompt_hash": [content_hash(system, prompt, *factors) for _, prompt in rows],
+        "event_timestamp": [as_of] * count,
+    }
+    return pa.table(columns, schema=PROMPTS)
+
+
+def _texts(rows: list[tuple[str, str]]) -> pa.Table:
+    columns = {"owner": [owner for owner, _ in rows], "text": [text for _, text in rows]}
+    return pa.table(columns, schema=TEXTS)

@@ -1,0 +1,162 @@
+"""What a run will cost, said before anything is spent."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+if TYPE_CHECKING:
+    from reki_feast.llm.ledger import Ledger
+    from reki_feast.llm.port import LLM
+
+#: Tokens of an answer: this many a factor, plus a frame.
+_PER_FACTOR = 60
+_FRAME = 20
+#: Tokens of an answer without factors.
+_FREE = 300
+_BYTES_A_TOKEN = 4
+#: A dated release of a model costs what the model costs: gpt-4o-mini-2024-07-18.
+_RELEASE = re.compile(r"-(\d{4}-\d{2}-\d{2}|\d{4,8}|latest|preview)$")
+
+
+@dataclass(frozen=True)
+class Price:
+    """US dollars for a million tokens."""
+
+    prompt: float
+    completion: float
+
+
+#: When :data:`PRICES` was written. Prices change: name your own in the scenario.
+PRICES_DATE = "2026-03"
+#: List prices without any discount (cached prompts, batch), by the model's name.
+PRICES: Mapping[str, Price] = {
+    "gpt-3.5-turbo": Price(0.50, 1.50),
+    "gpt-4o": Price(2.50, 10.00),
+    "gpt-4o-mini": Price(0.15, 0.60),
+    "gpt-4.1": Price(2.00, 8.00),
+    "gpt-4.1-mini": Price(0.40, 1.60),
+    "gpt-4.1-nano": Price(0.10, 0.40),
+    "gpt-5": Price(1.25, 10.00),
+    "gpt-5-mini": Price(0.25, 2.00),
+    "gpt-5-nano": Price(0.05, 0.40),
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What asking a table of prompts would take.
+
+    Attributes:
+        prompts: rows of the table.
+        answered: distinct prompts that the ledger has an answer to.
+        to_ask: distinct prompts that would be sent.
+        prompt_tokens: estimate for those to ask.
+        completion_tokens: estimate for those to ask.
+        model: the model's name, as looked up in the prices.
+        price: its price, or None.
+        money: US dollars, or None when the model's price is unknown.
+        note: a sentence on where the estimate comes from.
+    """
+
+    prompts: int
+    answered: int
+    to_ask: int
+    prompt_tokens: int
+    completion_tokens: int
+    model: str
+    price: Price | None
+    money: float | None
+    note: str
+
+
+def plan(
+    prompts: pa.Table,
+    *,
+    llm: LLM,
+    ledger: Ledger | None = None,
+    prices: Mapping[str, Price] = PRICES,
+) -> Plan:
+    """Count what a run over these prompts would send; nothing is sent and no key is needed.
+
+    Args:
+        prompts: a ``schema.PROMPTS`` table.
+        llm: the model that would be asked.
+        ledger: answers already paid for; None when there is no ledger yet.
+        prices: by model name; free models have a price of 0.
+    """
+    distinct = pc.count_distinct(prompts["prompt_hash"]).as_py()
+    waiting = _distinct(prompts) if ledger is None else ledger.unanswered(prompts, llm)
+    model = llm.name.split("/", 1)[-1]
+    price = price_of(model, prices)
+    asked, answered = _prompt_tokens(waiting), _completion_tokens(waiting)
+    money = None
+    if price is not None:
+        money = (asked * price.prompt + answered * price.completion) / 1e6
+    return Plan(
+        prompts=prompts.num_rows,
+        answered=distinct - waiting.num_rows,
+        to_ask=waiting.num_rows,
+        prompt_tokens=asked,
+        completion_tokens=answered,
+        model=model,
+        price=price,
+        money=money,
+        note=_note(model, price),
+    )
+
+
+def estimate_tokens(text: str) -> int:
+    """Tokens of a text by rule of thumb: one for every 4 bytes of its UTF-8, rounded up.
+
+    English runs at about 4 letters a token; other scripts take more bytes and more tokens a
+    letter. Real tokenizers differ by some 20 percent.
+
+    >>> estimate_tokens("A film about a toy cowboy.")
+    7
+    """
+    return -(-len(text.encode("utf-8", "surrogatepass")) // _BYTES_A_TOKEN)
+
+
+def price_of(model: str, prices: Mapping[str, Price] = PRICES) -> Price | None:
+    """The price of a model or of the model that it is a release of; None if unknown.
+
+    >>> price_of("gpt-4o-mini-2024-07-18") == PRICES["gpt-4o-mini"]
+    True
+    >>> price_of("llama3.1:8b") is None
+    True
+    """
+    return prices.get(model) or prices.get(_RELEASE.sub("", model))
+
+
+def _distinct(prompts: pa.Table) -> pa.Table:
+    numbered = pa.table({"hash": prompts["prompt_hash"], "row": range(prompts.num_rows)})
+    first = numbered.group_by("hash", use_threads=False).aggregate([("row", "min")])
+    return prompts.take(first["row_min"])
+
+
+def _prompt_tokens(prompts: pa.Table) -> int:
+    total = 0
+    for name in ("system", "prompt"):
+        sizes = pc.add(pc.binary_length(prompts[name]), _BYTES_A_TOKEN - 1)
+        total += pc.sum(pc.divide(sizes, _BYTES_A_TOKEN)).as_py() or 0
+    return int(total)
+
+
+def _completion_tokens(prompts: pa.Table) -> int:
+    counts = pc.fill_null(pc.list_value_length(prompts["factors"]), 0)
+    keyed = pc.add(pc.multiply(counts, _PER_FACTOR), _FRAME)
+    sizes = pc.if_else(pc.equal(counts, 0), _FREE, keyed)
+    return int(pc.sum(sizes).as_py() or 0)
+
+
+def _note(model: str, price: Price | None) -> str:
+    rule = f"tokens estimated: {_BYTES_A_TOKEN} bytes a token, {_PER_FACTOR} tokens a factor"
+    if price is None:
+        return f"{rule}; unknown model {model!r}: no price, tokens only"
+    return f"{rule}; ${price.prompt:g} and ${price.completion:g} a million tokens"
