@@ -156,14 +156,19 @@ def _hashes(knowledge: pa.Array, group: pa.Array) -> pa.Array:
     return pa.array([schema.content_hash(k or "", g or "") for k, g in pairs], pa.string())
 
 
-def changed(rows: pa.Table, stored: pa.Table, key: str) -> pa.Table:
-    """The rows whose hash differs from the stored row of the same key, new keys included."""
+def changed(rows: pa.Table, stored: pa.Table, keys: Sequence[str]) -> pa.Table:
+    """The rows whose hash differs from the stored row of the same keys, new keys included."""
     if rows.num_rows == 0 or stored.num_rows == 0:
         return rows
-    at = pc.index_in(rows[key].combine_chunks(), value_set=stored[key].combine_chunks())
+    at = pc.index_in(_key_text(rows, keys), value_set=_key_text(stored, keys))
     old = stored["hash"].combine_chunks().take(at)
     differs = pc.fill_null(pc.not_equal(rows["hash"].combine_chunks(), old), True)
     return rows.filter(differs)
+
+
+def _key_text(table: pa.Table, keys: Sequence[str]) -> pa.Array:
+    columns = [table[key].combine_chunks().cast(pa.string()) for key in keys]
+    return pc.binary_join_element_wise(*columns, "\x1f") if len(columns) > 1 else columns[0]
 
 
 def missing(ids: pa.Array, rows: pa.Table, key: str) -> int:

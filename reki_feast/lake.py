@@ -34,7 +34,7 @@ from reki_feast.errors import Fault, LakeError, SourceError
 from reki_feast.schema import content_hash
 
 MANIFEST_VERSION = 1
-Weights = npt.NDArray[np.generic]
+Weights = npt.NDArray[np.float32]
 
 
 class Lake:
@@ -56,7 +56,7 @@ class Lake:
         if table.num_rows == 0:
             return None
         path = self.root / name / f"{_part_name(table)}.parquet"
-        _atomically(path, lambda tmp: pq.write_table(table, tmp, compression="zstd"))
+        _atomically(path, lambda tmp: _write_part(table, tmp))
         return path
 
     def read(self, name: str, schema: pa.Schema) -> pa.Table:
@@ -68,6 +68,20 @@ class Lake:
         tables = [_read_part(path, schema) for path in self.parts(name)]
         return pa.concat_tables(tables) if tables else schema.empty_table()
 
+    def conform(self, name: str, schema: pa.Schema) -> int:
+        """Bring parts of an older schema to this one, so that readers of the folder see one.
+
+        A part is replaced in one step by one with the same rows and the new columns null.
+
+        Returns:
+            How many parts were rewritten.
+        """
+        old = [path for path in self.parts(name) if not _conforms(path, schema)]
+        for path in old:
+            table = _read_part(path, schema)
+            _atomically(path, lambda tmp, table=table: _write_part(table, tmp))  # type: ignore[misc]
+        return len(old)
+
     def snapshot(
         self, name: str, schema: pa.Schema, keys: Sequence[str], as_of: datetime | None = None
     ) -> pa.Table:
@@ -77,17 +91,17 @@ class Lake:
             table = table.filter(pc.field("event_timestamp") <= pa.scalar(as_of))
         return newest(table, keys)
 
-    def manifest(self) -> dict[str, Any] | None:
-        """What was published last; None before the first publication.
+    def read_json(self, name: str) -> dict[str, Any] | None:
+        """A small JSON object beside the tables, ``manifest`` for what was published last.
 
         Raises:
             LakeError: the file is damaged or of another version.
         """
-        return _read_json(self.root / "manifest.json")
+        return _read_json(self.root / f"{name}.json")
 
-    def write_manifest(self, manifest: Mapping[str, Any]) -> None:
-        """Replace the manifest in one step."""
-        write_text(self.root / "manifest.json", _dump({"version": MANIFEST_VERSION, **manifest}))
+    def write_json(self, name: str, value: Mapping[str, Any]) -> None:
+        """Replace a JSON object in one step."""
+        write_text(self.root / f"{name}.json", _dump({"version": MANIFEST_VERSION, **value}))
 
     def write_weights(self, weights: Mapping[str, Weights], manifest: Mapping[str, Any]) -> None:
         """Store weights as ``hein.safetensors`` and their manifest as ``hein.json``.
@@ -99,8 +113,7 @@ class Lake:
         raw = save(dict(weights))
         digest = _digest(raw)
         _atomically(self.root / "hein.safetensors", lambda tmp: tmp.write_bytes(raw))
-        stored = {"version": MANIFEST_VERSION, "digest": digest, **manifest}
-        write_text(self.root / "hein.json", _dump(stored))
+        self.write_json("hein", {"digest": digest, **manifest})
 
     def weights(self) -> tuple[dict[str, Weights], dict[str, Any]] | None:
         """The stored weights and their manifest, None before the first training.
@@ -111,7 +124,7 @@ class Lake:
         from safetensors import SafetensorError
         from safetensors.numpy import load
 
-        manifest, path = _read_json(self.root / "hein.json"), self.root / "hein.safetensors"
+        manifest, path = self.read_json("hein"), self.root / "hein.safetensors"
         if manifest is None or not path.exists():
             return None
         raw = path.read_bytes()
@@ -167,7 +180,9 @@ def query(
 def _query_fault(sql: str, error: str, root: Path) -> Fault:
     one_line = " ".join(error.split())
     mend = f"relative paths start at {root}; try the query alone in duckdb"
-    return Fault("a source is a query DuckDB can run", f"{one_line} in «{sql.strip()}»", mend)
+    return Fault(
+        "a source is a query DuckDB can run", f"{one_line} in «{' '.join(sql.split())}»", mend
+    )
 
 
 def write_text(path: Path, text: str) -> None:
@@ -177,6 +192,21 @@ def write_text(path: Path, text: str) -> None:
         LakeError: the folder cannot be written.
     """
     _atomically(path, lambda tmp: tmp.write_text(text, encoding="utf-8"))
+
+
+def read_text(path: Path) -> str | None:
+    """A text file, None where there is none.
+
+    Raises:
+        LakeError: it cannot be read as UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        mend = "fix the file's rights or encoding"
+        raise LakeError(f"{path} is readable UTF-8", found=str(error), mend=mend) from error
 
 
 def _atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -242,6 +272,17 @@ def _read_part(path: Path, schema: pa.Schema) -> pa.Table:
         found = f"{path}: {' '.join(str(error).split())}"
         mend = "restore the file from a backup, or move it away and run `reki run` again"
         raise LakeError("a stored part is a whole Parquet file", found=found, mend=mend) from error
+
+
+def _write_part(table: pa.Table, path: Path) -> None:
+    pq.write_table(table, path, compression="zstd")
+
+
+def _conforms(path: Path, schema: pa.Schema) -> bool:
+    try:
+        return bool(pq.read_schema(path).names == schema.names)
+    except (pa.ArrowException, OSError):
+        return False  # reading it will say what is wrong
 
 
 def _column(table: pa.Table, field: pa.Field) -> pa.ChunkedArray:

@@ -117,7 +117,7 @@ class Scenario(Declared):
         default="rating >= 4", description="SQL over interactions columns: true is a positive"
     )
     history: int = Field(
-        default=30, ge=1, le=100, description="interactions shown in a prompt, at most"
+        default=30, ge=1, le=30, description="interactions shown in a prompt, at most"
     )
     as_of: list[Time] = Field(
         default_factory=list, description="snapshot times; default: the median and the last time"
@@ -155,7 +155,12 @@ class LLM(Declared):
     api_key_env: Word = Field(default="OPENAI_API_KEY", description="variable that holds the key")
     answers: Word | None = Field(default=None, description="provider 'recorded': SQL for its table")
     concurrency: int = Field(default=8, ge=1, le=1024)
-    temperature: float = Field(default=0.0, ge=0, le=2)
+    temperature: float | None = Field(
+        default=0.0, ge=0, le=2, description="None leaves it out, as reasoning models want"
+    )
+    structured: Literal["auto", "json_schema", "json_object", "off"] = Field(
+        default="auto", description="how answers are bound to JSON; auto tries and falls back"
+    )
     max_tokens: int = Field(default=1200, ge=16)
     timeout_s: float = Field(default=120.0, gt=0)
     price: tuple[float, float] | None = Field(
@@ -181,8 +186,10 @@ class Encoder(Declared):
 class Training(Declared):
     """How HEIN and the recommender it learns with are trained."""
 
-    epochs: int = Field(default=8, ge=1)
-    batch_size: int = Field(default=1024, ge=1)
+    epochs: int = Field(default=4, ge=1)
+    batch_size: int | None = Field(
+        default=None, ge=1, description="default: about a hundredth of the samples"
+    )
     learning_rate: float = Field(default=1.5e-3, gt=0)
     patience: int = Field(default=2, ge=1, description="epochs without a better validation loss")
     shared_experts: int = Field(default=2, ge=1)

@@ -103,8 +103,14 @@ def test_no_knowledge_gives_an_empty_table() -> None:
 def test_only_changed_rows_are_kept() -> None:
     old = pa.table({"id": [1, 2], "hash": ["a", "b"]})
     new = pa.table({"id": [1, 2, 3], "hash": ["a", "x", "c"]})
-    assert changed(new, old, "id")["id"].to_pylist() == [2, 3]
-    assert changed(new, old.slice(0, 0), "id") is new
+    assert changed(new, old, ["id"])["id"].to_pylist() == [2, 3]
+    assert changed(new, old.slice(0, 0), ["id"]) is new
+
+
+def test_rows_are_compared_by_all_keys() -> None:
+    old = pa.table({"id": [1], "at": [5], "hash": ["a"]})
+    new = pa.table({"id": [1, 1], "at": [5, 6], "hash": ["a", "a"]})
+    assert changed(new, old, ["id", "at"])["at"].to_pylist() == [6]
 
 
 def test_ids_without_a_row_are_counted() -> None:

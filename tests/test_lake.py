@@ -104,12 +104,12 @@ def test_weights_come_back_and_a_torn_pair_is_noticed(tmp_path: Path) -> None:
 
 def test_a_foreign_manifest_is_named(tmp_path: Path) -> None:
     store = Lake(tmp_path)
-    assert store.manifest() is None
-    store.write_manifest({"scenario": "movies"})
-    assert store.manifest() == {"version": 1, "scenario": "movies"}
+    assert store.read_json("manifest") is None
+    store.write_json("manifest", {"scenario": "movies"})
+    assert store.read_json("manifest") == {"version": 1, "scenario": "movies"}
     (tmp_path / "manifest.json").write_text('{"version": 99}')
     with pytest.raises(LakeError, match="version 1"):
-        store.manifest()
+        store.read_json("manifest")
 
 
 def test_a_query_starts_at_the_project_and_speaks_utc(tmp_path: Path) -> None:

@@ -1,0 +1,266 @@
+"""`reki`, thin: parses, calls, prints. Commands import heavy modules when they run."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from reki_feast import __version__
+from reki_feast.errors import DeclarationError, FactorsError, RekiError, SourceError
+
+if TYPE_CHECKING:
+    from reki_feast.project import Project
+    from reki_feast.report import Progress, Report
+
+DONE, FAILED, WRONG_USE = 0, 1, 2
+Command = Callable[[argparse.Namespace], "Report"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code is 0 done, 1 failed, 2 wrong use."""
+    parser = _parser()
+    given = parser.parse_args(arguments)
+    try:
+        report = given.command(given)
+    except RekiError as error:
+        return _failed(error, as_json=given.json)
+    except KeyboardInterrupt:
+        sys.stderr.write("stopped; answered calls are kept, run the command again to go on\n")
+        return 130
+    except BrokenPipeError:
+        return FAILED
+    return _say(report, as_json=given.json)
+
+
+def _say(report: Report, *, as_json: bool) -> int:
+    from reki_feast import show
+
+    if as_json:
+        sys.stdout.write(json.dumps(report.plain(), indent=1, ensure_ascii=False) + "\n")
+    else:
+        show.report(report)
+    return FAILED if report.failed else DONE
+
+
+def _failed(error: RekiError, *, as_json: bool) -> int:
+    kind = type(error).__name__
+    if as_json:
+        faults = [vars(fault) for fault in error.faults]
+        sys.stdout.write(json.dumps({"error": kind, "faults": faults}, ensure_ascii=False) + "\n")
+    sys.stderr.write(f"{kind}: {error}\n")
+    wrong_use = isinstance(error, DeclarationError | SourceError | FactorsError)
+    return WRONG_USE if wrong_use else FAILED
+
+
+def _parser() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--project", type=Path, default=Path(), metavar="DIR", help="default: here")
+    common.add_argument("--scenario", metavar="NAME", help="which generators/NAME.py, if several")
+    common.add_argument("--json", action="store_true", help="print JSON for programs")
+    parser = argparse.ArgumentParser(
+        prog="reki",
+        description="Open-world knowledge of large language models as ordinary Feast features.",
+        epilog="Exit codes: 0 done, 1 failed, 2 wrong use.",
+    )
+    parser.add_argument("--version", action="version", version=f"reki-feast {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, command: Command, help: str) -> argparse.ArgumentParser:
+        made = commands.add_parser(name, parents=[common], help=help, description=help)
+        made.set_defaults(command=command)
+        return made
+
+    _add_commands(add)
+    return parser
+
+
+def _add_commands(add: Callable[[str, Command, str], argparse.ArgumentParser]) -> None:
+    init = add("init", _init, "lay a project of your own down in DIR")
+    init.add_argument("dir", type=Path, metavar="DIR")
+    init.add_argument("--name", default="shop", help="the scenario's name")
+    add("doctor", _doctor, "look for what would go wrong, before anything is spent")
+    factors = add(
+        "factors", _factors, "ask the model which factors decide; write them for an expert"
+    )
+    factors.add_argument("--calls", type=_count, default=3, help="answers to merge (default 3)")
+    factors.add_argument("--confirm", action="store_true", help="confirm the file as it stands")
+    _as_of(add("plan", _plan, "say how many prompts, tokens and how much money; spend nothing"))
+    _asking(add("generate", _generate, "ask the model what is not answered yet"))
+    _importing(add("import-knowledge", _import, "take knowledge made elsewhere; no model is asked"))
+    _as_of(add("encode", _encode, "turn texts into vectors; each text once"))
+    _training(add("train", _train, "train HEIN with a recommender and keep its weights"))
+    _publishing(add("publish", _publish, "write what the Feast views read"))
+    run = add("run", _run, "generate, encode, train and publish what is out of date")
+    for options in (_asking, _training, _publishing):
+        options(run)
+    add("status", _status, "say what is stored and what is running")
+    add("down", _down, "stop the embedded Redis")
+
+
+def _as_of(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--as-of", type=_time, action="append", metavar="TIME", help="snapshot time; repeatable"
+    )
+
+
+def _asking(parser: argparse.ArgumentParser) -> None:
+    _as_of(parser)
+    parser.add_argument("--limit", type=_count, metavar="N", help="ask at most N prompts")
+    parser.add_argument(
+        "--allow-unconfirmed", action="store_true", help="use factors no expert has confirmed"
+    )
+
+
+def _importing(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--groups", metavar="FILE", help="knowledge of groups: kind, group_id, text"
+    )
+    parser.add_argument("--user-groups", metavar="FILE", help="user key, group_id columns")
+    parser.add_argument("--item-groups", metavar="FILE", help="item key, group_id")
+    parser.add_argument("--users", metavar="FILE", help="user key, text or a column per factor")
+    parser.add_argument("--items", metavar="FILE", help="item key, text or a column per factor")
+    _as_of(parser)
+
+
+def _training(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--retrain", action="store_true", help="train again; vectors move to a new space"
+    )
+
+
+def _publishing(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--materialize",
+        action="store_true",
+        help="also run feast apply and feast materialize in feature_repo/, and count the rows",
+    )
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("at least 1")
+    return value
+
+
+def _time(text: str) -> datetime:
+    try:
+        time = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time like 2026-01-31") from None
+    return time.replace(tzinfo=timezone.utc) if time.tzinfo is None else time
+
+
+def _open(given: argparse.Namespace) -> Project:
+    from reki_feast.project import open_project
+
+    return open_project(given.project, given.scenario)
+
+
+def _progress(given: argparse.Namespace) -> Progress:
+    from reki_feast.show import Progress
+
+    return Progress(visible=not given.json)
+
+
+def _init(given: argparse.Namespace) -> Report:
+    from reki_feast.layout import init
+
+    return init(given.dir, given.name)
+
+
+def _doctor(given: argparse.Namespace) -> Report:
+    from reki_feast.doctor import doctor
+
+    return doctor(given.project, given.scenario)
+
+
+def _factors(given: argparse.Namespace) -> Report:
+    from reki_feast import pipeline
+
+    project = _open(given)
+    if given.confirm:
+        return pipeline.confirm_factors(project)
+    return pipeline.factors(project, calls=given.calls, progress=_progress(given))
+
+
+def _plan(given: argparse.Namespace) -> Report:
+    from reki_feast import pipeline
+
+    return pipeline.plan(_open(given), as_of=given.as_of)
+
+
+def _generate(given: argparse.Namespace) -> Report:
+    from reki_feast import pipeline
+
+    return pipeline.generate(
+        _open(given),
+        as_of=given.as_of,
+        limit=given.limit,
+        allow_unconfirmed=given.allow_unconfirmed,
+        progress=_progress(given),
+    )
+
+
+def _import(given: argparse.Namespace) -> Report:
+    from reki_feast import pipeline
+
+    files = {
+        name: getattr(given, name)
+        for name in ("groups", "user_groups", "item_groups", "users", "items")
+        if getattr(given, name)
+    }
+    return pipeline.import_knowledge(_open(given), files, as_of=given.as_of)
+
+
+def _encode(given: argparse.Namespace) -> Report:
+    from reki_feast import pipeline
+
+    return pipeline.encode(_open(given), as_of=given.as_of, progress=_progress(given))
+
+
+def _train(given: argparse.Namespace) -> Report:
+    from reki_feast import pipeline
+
+    return pipeline.train(_open(given), retrain=given.retrain, progress=_progress(given))
+
+
+def _publish(given: argparse.Namespace) -> Report:
+    from reki_feast import pipeline
+
+    return pipeline.publish(_open(given), materialize=given.materialize)
+
+
+def _run(given: argparse.Namespace) -> Report:
+    from reki_feast import pipeline
+
+    return pipeline.run(
+        _open(given),
+        as_of=given.as_of,
+        limit=given.limit,
+        allow_unconfirmed=given.allow_unconfirmed,
+        retrain=given.retrain,
+        materialize=given.materialize,
+        progress=_progress(given),
+    )
+
+
+def _status(given: argparse.Namespace) -> Report:
+    from reki_feast import pipeline
+
+    return pipeline.status(_open(given))
+
+
+def _down(given: argparse.Namespace) -> Report:
+    from reki_feast import pipeline
+
+    return pipeline.down(_open(given))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

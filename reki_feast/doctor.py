@@ -1,0 +1,143 @@
+"""`reki doctor`: what would go wrong, found before anything is spent."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryFile
+
+from reki_feast import inputs as sources
+from reki_feast.errors import DeclarationError, Fault, LakeError, LLMError, RekiError, StoreError
+from reki_feast.inputs import Inputs
+from reki_feast.project import Project, open_project
+from reki_feast.report import Report, Table
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing looked at: its name, what was found, and the faults if it will not do."""
+
+    name: str
+    found: str
+    faults: tuple[Fault, ...] = ()
+
+
+def doctor(root: Path, scenario: str | None = None) -> Report:
+    """Look at packages, declarations, tables, factors, model, encoder, disk, Redis, Feast repo."""
+    checks = [_check("packages", _packages)]
+    project: Project | None = None
+    try:
+        project = open_project(root, scenario)
+        checks.append(Check("declarations", str(project.declared.path)))
+    except DeclarationError as error:
+        checks.append(Check("declarations", "see the notes", error.faults))
+    if project is not None:
+        checks += _project_checks(project)
+    bad = [check for check in checks if check.faults]
+    rows = [(c.name, "wrong" if c.faults else "fine", c.found) for c in checks]
+    return Report(
+        "everything is fine" if not bad else f"{len(bad)} of {len(checks)} checks found faults",
+        tables=[Table("checks", ("check", "state", "found"), rows)],
+        notes=[f"{check.name}: {fault}" for check in bad for fault in check.faults],
+        next=["reki plan"] if not bad else ["mend the above", "reki doctor"],
+        failed=len(bad),
+    )
+
+
+def _project_checks(project: Project) -> list[Check]:
+    looks: list[tuple[str, Callable[[Project], str]]] = [
+        ("tables", _tables),
+        ("factors", _factors),
+        ("prompt templates", _templates),
+        ("language model", _llm),
+        ("encoder", _encoder),
+        ("data folder", _disk),
+        ("Redis", lambda _: _redis()),
+        ("Feast repo", _feast),
+    ]
+    return [_check(name, lambda look=look: look(project)) for name, look in looks]  # type: ignore[misc]
+
+
+def _check(name: str, look: Callable[[], str]) -> Check:
+    try:
+        return Check(name, look())
+    except RekiError as error:
+        return Check(name, "see the notes", error.faults)
+
+
+def _packages() -> str:
+    names = ("reki-feast", "feast", "duckdb", "torch", "sentence-transformers")
+    python = ".".join(map(str, sys.version_info[:3]))
+    return ", ".join([f"python {python}", *(f"{name} {version(name)}" for name in names)])
+
+
+def _tables(project: Project) -> str:
+    given: Inputs = sources.read(project.declared, project.root)
+    times = sources.snapshot_times(project.declared.scenario, given, [])
+    users = len(given.interactions[given.user.name].unique())
+    said = f"{given.items.num_rows:,} items, {users:,} users, {given.interactions.num_rows:,} "
+    when = " and ".join(f"{time:%Y-%m-%d}" for time in times)
+    return "; ".join([f"{said}interactions", f"snapshots at {when}", *given.notices])
+
+
+def _factors(project: Project) -> str:
+    if not project.declared.generators:
+        return "none needed: no generator is declared"
+    return ", ".join(project.factors())
+
+
+def _templates(project: Project) -> str:
+    project.templates.over_columns("", [], "nothing")
+    folder = project.declared.path.parent / "templates"
+    return f"those in {folder} go first" if folder.is_dir() else "the shipped ones"
+
+
+def _llm(project: Project) -> str:
+    said, llm = project.declared.llm, project.llm()
+    local = any(host in (said.base_url or "") for host in ("localhost", "127.0.0.1", "[::1]"))
+    if said.provider == "openai" and not local and not os.environ.get(said.api_key_env):
+        rule = f"the key is in the variable {said.api_key_env}"
+        raise LLMError(rule, found="it is not set", mend=f"export {said.api_key_env}=…")
+    return llm.name
+
+
+def _encoder(project: Project) -> str:
+    encoder = project.encoder()
+    return f"{encoder.name}, m = {encoder.dimension}"
+
+
+def _disk(project: Project) -> str:
+    try:
+        project.data.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=project.data) as file:
+            file.write(b"reki")
+    except OSError as error:
+        found = f"{project.data}: {error.strerror}"
+        raise LakeError("the data folder can be written", found=found, mend="fix it") from error
+    return str(project.data)
+
+
+def _redis() -> str:
+    url = os.environ.get("REDIS_URL")
+    if not url:
+        from reki_feast.store.embedded import server_binary
+
+        return f"embedded, {server_binary()}"
+    import redis
+
+    try:
+        with redis.Redis.from_url(url, socket_connect_timeout=5) as client:
+            client.ping()
+    except (redis.RedisError, ValueError, OSError) as error:
+        rule = "the Redis of REDIS_URL answers"
+        raise StoreError(rule, found=str(error), mend="start it, or unset REDIS_URL") from error
+    return "REDIS_URL answers"
+
+
+def _feast(project: Project) -> str:
+    path = project.feature_repo / "feature_store.yaml"
+    return str(path) if path.exists() else "none here: use reki_views(…) in your own"

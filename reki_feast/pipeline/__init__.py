@@ -1,0 +1,28 @@
+"""The stages in order: each command of `reki`, as a function from a project to a report.
+
+Here stages meet the lake. A stage's rows are compared with what is stored, and only rows whose
+hash changed are added: a second run does nothing, and a run that was killed goes on.
+"""
+
+from reki_feast.pipeline.encoding import encode
+from reki_feast.pipeline.factors import confirm_factors, factors
+from reki_feast.pipeline.generating import generate, plan
+from reki_feast.pipeline.importing import import_knowledge
+from reki_feast.pipeline.publishing import publish
+from reki_feast.pipeline.running import run
+from reki_feast.pipeline.status import down, status
+from reki_feast.pipeline.training import train
+
+__all__ = [
+    "confirm_factors",
+    "down",
+    "encode",
+    "factors",
+    "generate",
+    "import_knowledge",
+    "plan",
+    "publish",
+    "run",
+    "status",
+    "train",
+]

@@ -1,0 +1,183 @@
+"""Vectors to Feast: the tables that the feature views read, and their manifest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from reki_feast import inputs as sources
+from reki_feast import knowledge as known
+from reki_feast import schema
+from reki_feast.errors import CondenseError, StoreError
+from reki_feast.inputs import Inputs
+from reki_feast.lake import newest
+from reki_feast.pipeline.stored import channels, representation, state, times, up_to
+from reki_feast.project import Project, now
+from reki_feast.report import Report, Table
+from reki_feast.schema import KINDS, Key, Kind
+
+if TYPE_CHECKING:
+    from reki_feast.condense import Condensed
+
+
+def publish(project: Project, *, materialize: bool = False) -> Report:
+    """Write augmented vectors and knowledge as tables for Feast, then their manifest.
+
+    Every stored representation gets a vector of the current weights: rows are added where a
+    vector is missing or was made by other weights. With ``materialize`` the project's Feast repo
+    is applied and materialized, and the online rows are counted.
+
+    Raises:
+        CondenseError: there are no weights yet.
+        StoreError: the Feast repo is missing, or rows are missing online.
+    """
+    found = project.lake.weights()
+    if found is None:
+        rule = "vectors are made by trained weights"
+        raise CondenseError(rule, found="none are stored", mend="reki train")
+    from reki_feast.condense import restore
+
+    condensed = restore(*found)
+    given = sources.read(project.declared, project.root)
+    rows = [
+        (name, *write(project, condensed, given, kind))
+        for kind in KINDS
+        for name, write in _writers(kind)
+    ]
+    project.lake.write_json("manifest", _manifest(project, condensed, given))
+    tables = [Table("tables", ("table", "rows", "added"), rows)]
+    if materialize:
+        tables.append(_materialized(project))
+    return Report(
+        f"{project.name}: published to {project.data}",
+        tables=tables,
+        next=[] if materialize else _next(project),
+    )
+
+
+#: Writes one table; gives its rows and how many were added.
+_Writer = Callable[[Project, "Condensed", Inputs, Kind], tuple[int, int]]
+
+
+def _writers(kind: Kind) -> list[tuple[str, _Writer]]:
+    return [
+        (f"{kind}_aug", _augmented),
+        (f"{kind}_knowledge", _knowledge),
+        (f"{kind}_representation", _representation),
+    ]
+
+
+def _augmented(
+    project: Project, condensed: Condensed, given: Inputs, kind: Kind
+) -> tuple[int, int]:
+    from reki_feast.condense import augment
+
+    key, table = _key(given, kind), f"{kind}_aug"
+    _, rows = representation(project, key, kind)
+    unique = [key.name, "event_timestamp"]
+    rows = augment(condensed, _latest(rows, unique), kind, now())
+    stored = project.lake.read(table, schema.augmented(key, kind))
+    fresh = known.changed(rows, _latest(stored, unique), unique)
+    project.lake.append(table, fresh)
+    return stored.num_rows + fresh.num_rows, fresh.num_rows
+
+
+def _latest(rows: pa.Table, unique: list[str]) -> pa.Table:
+    """Of rows for the same id and as-of time, the one made last."""
+    return newest(rows, unique)
+
+
+def _knowledge(project: Project, _: Condensed, given: Inputs, kind: Kind) -> tuple[int, int]:
+    key, table = _key(given, kind), f"{kind}_knowledge"
+    factors = _factors(project)
+    made = schema.entity_knowledge(key, factors)
+    project.lake.conform(table, made)
+    stored, added = project.lake.read(table, made), 0
+    for time in times(project, "knowledge", "members"):
+        held = state(project, time)
+        rows = known.entity_table(
+            held.knowledge,
+            held.members,
+            kind=kind,
+            key=key,
+            factors=factors,
+            as_of=time,
+            created=now(),
+        )
+        fresh = known.changed(rows, newest(up_to(stored, time), [key.name]), [key.name])
+        project.lake.append(table, fresh)
+        stored, added = pa.concat_tables([stored, fresh]), added + fresh.num_rows
+    return stored.num_rows, added
+
+
+def _representation(project: Project, _: Condensed, given: Inputs, kind: Kind) -> tuple[int, int]:
+    """Encoding wrote the rows; here older parts get the columns of channels that came since."""
+    made, rows = representation(project, _key(given, kind), kind)
+    project.lake.conform(f"{kind}_representation", made)
+    return rows.num_rows, 0
+
+
+def _key(given: Inputs, kind: Kind) -> Key:
+    return given.user if kind == "user" else given.item
+
+
+def _factors(project: Project) -> tuple[str, ...]:
+    declared = project.declared.scenario.factors
+    if declared is not None:
+        return tuple(declared)
+    return project.factors(allow_unconfirmed=True) if project.factors_path.exists() else ()
+
+
+def _manifest(project: Project, condensed: Condensed, given: Inputs) -> dict[str, Any]:
+    from reki_feast.condense import default_vector, fingerprint
+
+    held, said = state(project).knowledge, project.declared.scenario
+    sides: dict[str, Any] = {
+        kind: {
+            "key": _key(given, kind).name,
+            "type": str(_key(given, kind).type),
+            "channels": channels(held, kind),
+            "q": condensed.q,
+            "default": [float(x) for x in default_vector(condensed, kind)],
+        }
+        for kind in KINDS
+    }
+    snapshots = times(project, "user_representation", "item_representation")
+    return {
+        "scenario": said.name,
+        "description": said.summary or f"{said.item}s and their {said.user}s",
+        "owner": said.owner,
+        **sides,
+        "m": condensed.m,
+        "factors": list(_factors(project)),
+        "encoder": (project.lake.read_json("encoder") or {}).get("name", ""),
+        "weights": fingerprint(condensed),
+        "snapshots": [time.isoformat() for time in snapshots],
+    }
+
+
+def _materialized(project: Project) -> Table:
+    repo = project.feature_repo
+    if not (repo / "feature_store.yaml").exists():
+        rule = "the project has a Feast repo to materialize into"
+        mend = (
+            "`reki init` lays one down; for a repo elsewhere run feast apply and materialize there"
+        )
+        raise StoreError(rule, found=f"no {repo / 'feature_store.yaml'}", mend=mend)
+    from reki_feast.store.materialize import apply_and_materialize
+
+    counts = apply_and_materialize(repo, now())
+    rows = [(count.view, count.source, count.online) for count in counts]
+    return Table("online store", ("view", "ids in the source", "rows online"), rows)
+
+
+def _next(project: Project) -> list[str]:
+    if not (project.feature_repo / "feature_store.yaml").exists():
+        return [f'in your Feast repo: reki_views("{project.data}", user=…, item=…)', "feast apply"]
+    return [
+        f"cd {project.feature_repo}",
+        "feast apply",
+        f"feast materialize-incremental {now():%Y-%m-%dT%H:%M:%S}",
+    ]

@@ -1,0 +1,70 @@
+"""What the lake holds: knowledge as of a time, the times of its snapshots, the channels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from reki_feast import knowledge as known
+from reki_feast import schema
+from reki_feast.inputs import Inputs, snapshot_times
+from reki_feast.project import Project
+from reki_feast.schema import Key, Kind
+
+Times = Sequence[datetime] | None
+
+_OWNER = ["kind", "channel", "owner"]
+
+
+@dataclass(frozen=True)
+class State:
+    """Knowledge, and who is in which group, as of one time."""
+
+    knowledge: pa.Table
+    members: pa.Table
+
+
+def state(project: Project, as_of: datetime | None = None) -> State:
+    """The newest knowledge and memberships up to a time; of all times by default."""
+    lake = project.lake
+    return State(
+        lake.snapshot("knowledge", schema.KNOWLEDGE, [*_OWNER, "grouped"], as_of),
+        lake.snapshot("members", schema.MEMBERS, _OWNER, as_of),
+    )
+
+
+def times(project: Project, *tables: str) -> list[datetime]:
+    """The as-of times that rows of these tables bear, oldest first."""
+    bare = pa.schema([pa.field("event_timestamp", schema.TIMESTAMP)])
+    found: set[datetime] = set()
+    for table in tables:
+        found.update(project.lake.read(table, bare)["event_timestamp"].unique().to_pylist())
+    return sorted(found)
+
+
+def wanted_times(project: Project, given: Inputs, as_of: Times) -> list[datetime]:
+    """The snapshots that a run without stage before it brings up to date."""
+    if as_of:
+        return sorted(set(as_of))
+    return snapshot_times(project.declared.scenario, given, times(project, "knowledge"))
+
+
+def channels(knowledge: pa.Table, kind: Kind) -> list[str]:
+    """All channels of a kind: knowledge, then what the tables themselves tell."""
+    own = "history" if kind == "user" else "description"
+    return [*known.channels(knowledge, kind), own]
+
+
+def representation(project: Project, key: Key, kind: Kind) -> tuple[pa.Schema, pa.Table]:
+    """All stored representations of a kind, of every snapshot."""
+    made = schema.representation(key, channels(state(project).knowledge, kind))
+    return made, project.lake.read(f"{kind}_representation", made)
+
+
+def up_to(table: pa.Table, time: datetime) -> pa.Table:
+    """The rows whose as-of time is not later."""
+    return table.filter(pc.field("event_timestamp") <= pa.scalar(time, schema.TIMESTAMP))

@@ -1,0 +1,96 @@
+"""Reports on a terminal: tables on standard output, progress and warnings on standard error."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+from rich import box
+from rich import progress as bars
+from rich.console import Console
+from rich.table import Table as RichTable
+
+from reki_feast.report import Bar, Report, Table
+
+#: Width of what is printed where there is no terminal to ask, for logs a person reads.
+_WIDTH = 110
+
+
+def report(found: Report, console: Console | None = None) -> None:
+    """Print a report: title, tables, notes, next commands."""
+    console = console or out()
+    console.print(f"[bold]{_escaped(found.title)}[/bold]")
+    for table in found.tables:
+        console.print(rendered(table))
+    for note in found.notes:
+        console.print(f"[yellow]note[/yellow]  {_escaped(note)}")
+    if found.next:
+        console.print("[bold]next[/bold]")
+        for command in found.next:
+            console.print(f"  {_escaped(command)}", soft_wrap=True)
+
+
+def out() -> Console:
+    """Standard output; a fixed width where it is no terminal."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=_WIDTH)
+
+
+def rendered(table: Table) -> RichTable:
+    """A table as rich draws it; numbers to the right."""
+    made = RichTable(title=_escaped(table.title), title_justify="left", box=box.SIMPLE_HEAD)
+    for at, name in enumerate(table.columns):
+        numeric = all(isinstance(row[at], int | float | None) for row in table.rows)
+        made.add_column(name, justify="right" if numeric else "left", overflow="fold")
+    for row in table.rows:
+        made.add_row(*(_escaped(text(value)) for value in row))
+    return made
+
+
+def text(value: Any) -> str:
+    """A value as a person reads it.
+
+    >>> text(1234567), text(0.81234), text(None), text(True), text(2.5e-05)
+    ('1,234,567', '0.8123', '', 'yes', '2.5e-05')
+    """
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:,.1f}" if abs(value) >= 100 else f"{value:.4g}"
+    if isinstance(value, datetime):
+        return value.strftime("%Y-%m-%d %H:%M")
+    return str(value)
+
+
+def _escaped(value: str) -> str:
+    return value.replace("[", r"\[")
+
+
+class Progress:
+    """Bars on standard error; nothing where that is no terminal or ``visible`` is false."""
+
+    def __init__(self, *, visible: bool = True) -> None:
+        self._console = Console(stderr=True)
+        self._visible = visible and self._console.is_terminal
+
+    @contextlib.contextmanager
+    def bar(self, label: str) -> Iterator[Bar]:
+        """A bar with counts and the time left, gone when its step is done."""
+        columns = (
+            bars.TextColumn("{task.description}"),
+            bars.BarColumn(),
+            bars.MofNCompleteColumn(),
+            bars.TimeRemainingColumn(),
+        )
+        drawn = bars.Progress(
+            *columns, console=self._console, transient=True, disable=not self._visible
+        )
+        with drawn:
+            task = drawn.add_task(label, total=None)
+            yield lambda done, total: drawn.update(task, completed=done, total=total)
