@@ -345,7 +345,7 @@ def _first_half(users: pa.ChunkedArray, history: int) -> np.ndarray[tuple[int], 
     return first
 
 
-def snapshot_times(scenario: Scenario, inputs: Inputs, stored: list[datetime]) -> list[datetime]:
+def snapshot_times(scenario: Scenario, inputs: Inputs, *, first: bool) -> list[datetime]:
     """The as-of times to bring up to date, oldest first.
 
     Without a word in the scenario: the first run makes two snapshots, at the median and at the
@@ -361,4 +361,4 @@ def snapshot_times(scenario: Scenario, inputs: Inputs, stored: list[datetime]) -
         raise SourceError(rule, found="neither", mend='add as_of=["2026-01-01"] to Scenario(…)')
     times = inputs.interactions["event_timestamp"].combine_chunks().sort()
     last: datetime = times[-1].as_py()
-    return [last] if stored else sorted({times[(len(times) - 1) // 2].as_py(), last})
+    return sorted({times[(len(times) - 1) // 2].as_py(), last}) if first else [last]

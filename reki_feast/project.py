@@ -149,9 +149,11 @@ class Project:
         Raises:
             MissingExtraError: the package that carries it is not installed.
         """
-        from reki_feast.encode import SentenceTransformerEncoder
+        from reki_feast.encode import HashEncoder, SentenceTransformerEncoder
 
         said = self.declared.encoder
+        if said.model == "hash":
+            return HashEncoder()
         return SentenceTransformerEncoder(
             said.model,
             pooling=said.pooling,

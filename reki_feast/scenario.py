@@ -176,7 +176,8 @@ class Encoder(Declared):
 
     model: Word = Field(
         default="minilm",
-        description="any sentence-transformers model; 'minilm': the weights in the demo extra",
+        description="any sentence-transformers model; 'minilm': the weights in the demo extra; "
+        "'hash': a fake for tests that reads no meaning",
     )
     pooling: Literal["mean", "cls"] = "mean"
     batch_size: int = Field(default=64, ge=1)

@@ -163,17 +163,17 @@ def test_a_split_without_times_takes_the_first_half(history: int, expected: list
 
 def test_the_first_run_makes_two_snapshots_and_later_ones_the_last() -> None:
     inputs = check(SCENARIO, tables())
-    assert snapshot_times(SCENARIO, inputs, []) == times(1, 3)
-    assert snapshot_times(SCENARIO, inputs, times(1)) == times(3)
+    assert snapshot_times(SCENARIO, inputs, first=True) == times(1, 3)
+    assert snapshot_times(SCENARIO, inputs, first=False) == times(3)
     named = SCENARIO.model_copy(update={"as_of": times(5)})
-    assert snapshot_times(named, inputs, []) == times(5)
+    assert snapshot_times(named, inputs, first=True) == times(5)
 
 
 def test_without_times_the_scenario_names_the_snapshot() -> None:
     untimed = without("interactions", "event_timestamp")
     untimed["interactions"] = untimed["interactions"].append_column("position", pa.array([0] * 4))
     with pytest.raises(SourceError, match=r"(?s)a snapshot has a time.*as_of="):
-        snapshot_times(SCENARIO, check(SCENARIO, untimed), [])
+        snapshot_times(SCENARIO, check(SCENARIO, untimed), first=True)
 
 
 def declared(tmp_path: Path, items: str) -> Declarations:

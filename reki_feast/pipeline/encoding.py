@@ -15,7 +15,15 @@ from reki_feast import knowledge as known
 from reki_feast.errors import LakeError
 from reki_feast.inputs import Inputs
 from reki_feast.lake import newest
-from reki_feast.pipeline.stored import Times, representation, state, times, up_to
+from reki_feast.pipeline.stored import (
+    Times,
+    choose_times,
+    representation,
+    state,
+    times,
+    up_to,
+    wanted_times,
+)
 from reki_feast.project import Project, now
 from reki_feast.report import Progress, Report, Silent, Table
 from reki_feast.schema import KINDS, Kind
@@ -64,12 +72,13 @@ def encode(project: Project, *, as_of: Times = None, progress: Progress | None =
 
 
 def _times(project: Project, given: Inputs, as_of: Times) -> list[datetime]:
-    """Snapshots of knowledge that came after the last encoded one, and the wanted ones."""
+    """The wanted snapshots, and those of knowledge that came after the last encoded one."""
+    wanted = wanted_times(project, given, as_of)
     if as_of:
-        return sorted(set(as_of))
+        return wanted
+    choose_times(project, wanted)
     done = times(project, "user_representation", "item_representation")
     generated = [t for t in times(project, "knowledge") if not done or t > done[-1]]
-    wanted = sources.snapshot_times(project.declared.scenario, given, [*done, *generated])
     return sorted({*generated, *wanted})
 
 

@@ -12,7 +12,7 @@ from reki_feast import extract, schema
 from reki_feast import inputs as sources
 from reki_feast import knowledge as known
 from reki_feast.inputs import Inputs
-from reki_feast.pipeline.stored import Times, state, wanted_times
+from reki_feast.pipeline.stored import Times, choose_times, state, wanted_times
 from reki_feast.project import Project, now
 from reki_feast.report import Progress, Report, Silent, Table
 from reki_feast.schema import KINDS
@@ -88,6 +88,7 @@ def generate(
     """
     given = sources.read(project.declared, project.root)
     times = wanted_times(project, given, as_of)
+    choose_times(project, times)
     prompts = _all_prompts(project, given, times, allow_unconfirmed)
     llm = project.llm()
     with project.ledger() as ledger:

@@ -46,14 +46,16 @@ def publish(project: Project, *, materialize: bool = False) -> Report:
         for kind in KINDS
         for name, write in _writers(kind)
     ]
-    project.lake.write_json("manifest", _manifest(project, condensed, given))
+    before = (project.lake.read_json("manifest") or {}).get("weights")
+    made = _manifest(project, condensed, given)
+    project.lake.write_json("manifest", made)
     tables = [Table("tables", ("table", "rows", "added"), rows)]
     if materialize:
         tables.append(_materialized(project))
     return Report(
         f"{project.name}: published to {project.data}",
         tables=tables,
-        next=[] if materialize else _next(project),
+        next=[] if materialize else _next(project, whole=before != made["weights"]),
     )
 
 
@@ -173,11 +175,15 @@ def _materialized(project: Project) -> Table:
     return Table("online store", ("view", "ids in the source", "rows online"), rows)
 
 
-def _next(project: Project) -> list[str]:
+def _next(project: Project, *, whole: bool) -> list[str]:
+    """New weights make the vectors of old as-of times anew: then all rows are materialized."""
     if not (project.feature_repo / "feature_store.yaml").exists():
         return [f'in your Feast repo: reki_views("{project.data}", user=…, item=…)', "feast apply"]
+    time = f"{now():%Y-%m-%dT%H:%M:%S}"
     return [
         f"cd {project.feature_repo}",
         "feast apply",
-        f"feast materialize-incremental {now():%Y-%m-%dT%H:%M:%S}",
+        f"feast materialize 1970-01-02T00:00:00 {time}"
+        if whole
+        else f"feast materialize-incremental {time}",
     ]

@@ -47,10 +47,24 @@ def times(project: Project, *tables: str) -> list[datetime]:
 
 
 def wanted_times(project: Project, given: Inputs, as_of: Times) -> list[datetime]:
-    """The snapshots that a run without stage before it brings up to date."""
+    """The snapshots that a run brings up to date.
+
+    The first ones are chosen once (:func:`choose_times`) and wanted until HEIN is trained on them,
+    so that a first run which was cut short goes on with the same, however the tables grew.
+    """
     if as_of:
         return sorted(set(as_of))
-    return snapshot_times(project.declared.scenario, given, times(project, "knowledge"))
+    chosen = project.lake.read_json("snapshots")
+    trained = project.lake.read_json("hein") is not None
+    if chosen is not None and not trained and not project.declared.scenario.as_of:
+        return [datetime.fromisoformat(text) for text in chosen["first"]]
+    return snapshot_times(project.declared.scenario, given, first=not trained)
+
+
+def choose_times(project: Project, chosen: list[datetime]) -> None:
+    """Remember the first snapshots, when none are remembered."""
+    if project.lake.read_json("snapshots") is None:
+        project.lake.write_json("snapshots", {"first": [time.isoformat() for time in chosen]})
 
 
 def channels(knowledge: pa.Table, kind: Kind) -> list[str]:

@@ -1,8 +1,8 @@
 """MovieLens-100K with its timestamps: two snapshots, materialized, and a point-in-time join.
 
-The scenario has no language model here. Items carry, as imported knowledge, what their ratings up
-to the as-of time tell; users carry their history up to it. So both sides differ between the two
-snapshots, and every joined row can be checked against the snapshot it was allowed to see.
+No language model is asked here: what the ratings up to an as-of time tell of each item and user is
+imported as knowledge. So both sides differ between the two snapshots, and every joined row can be
+checked against the snapshot it was allowed to see.
 """
 
 from __future__ import annotations
@@ -47,15 +47,23 @@ encoder = Encoder(max_tokens=64)
 training = Training(epochs=3)
 """
 
-# What the ratings up to a time tell of each item, as one sentence a language model could read.
-OPINION = """
-select m.item_id, format(
-  '{{}} has {{}} ratings so far, {{:.1f}} stars on average, most of them from {{}}s.',
-  m.title, count(*), avg(r.rating), mode(u.occupation)) as text
-from '{data}/movies.parquet' m
-join '{data}/ratings.parquet' r using (item_id) join '{data}/users.parquet' u using (user_id)
-where r.timestamp <= '{as_of}' group by m.item_id, m.title
-"""
+# What the ratings up to a time tell, as sentences that a language model could have written.
+OPINIONS = {
+    "items": """
+        select item_id, format(
+          '{{}} has {{}} ratings so far, {{:.1f}} stars on average, most of them from {{}}s.',
+          m.title, count(*), avg(r.rating), mode(u.occupation)) as text
+        from '{data}/ratings.parquet' r
+        join '{data}/movies.parquet' m using (item_id)
+        join '{data}/users.parquet' u using (user_id)
+        where r.timestamp <= '{as_of}' group by item_id, m.title""",
+    "users": """
+        select user_id, format(
+          'Has rated {{}} movies so far, {{:.1f}} stars on average, most of them {{}}.',
+          count(*), avg(r.rating), mode(m.genres)) as text
+        from '{data}/ratings.parquet' r join '{data}/movies.parquet' m using (item_id)
+        where r.timestamp <= '{as_of}' group by user_id""",
+}
 
 FEATURES = """
 from feast import Entity, FeatureService, ValueType
@@ -110,10 +118,12 @@ def _project(data: Path, folder: Path) -> Project:
 
 
 def _import_opinions(project: Project, data: Path, as_of: datetime) -> None:
-    table = lake.query(OPINION.format(data=data.resolve(), as_of=as_of), root=project.root)
-    path = project.root / f"opinions-{as_of:%Y%m%d}.parquet"
-    pq.write_table(table, path)
-    pipeline.import_knowledge(project, {"items": str(path)}, as_of=[as_of])
+    files = {}
+    for name, sql in OPINIONS.items():
+        table = lake.query(sql.format(data=data.resolve(), as_of=as_of), root=project.root)
+        files[name] = str(project.root / f"{name}-{as_of:%Y%m%d}.parquet")
+        pq.write_table(table, files[name])
+    pipeline.import_knowledge(project, files, as_of=[as_of])
 
 
 Found = dict[str, Any]

@@ -1,0 +1,209 @@
+"""The whole way on a small shop: what is stored, what a second run does, what is never harmed."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+
+from reki_feast import pipeline, schema
+from reki_feast.errors import (
+    CondenseError,
+    DeclarationError,
+    FactorsError,
+    LakeError,
+    LLMError,
+    SourceError,
+)
+from reki_feast.project import Project, open_project
+from reki_feast.report import Report
+from tests.pipeline.conftest import T0, make_shop, write_tables
+
+USER, ITEM = schema.Key("customer_id", pa.string()), schema.Key("sku", pa.string())
+
+
+def cells(report: Report, table: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = report.plain()["tables"][table]
+    return found
+
+
+def stored(project: Project, kind: schema.Kind) -> pa.Table:
+    key = USER if kind == "user" else ITEM
+    return project.lake.read(f"{kind}_aug", schema.augmented(key, kind))
+
+
+def files(project: Project) -> dict[str, int]:
+    paths = (path for path in project.data.rglob("*.parquet"))
+    return {str(path): path.stat().st_mtime_ns for path in paths}
+
+
+@pytest.fixture
+def done(shop: Project) -> Project:
+    pipeline.run(shop)
+    return shop
+
+
+def test_interactions_go_in_and_vectors_come_out(shop: Project) -> None:
+    report = pipeline.run(shop)
+    assert report.failed == 0
+    users, items = stored(shop, "user"), stored(shop, "item")
+    assert len(users["customer_id"].unique()) == 29  # the 30th never came
+    assert items.num_rows == 20
+    manifest = shop.lake.read_json("manifest")
+    assert manifest is not None
+    assert (manifest["user"]["key"], manifest["user"]["type"]) == ("customer_id", "string")
+    assert manifest["user"]["channels"] == ["knowledge", "history"]
+    q = manifest["user"]["q"]
+    assert q == 64 == len(manifest["user"]["default"])
+    for table, name in ((users, "user_aug"), (items, "item_aug")):
+        vectors = np.array(table[name].to_pylist())
+        assert vectors.shape[1] == q
+        assert np.isfinite(vectors).all()
+
+
+def test_the_first_run_makes_a_snapshot_at_the_median_and_at_the_end(done: Project) -> None:
+    manifest = done.lake.read_json("manifest")
+    assert manifest is not None
+    expected = [T0 + timedelta(hours=299), T0 + timedelta(hours=599)]
+    assert manifest["snapshots"] == [time.isoformat() for time in expected]
+
+
+def test_a_second_run_writes_nothing(done: Project) -> None:
+    before = files(done)
+    report = pipeline.run(done)
+    assert cells(report, "calls")[0]["asked"] == 0
+    assert [row["added"] for row in cells(report, "tables")] == [0] * 6
+    assert files(done) == before
+
+
+def test_new_interactions_add_a_snapshot_of_those_who_had_some(done: Project) -> None:
+    before = stored(done, "user")
+    weights = done.lake.read_json("hein")
+    write_tables(done.root, interactions=605)
+    report = pipeline.run(done)
+    after = stored(done, "user")
+    changed = {row["customer_id"] for row in _log(done).slice(600).to_pylist()}
+    added = after.num_rows - before.num_rows
+    assert added == len(changed) == cells(report, "calls")[0]["added"]
+    assert pc.max(after["event_timestamp"]).as_py() == T0 + timedelta(hours=604)
+    assert done.lake.read_json("hein") == weights
+
+
+def _log(project: Project) -> pa.Table:
+    return pq.read_table(project.root / "interactions.parquet")
+
+
+def test_retraining_makes_every_snapshot_anew(done: Project) -> None:
+    before = stored(done, "user")
+    path = done.declared.path
+    path.write_text(path.read_text().replace("epochs=1", "epochs=1, seed=1"))
+    again = open_project(done.root)
+    pipeline.train(again, retrain=True)
+    pipeline.publish(again)
+    assert stored(again, "user").num_rows == 2 * before.num_rows
+
+
+def test_only_a_part_may_be_asked(shop: Project) -> None:
+    report = pipeline.generate(shop, limit=3)
+    assert cells(report, "calls")[0]["asked"] == 3
+    plan = cells(pipeline.plan(shop), "plan")
+    assert plan[-1]["answered"] == 3
+    assert plan[-1]["to_ask"] == plan[-1]["prompts"] - 3
+
+
+def test_a_plan_says_money_only_where_the_price_is_known(tmp_path: Path) -> None:
+    def with_model(model: str) -> Any:
+        shop = make_shop(
+            tmp_path / model, lambda t: t.replace('provider="echo"', f'model="{model}"')
+        )
+        return cells(pipeline.plan(shop), "plan")[-1]["money"]
+
+    assert with_model("gpt-4o-mini") > 0
+    assert with_model("nobody-knows") is None
+
+
+def test_bad_input_after_a_good_run_harms_nothing(done: Project) -> None:
+    before = files(done)
+    table = pq.read_table(done.root / "items.parquet")
+    pq.write_table(pa.concat_tables([table, table]), done.root / "items.parquet")
+    with pytest.raises(SourceError, match=r"items.sku: each id once"):
+        pipeline.run(done)
+    (done.root / "items.parquet").unlink()
+    with pytest.raises(SourceError, match=r"items: a source is a query.*"):
+        pipeline.run(done)
+    assert files(done) == before
+
+
+def test_unconfirmed_factors_are_refused(tmp_path: Path) -> None:
+    shop = make_shop(tmp_path, lambda text: text.replace('factors=["price", "style"],', ""))
+    with pytest.raises(FactorsError, match="reki factors"):
+        pipeline.generate(shop)
+    shop.factors_path.write_text("confirmed: false\nfactors: [price]\n")
+    with pytest.raises(FactorsError, match="confirmed"):
+        pipeline.generate(shop)
+    assert pipeline.generate(shop, allow_unconfirmed=True).failed == 0
+    pipeline.confirm_factors(shop)
+    assert pipeline.generate(shop).failed == 0
+    with pytest.raises(FactorsError, match="not overwritten"):
+        pipeline.factors(shop)
+
+
+def test_another_encoder_is_refused_and_harms_nothing(done: Project) -> None:
+    before = files(done)
+    path = done.declared.path
+    path.write_text(path.read_text().replace('model="hash"', 'model="minilm"'))
+    with pytest.raises(LakeError, match=r"(?s)one encoder.*hash-32"):
+        pipeline.encode(open_project(done.root))
+    assert files(done) == before
+
+
+def test_stages_name_the_one_that_is_missing(shop: Project) -> None:
+    with pytest.raises(CondenseError, match="reki encode"):
+        pipeline.train(shop)
+    with pytest.raises(CondenseError, match="reki train"):
+        pipeline.publish(shop)
+
+
+def test_a_single_late_snapshot_leaves_nothing_to_learn_from(shop: Project) -> None:
+    last = [T0 + timedelta(days=90)]
+    pipeline.generate(shop, as_of=last)
+    pipeline.encode(shop, as_of=last)
+    with pytest.raises(CondenseError, match=r"(?s)came after a snapshot.*--as-of 2026-01-13"):
+        pipeline.train(shop)
+
+
+def test_interactions_without_times_use_positions(tmp_path: Path) -> None:
+    shop = make_shop(tmp_path, lambda t: t.replace("factors=", 'as_of=["2026-03-01"], factors='))
+    table = _log(shop).drop_columns(["event_timestamp"])
+    table = table.append_column("position", pa.array(range(table.num_rows)))
+    pq.write_table(table, tmp_path / "interactions.parquet")
+    assert pipeline.run(shop).failed == 0
+    assert stored(shop, "user")["event_timestamp"].unique().to_pylist() == [T0.replace(month=3)]
+
+
+def test_without_generators_knowledge_must_be_imported(tmp_path: Path) -> None:
+    shop = make_shop(tmp_path, lambda text: text[: text.index("customers =")])
+    with pytest.raises(DeclarationError, match="generated or imported"):
+        pipeline.run(shop)
+
+
+def test_a_damaged_ledger_is_named_and_nothing_is_asked(shop: Project) -> None:
+    shop.data.mkdir(parents=True)
+    (shop.data / "ledger.sqlite").write_text("no database " * 50)
+    with pytest.raises(LLMError, match=r"ledger\.sqlite"):
+        pipeline.generate(shop)
+
+
+def test_status_tells_what_is_stored(done: Project) -> None:
+    report = pipeline.status(done)
+    rows = {row["table"]: row["rows"] for row in cells(report, "tables")}
+    assert rows["item_aug"] == 20
+    assert cells(report, "calls")[0]["calls"] > 0
+    assert cells(report, "running")[1]["state"] == "not running"
+    assert "no embedded Redis" in pipeline.down(done).title
