@@ -15,11 +15,13 @@ key and as-of time.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -34,6 +36,8 @@ from reki_feast.errors import Fault, LakeError, SourceError
 from reki_feast.schema import content_hash
 
 MANIFEST_VERSION = 1
+#: A process has one working directory.
+_ONE_DIRECTORY = threading.Lock()
 Weights = npt.NDArray[np.float32]
 
 
@@ -165,9 +169,8 @@ def query(
     import duckdb
 
     try:
-        with duckdb.connect() as connection:
+        with _working_in(root), duckdb.connect() as connection:
             connection.execute("set TimeZone = 'UTC'")
-            connection.execute("set file_search_path = ?", [str(root)])
             for statement in setup:
                 connection.execute(statement)
             for name, table in (tables or {}).items():
@@ -175,6 +178,18 @@ def query(
             return connection.sql(sql).to_arrow_table()
     except duckdb.Error as error:
         raise SourceError(_query_fault(sql, str(error), root)) from error
+
+
+@contextlib.contextmanager
+def _working_in(folder: Path) -> Iterator[None]:
+    """DuckDB looks in the working directory before any search path: so that is what is set."""
+    with _ONE_DIRECTORY:
+        before = Path.cwd()
+        os.chdir(folder)
+        try:
+            yield
+        finally:
+            os.chdir(before)
 
 
 def _query_fault(sql: str, error: str, root: Path) -> Fault:

@@ -24,6 +24,8 @@ def init(folder: Path, name: str) -> Report:
         rule = "a scenario's name has lower-case letters, digits and _, a letter first"
         raise DeclarationError(rule, found=repr(name), mend="reki init DIR --name shop")
     texts = _texts(folder, name)
+    # one in a folder that is under version control already is the user's business
+    texts = {p: text for p, text in texts.items() if p.name != ".gitignore" or not p.exists()}
     there = [path for path in texts if path.exists()]
     if there:
         rule = "`reki init` writes new files only"

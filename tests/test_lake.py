@@ -112,6 +112,18 @@ def test_a_foreign_manifest_is_named(tmp_path: Path) -> None:
         store.read_json("manifest")
 
 
+def test_a_query_never_reads_where_the_user_happens_to_stand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("project", "elsewhere"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "t.csv").write_text(f"a\n{name}\n")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    table = lake.query("select a from 't.csv'", root=tmp_path / "project")
+    assert table["a"].to_pylist() == ["project"]
+    assert Path.cwd() == tmp_path / "elsewhere"
+
+
 def test_a_query_starts_at_the_project_and_speaks_utc(tmp_path: Path) -> None:
     folder = tmp_path / "a project"
     folder.mkdir()

@@ -109,5 +109,5 @@ def _time(project: Project, as_of: Times) -> datetime:
 
 def _read(project: Project, path: str) -> pa.Table:
     """A file named on the command line: a relative path starts where the user stands."""
-    quoted = str(Path.cwd() / path).replace("'", "''")
+    quoted = str(Path(path).absolute()).replace("'", "''")
     return lake.query(f"select * from '{quoted}'", root=project.root)

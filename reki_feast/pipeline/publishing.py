@@ -156,6 +156,7 @@ def _manifest(project: Project, condensed: Condensed, given: Inputs) -> dict[str
         "factors": list(_factors(project)),
         "encoder": (project.lake.read_json("encoder") or {}).get("name", ""),
         "weights": fingerprint(condensed),
+        "trained_until": (project.lake.read_json("hein") or {}).get("trained_until", ""),
         "snapshots": [time.isoformat() for time in snapshots],
     }
 

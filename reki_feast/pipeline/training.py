@@ -38,11 +38,14 @@ def train(project: Project, *, retrain: bool = False, progress: Progress | None 
         return _report(project, stored[1], "weights are there; --retrain trains again")
     given = sources.read(project.declared, project.root)
     time = _training_time(project, given)
-    rows = sources.split(given, time, project.declared.scenario.history)
+    until = _labels_until(project, given, time)
+    rows = _labelled_until(sources.split(given, time, project.declared.scenario.history), until)
     condensed = _condense(project, given, time, rows, progress or Silent())
     from reki_feast.condense import manifest, weights
 
     made = {**manifest(condensed), "trained_as_of": time.isoformat()}
+    if until is not None:
+        made["trained_until"] = until.isoformat()
     project.lake.write_weights(weights(condensed), made)
     return _report(project, made, "", *given.notices)
 
@@ -66,6 +69,25 @@ def _training_time(project: Project, given: Inputs) -> datetime:
         found=f"fewer than {SAMPLES_AFTER:.0%} of them came after {made[0]:%Y-%m-%d %H:%M}",
         mend=f"make an earlier snapshot too: reki run --as-of {middle:%Y-%m-%d}",
     )
+
+
+def _labels_until(project: Project, given: Inputs, time: datetime) -> datetime | None:
+    """The last snapshot, else the last interaction; None without times.
+
+    What came after the last snapshot is left for models downstream to be tested on.
+    """
+    if not given.timed:
+        return None
+    later = [made for made in times(project, "user_representation") if made > time]
+    last: datetime = pc.max(given.interactions["event_timestamp"]).as_py()
+    return max(later, default=last)
+
+
+def _labelled_until(rows: pa.Table, until: datetime | None) -> pa.Table:
+    if until is None:
+        return rows
+    early = pc.less_equal(rows["event_timestamp"], pa.scalar(until, TIMESTAMP))
+    return rows.filter(early)
 
 
 def _condense(

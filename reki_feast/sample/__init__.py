@@ -1,0 +1,11 @@
+"""The embedded sample: real films, knowledge about them, and simulated viewers.
+
+``python -m reki_feast.sample FOLDER`` writes it as Parquet files.
+"""
+
+from __future__ import annotations
+
+from .films import FACTORS, Film, load_films
+from .tables import AS_OF, Sample, simulate, write
+
+__all__ = ["AS_OF", "FACTORS", "Film", "Sample", "load_films", "simulate", "write"]

@@ -1,0 +1,36 @@
+"""The Feast side: view factory, stores that know the default vector, the embedded Redis.
+
+Names are fetched on first use, so that ``reki_feast.store.embedded`` can be used without Feast.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .materialize import (
+        Count,
+        apply_and_materialize,
+        count_online,
+        materialize_views,
+        verify_materialized,
+    )
+    from .views import RekiViews, reki_views
+
+__all__ = [
+    "Count",
+    "RekiViews",
+    "apply_and_materialize",
+    "count_online",
+    "materialize_views",
+    "reki_views",
+    "verify_materialized",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home = "views" if name in ("RekiViews", "reki_views") else "materialize"
+    return getattr(import_module(f"{__name__}.{home}"), name)

@@ -1,0 +1,155 @@
+"""`reki` as its user meets it: help, exit codes, JSON, messages."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from reki_feast import cli
+from tests.pipeline.conftest import make_shop
+
+COMMANDS = [
+    "init",
+    "doctor",
+    "factors",
+    "plan",
+    "generate",
+    "import-knowledge",
+    "encode",
+    "train",
+    "publish",
+    "run",
+    "status",
+    "down",
+]
+
+
+def reki(capsys: pytest.CaptureFixture[str], *words: str | Path) -> tuple[int, str, str]:
+    code = cli.main([str(word) for word in words])
+    said = capsys.readouterr()
+    return code, said.out, said.err
+
+
+def test_help_names_every_command_and_imports_nothing_heavy() -> None:
+    probe = (
+        "import sys; from reki_feast import cli\n"
+        "try: cli.main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'feast', 'duckdb', 'openai', 'pyarrow', 'pydantic', 'rich', 'numpy'}\n"
+        "sys.exit(','.join(heavy & set(sys.modules)) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert all(f"    {command}" in done.stdout for command in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        cli.main([command, "--help"])
+    assert "--json" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["sing"],
+        [],
+        ["generate", "--limit", "0"],
+        ["generate", "--as-of", "yesterday"],
+        ["init"],
+    ],
+)
+def test_wrong_words_exit_2(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(words)
+    assert "usage: reki" in capsys.readouterr().err
+
+
+def test_an_empty_folder_is_wrong_use(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = reki(capsys, "plan", "--project", tmp_path)
+    assert code == cli.WRONG_USE
+    assert "reki init" in err
+
+
+def test_init_lays_down_a_project_that_doctor_understands(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    folder = tmp_path / "a shop"
+    code, out, _ = reki(capsys, "init", folder, "--name", "books")
+    assert code == cli.DONE
+    assert "generators/books.py" in out
+    path = folder / "generators" / "books.py"
+    path.write_text(path.read_text().replace('model="minilm"', 'model="hash"'))
+    code, out, _ = reki(capsys, "doctor", "--project", folder, "--json")
+    report = json.loads(out)
+    assert code == cli.FAILED
+    state = {row["check"]: row["state"] for row in report["tables"]["checks"]}
+    assert [name for name, said in state.items() if said == "wrong"] == [
+        "tables",
+        "factors",
+        "language model",
+    ]
+    assert sum("tables/" in note for note in report["notes"]) == 2
+
+
+def test_init_touches_nothing_that_is_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "generators").mkdir()
+    (tmp_path / "generators" / "shop.py").write_text("mine")
+    code, _, err = reki(capsys, "init", tmp_path)
+    assert code == cli.WRONG_USE
+    assert "there already" in err
+    assert [p.name for p in tmp_path.rglob("*.*")] == ["shop.py"]
+    assert (tmp_path / "generators" / "shop.py").read_text() == "mine"
+
+
+def test_a_scenario_name_is_checked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = reki(capsys, "init", tmp_path / "x", "--name", "My Shop")
+    assert (code, (tmp_path / "x").exists()) == (cli.WRONG_USE, False)
+    assert "'My Shop'" in err
+
+
+def test_run_and_status_speak_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shop = make_shop(tmp_path)
+    code, out, _ = reki(capsys, "run", "--project", shop.root, "--json")
+    assert code == cli.DONE
+    report = json.loads(out)
+    assert report["failed"] == 0
+    assert {row["table"] for row in report["tables"]["tables"]} >= {"user_aug", "item_aug"}
+    code, out, _ = reki(capsys, "status", "--project", shop.root, "--json")
+    assert json.loads(out)["tables"]["calls"][0]["state"] == "answered"
+
+
+def test_an_error_is_json_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shop = make_shop(tmp_path)
+    (shop.root / "items.parquet").unlink()
+    code, out, err = reki(capsys, "plan", "--project", shop.root, "--json")
+    assert code == cli.WRONG_USE
+    found = json.loads(out)
+    assert found["error"] == "SourceError"
+    assert "items.parquet" in found["faults"][0]["found"]
+    assert "items.parquet" in err
+
+
+def test_a_missing_feast_repo_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shop = make_shop(tmp_path)
+    code, _, err = reki(capsys, "run", "--project", shop.root, "--materialize")
+    assert code == cli.FAILED
+    assert "feature_store.yaml" in err
+
+
+def test_tables_are_printed_for_a_person(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shop = make_shop(tmp_path)
+    code, out, _ = reki(capsys, "plan", "--project", shop.root)
+    assert code == cli.DONE
+    assert "prompt_tokens" in out
+    assert "reki generate" in out
