@@ -199,6 +199,7 @@ class Training(Declared):
         default=32, ge=1, description="floats of an augmented vector, per pair"
     )
     dropout: float = Field(default=0.0, ge=0, lt=1)
+    test: float = Field(default=0.1, ge=0, lt=1, description="share of users held out for the test")
     seed: int = 0
 
 

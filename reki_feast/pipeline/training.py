@@ -126,6 +126,7 @@ def _settings(project: Project) -> Settings:
         item_experts=said.dedicated_experts,
         output_size=said.output_size,
         hein_dropout=said.dropout,
+        test=said.test,
         training=Training(
             epochs=said.epochs,
             batch_size=said.batch_size,

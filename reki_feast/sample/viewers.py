@@ -18,20 +18,19 @@ Ints = NDArray[np.int64]
 FIRST = datetime(2025, 1, 1, tzinfo=timezone.utc)
 LAST = datetime(2026, 9, 30, tzinfo=timezone.utc)
 
-#: Share of each field in the variance of taste, and how many of its values a viewer likes and
-#: dislikes for themselves. Most of it is what the catalogue's columns do not say, so that
-#: knowledge can help.
+#: Share of each field in the variance of taste. Most of it is what the catalogue's columns do not
+#: say, so that knowledge can help.
 _TASTE = {
-    "mood": (0.52, 2, 2),
-    "theme": (0.26, 2, 2),
-    "setting": (0.14, 1, 1),
-    "genre": (0.04, 2, 1),
-    "director": (0.03, 4, 2),
-    "era": (0.01, 2, 1),
+    "mood": 0.80,
+    "theme": 0.12,
+    "setting": 0.05,
+    "genre": 0.01,
+    "director": 0.01,
+    "era": 0.01,
 }
-#: Tags that tend to please the same people: of each field a viewer likes one family and dislikes
-#: another, which makes up this share of the field.
-_KIN = 0.8
+#: How many values of the other fields a viewer likes and dislikes, each for itself.
+_SINGLE = {"genre": (2, 1), "director": (4, 2), "era": (2, 1)}
+#: Tags that please the same people: of these fields a viewer likes one family, dislikes another.
 _FAMILIES = {
     "mood": (
         ("bleak", "brooding", "eerie", "harrowing", "tense"),
@@ -58,12 +57,12 @@ _FAMILIES = {
     ),
 }
 #: Standard deviations beside taste's, which is 1.
-_QUALITY, _BIAS, _NOISE = 0.25, 0.2, 0.83
+_QUALITY, _BIAS, _NOISE = 0.25, 0.2, 0.6
 #: Utilities from which a film gets two, three, four and five stars.
 _STARS = (-1.5, -0.7, 0.15, 1.15)
 #: How strongly liking (in standard deviations of taste) pulls a viewer to a film.
 _PULL = 0.35
-_FEWEST, _MOST = 8, 110
+_FEWEST, _MOST = 8, 140
 
 _OCCUPATIONS = (
     *("accountant", "architect", "baker", "carpenter", "cook", "doctor", "driver", "electrician"),
@@ -116,23 +115,23 @@ def draw_people(seed: int, viewers: int) -> People:
 def draw_taste(seed: int, people: People, films: tuple[Film, ...]) -> Floats:
     """Hidden taste, [viewers, films], for each viewer with mean 0 and standard deviation 1.
 
-    It sums up the weights of what a film has: a viewer likes and dislikes a few values of each
-    field (``_TASTE``) and a family of them (``_FAMILIES``). Age favours the films of one's youth.
+    It sums up the weights of what a film has: of each field a viewer likes and dislikes a family
+    of values (``_FAMILIES``) or a few (``_SINGLE``). Age favours the films of one's youth.
     """
     rng = np.random.default_rng([seed, 2])
     age = people.age[:, None]
     years = np.array([[film.year for film in films]])
     youth: Floats = np.exp(-(((years - (2026 - age + 20)) / 12.0) ** 2))
     taste = 0.2 * youth
-    for field, (share, liked, disliked) in _TASTE.items():
+    for field, share in _TASTE.items():
         names = sorted({name for film in films for name in _values(film, field)})
         has = _indicators([_values(film, field) for film in films], names)
-        own = _standard(_weights(rng, has.sum(axis=0), len(age), liked, disliked) @ has.T)
         if field in _FAMILIES:
             kin = _indicators(_FAMILIES[field], names)
-            lean = _weights(rng, np.ones(len(kin)), len(age), 1, 1) @ kin
-            own = np.sqrt(1 - _KIN) * own + np.sqrt(_KIN) * _standard(lean @ has.T)
-        taste += np.sqrt(share) * _standard(own)
+            weights = _weights(rng, np.ones(len(kin)), len(age), 1, 1) @ kin
+        else:
+            weights = _weights(rng, has.sum(axis=0), len(age), *_SINGLE[field])
+        taste += np.sqrt(share) * _standard(weights @ has.T)
     return _standard(taste)
 
 
@@ -153,7 +152,7 @@ def draw_watched(seed: int, taste: Floats, affinity: Floats) -> Watched:
     """
     rng = np.random.default_rng([seed, 4])
     viewers, films = taste.shape
-    count = np.clip(rng.lognormal(3.95, 0.6, viewers), _FEWEST, min(_MOST, films)).astype(np.int64)
+    count = np.clip(rng.lognormal(4.5, 0.6, viewers), _FEWEST, min(_MOST, films)).astype(np.int64)
     fame = rng.normal(0.0, 0.9, (1, films))
     pull = fame + _PULL * taste + rng.gumbel(size=taste.shape)
     rank = np.argsort(np.argsort(-pull, axis=1), axis=1)

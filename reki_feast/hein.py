@@ -1,0 +1,221 @@
+"""HEIN, the hybridised expert-integrated network: equation 3 of REKI (arXiv 2408.10520).
+
+A user's and an item's representation are condensed by experts. Some are shared by both sides
+(S_s), some dedicated to one (S_u, S_i). On each side one softmax gate, fed with that side's
+representation, weighs the shared and that side's own experts::
+
+    alpha_u = softmax(g_u(r_u))        one weight for each expert of S_s and S_u
+    user(r_u) = sum over e in S_s and S_u of  alpha_u[e] * e(r_u)
+
+and likewise for items with g_i, S_s and S_i. An expert is an MLP m -> 128 -> 32 with ReLU between
+the layers and none after the last: the paper names the sizes, not the activation, and a ReLU at
+the end would leave half of an augmented vector's space unused. A gate is one linear layer.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from reki_feast.schema import KINDS, Kind
+
+
+class Experts(nn.Module):
+    """The weights of ``count`` two-layer MLPs side by side.
+
+    Args:
+        count: number of experts.
+        input_size: m, floats of a representation.
+        hidden_size: width of the hidden layer.
+        output_size: floats an expert gives.
+    """
+
+    def __init__(self, *, count: int, input_size: int, hidden_size: int, output_size: int) -> None:
+        super().__init__()
+        self.first_weight = _uniform(count, hidden_size, input_size, fan_in=input_size)
+        self.first_bias = _uniform(count, hidden_size, fan_in=input_size)
+        self.second_weight = _uniform(count, output_size, hidden_size, fan_in=hidden_size)
+        self.second_bias = _uniform(count, output_size, fan_in=hidden_size)
+
+
+class Hein(nn.Module):
+    """One HEIN: condenses a user's and an item's representation of m floats (equation 3).
+
+    Args:
+        input_size: m, floats of a representation.
+        shared_experts: size of S_s.
+        user_experts: size of S_u.
+        item_experts: size of S_i.
+        hidden_size: width of an expert's hidden layer.
+        output_size: floats of a condensed vector.
+        dropout: share of an expert's hidden units dropped in training.
+    """
+
+    def __init__(
+        self,
+        *,
+        input_size: int,
+        shared_experts: int = 2,
+        user_experts: int = 4,
+        item_experts: int = 4,
+        hidden_size: int = 128,
+        output_size: int = 32,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        _check_counts(shared_experts, user_experts, item_experts)
+
+        def experts(count: int) -> Experts:
+            return Experts(
+                count=count,
+                input_size=input_size,
+                hidden_size=hidden_size,
+                output_size=output_size,
+            )
+
+        self.shared = experts(shared_experts)
+        self.user_own = experts(user_experts)
+        self.item_own = experts(item_experts)
+        self.dropout = nn.Dropout(dropout)
+        self.user_gate = nn.Linear(input_size, shared_experts + user_experts)
+        self.item_gate = nn.Linear(input_size, shared_experts + item_experts)
+
+    def user(self, r_u: Tensor) -> Tensor:
+        """Condense users: ``[..., m]`` to ``[..., output_size]``."""
+        return self._side(r_u, self.user_own, self.user_gate)
+
+    def item(self, r_i: Tensor) -> Tensor:
+        """Condense items: ``[..., m]`` to ``[..., output_size]``."""
+        return self._side(r_i, self.item_own, self.item_gate)
+
+    def _side(self, r: Tensor, own: Experts, gate: nn.Linear) -> Tensor:
+        """Two matrix products for all experts and rows.
+
+        The gate's weights are put on the hidden units instead of on the experts' outputs: the
+        second layers are linear, so the sum over experts then is one product as well.
+        """
+        rows = r.reshape(-1, r.shape[-1])
+        both = (self.shared, own)
+        first = torch.cat([experts.first_weight for experts in both]).flatten(0, 1)
+        first_bias = torch.cat([experts.first_bias for experts in both]).flatten()
+        second = torch.cat([experts.second_weight for experts in both])
+        second_bias = torch.cat([experts.second_bias for experts in both])
+        alpha = torch.softmax(gate(rows), dim=-1)
+        units = self.dropout(torch.relu(nn.functional.linear(rows, first, first_bias)))
+        weighed = units.view(len(rows), len(second), second.shape[-1]) * alpha.unsqueeze(-1)
+        condensed = torch.addmm(
+            alpha @ second_bias, weighed.flatten(1), second.transpose(1, 2).flatten(0, 1)
+        )
+        return condensed.reshape(*r.shape[:-1], condensed.shape[-1])
+
+
+class HeinSet(nn.Module):
+    """One HEIN for each pair of channels; a side's outputs are joined, q = 32 a pair.
+
+    Before a HEIN reads a representation, its channel's mean is taken off and the rest divided by
+    the channel's scale (:meth:`standardise`): pooled token vectors of one channel lie in a narrow
+    cone, and what tells them apart is small beside what they share. Both are fixed numbers of the
+    training data and travel with the weights. A missing channel is its mean.
+
+    Args:
+        pairs: pairs of a user's channel and an item's, at least one.
+        input_size: m, floats of a representation, the same for all channels.
+        shared_experts: as in :class:`Hein`.
+        user_experts: as in :class:`Hein`.
+        item_experts: as in :class:`Hein`.
+        hidden_size: as in :class:`Hein`.
+        output_size: floats a pair.
+        dropout: as in :class:`Hein`.
+    """
+
+    def __init__(
+        self,
+        *,
+        pairs: Sequence[tuple[str, str]],
+        input_size: int,
+        shared_experts: int = 2,
+        user_experts: int = 4,
+        item_experts: int = 4,
+        hidden_size: int = 128,
+        output_size: int = 32,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.pairs = tuple((user, item) for user, item in pairs)
+        self.input_size = input_size
+        self.size = output_size * len(self.pairs)
+        self.heins = nn.ModuleList(
+            Hein(
+                input_size=input_size,
+                shared_experts=shared_experts,
+                user_experts=user_experts,
+                item_experts=item_experts,
+                hidden_size=hidden_size,
+                output_size=output_size,
+                dropout=dropout,
+            )
+            for _ in self.pairs
+        )
+        for kind in KINDS:
+            count = len(self.channels(kind))
+            self.register_buffer(f"{kind}_mean", torch.zeros(count, input_size))
+            self.register_buffer(f"{kind}_scale", torch.ones(count))
+
+    def sides(self, kind: Kind) -> tuple[str, ...]:
+        """The channel that each pair's HEIN reads on a side."""
+        return tuple(pair[0 if kind == "user" else 1] for pair in self.pairs)
+
+    def channels(self, kind: Kind) -> tuple[str, ...]:
+        """The channels a side reads, each once, in the order of the pairs."""
+        return tuple(dict.fromkeys(self.sides(kind)))
+
+    def mean(self, kind: Kind, channel: str) -> Tensor:
+        """A channel's mean representation ``[m]``, in the encoder's own units."""
+        mean: Tensor = getattr(self, f"{kind}_mean")[self.channels(kind).index(channel)]
+        return mean
+
+    def fix_standard(self, kind: Kind, channel: str, mean: Tensor, scale: float) -> None:
+        """Set a channel's mean ``[m]`` and its scale."""
+        row = self.channels(kind).index(channel)
+        getattr(self, f"{kind}_mean")[row] = mean
+        getattr(self, f"{kind}_scale")[row] = scale
+
+    def standardise(self, kind: Kind, channel: str, r: Tensor) -> Tensor:
+        """Representations ``[..., m]`` less the channel's mean, over its scale."""
+        scale: Tensor = getattr(self, f"{kind}_scale")[self.channels(kind).index(channel)]
+        return (r - self.mean(kind, channel)) / scale
+
+    def condense(self, kind: Kind, pair: int, r: Tensor) -> Tensor:
+        """One pair's HEIN on one side: standardised ``[..., m]`` to ``[..., output_size]``."""
+        hein = self.heins[pair]
+        assert isinstance(hein, Hein)
+        return hein.user(r) if kind == "user" else hein.item(r)
+
+    def user(self, representations: Mapping[str, Tensor]) -> Tensor:
+        """Users' augmented vectors: a tensor ``[..., m]`` a channel to ``[..., q]``."""
+        return self._all("user", representations)
+
+    def item(self, representations: Mapping[str, Tensor]) -> Tensor:
+        """Items' augmented vectors: a tensor ``[..., m]`` a channel to ``[..., q]``."""
+        return self._all("item", representations)
+
+    def _all(self, kind: Kind, representations: Mapping[str, Tensor]) -> Tensor:
+        parts = []
+        for number, channel in enumerate(self.sides(kind)):
+            r = self.standardise(kind, channel, representations[channel])
+            parts.append(self.condense(kind, number, r))
+        return torch.cat(parts, dim=-1)
+
+
+def _uniform(*shape: int, fan_in: int) -> nn.Parameter:
+    bound = 1 / math.sqrt(fan_in)  # as torch.nn.Linear
+    return nn.Parameter(torch.empty(*shape).uniform_(-bound, bound))
+
+
+def _check_counts(shared: int, user: int, item: int) -> None:
+    if min(shared, user, item) < 0 or shared + min(user, item) < 1:
+        found = f"shared {shared}, user {user}, item {item}"
+        raise ValueError(f"each side of a HEIN has at least one expert: {found}")

@@ -1,0 +1,102 @@
+"""The joint model against one HEIN call a sample, and the banks it reads from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+import pytest
+import torch
+from torch import Tensor
+
+from reki_feast.errors import CondenseError
+from reki_feast.hein import HeinSet
+from reki_feast.recommend.data import Samples
+from reki_feast.recommend.din import Din
+from reki_feast.recommend.joint import Joint, bank_by_index, fix_standards, make_banks
+from reki_feast.schema import VECTOR, Kind
+
+A, B, C = [1.0, 0.0, 0.0], [0.0, 2.0, 0.0], [1.0, 1.0, 1.0]
+PAIRS = [("liked", "knowledge"), ("history", "knowledge")]
+
+
+class CountingHeins(HeinSet):
+    """Notes how many rows each call condenses."""
+
+    def condense(self, kind: Kind, pair: int, r: Tensor) -> Tensor:
+        self.rows: list[tuple[Kind, int, int]] = getattr(self, "rows", [])
+        self.rows.append((kind, pair, len(r)))
+        return super().condense(kind, pair, r)
+
+
+def table(key: str, ids: list[int], **channels: list[Any]) -> pa.Table:
+    columns = {name: pa.array(rows, VECTOR) for name, rows in channels.items()}
+    return pa.table({key: pa.array(ids, pa.int64()), **columns})
+
+
+def users() -> pa.Table:
+    return table("u", [7, 8, 9, 10], liked=[A, B, A, None], history=[B, C, A, C])
+
+
+def items() -> pa.Table:
+    return table("i", [1, 2], knowledge=[A, C])
+
+
+def heins() -> CountingHeins:
+    torch.manual_seed(0)
+    made = CountingHeins(pairs=PAIRS, input_size=3, hidden_size=4, output_size=2)
+    fix_standards(made, users(), "user", norm=2.0)
+    fix_standards(made, items(), "item", norm=2.0)
+    return made
+
+
+def test_banks_hold_each_vector_once() -> None:
+    banks = make_banks(heins(), users(), "user")
+    assert banks["liked"].vectors.shape == (3, 3)
+    assert banks["liked"].vectors[0].tolist() == [0, 0, 0]
+    assert banks["liked"].codes.tolist() == [1, 2, 1, 0]
+    assert banks["history"].codes.tolist() == [1, 2, 3, 2]
+
+
+def test_standards_take_the_mean_over_entities_off_and_fix_the_norm() -> None:
+    made = heins()
+    torch.testing.assert_close(made.mean("user", "liked"), torch.tensor([2 / 3, 2 / 3, 0]))
+    banks = make_banks(made, users(), "user")
+    rows = banks["liked"].vectors[banks["liked"].codes[:3]]
+    torch.testing.assert_close(rows.mean(0), torch.zeros(3), atol=1e-6, rtol=0)
+    torch.testing.assert_close(rows.square().sum(1).mean(), torch.tensor(4.0))
+
+
+def test_banks_by_index_give_the_mean_to_those_who_are_not_there() -> None:
+    banks = make_banks(heins(), users(), "user")
+    by_index = bank_by_index(banks, users(), pa.array([9, 11, 8]), "user", "u")
+    assert by_index["liked"].codes.tolist() == [0, 1, 0, 2]
+    assert by_index["history"].codes.tolist() == [0, 3, 0, 2]
+
+
+def test_joint_is_a_hein_call_a_sample_but_runs_on_distinct_rows() -> None:
+    made = heins()
+    torch.manual_seed(0)
+    din = Din(items=2, embedding_size=4, extra_sizes=(4, 4)).eval()
+    by_user = bank_by_index(make_banks(made, users(), "user"), users(), users()["u"], "user", "u")
+    by_item = bank_by_index(make_banks(made, items(), "item"), items(), items()["i"], "item", "i")
+    joint = Joint(din=din, heins=made, users=by_user, items=by_item).eval()
+    user, item = torch.tensor([1, 2, 3, 3, 2, 1]), torch.tensor([1, 2, 2, 1, 1, 1])
+    history = torch.tensor([[0, 1]] * 6, dtype=torch.int32)
+    batch = Samples(user, item, history, history * 2, torch.ones(6), torch.zeros(6).long())
+
+    logits = joint(batch)
+
+    assert made.rows == [("user", 0, 2), ("user", 1, 3), ("item", 0, 2), ("item", 1, 2)]
+    liked = torch.tensor([A, B, A])[user - 1]
+    read = torch.tensor([B, C, A])[user - 1]
+    extras = [
+        made.user({"liked": liked, "history": read}),
+        made.item({"knowledge": torch.tensor([A, C])[item - 1]}),
+    ]
+    torch.testing.assert_close(logits, din(batch, extras))
+
+
+def test_a_channel_without_vectors() -> None:
+    with pytest.raises(CondenseError, match="user liked: none"):
+        fix_standards(heins(), table("u", [1], liked=[None], history=[A]), "user", norm=1)

@@ -1,0 +1,314 @@
+"""Joint training, detachment, and all that a table can have wrong with it."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from reki_feast.condense import (
+    Condensed,
+    Settings,
+    augment,
+    channel_pairs,
+    condense,
+    default_vector,
+    fingerprint,
+    manifest,
+    restore,
+    weights,
+)
+from reki_feast.encode import HashEncoder, encode_texts, represent
+from reki_feast.errors import CondenseError
+from reki_feast.recommend.train import Training
+from reki_feast.schema import Key, augmented
+
+AS_OF = dt.datetime(2026, 1, 1, tzinfo=dt.timezone.utc)
+NOW = dt.datetime(2026, 1, 2, tzinfo=dt.timezone.utc)
+USER, ITEM = Key("customer_id", pa.string()), Key("sku", pa.int64())
+ENCODER = HashEncoder(dimension=16)
+TASTES = ("war", "love", "space")
+
+
+def represented(key: Key, ids: list[Any], **channels: list[str | None]) -> pa.Table:
+    texts = [text for column in channels.values() for text in column if text is not None]
+    vectors = encode_texts(texts, ENCODER)
+    return represent(key, ids, channels, vectors, ENCODER, AS_OF, NOW)
+
+
+def viewers(count: int) -> pa.Table:
+    ids = [f"c{number}" for number in range(count)]
+    tastes = [TASTES[number % 3] for number in range(count)]
+    return represented(
+        USER,
+        ids,
+        knowledge=[f"likes {t} films" for t in tastes],
+        history=[f"saw {t}" for t in tastes],
+    )
+
+
+def films(count: int = 30) -> pa.Table:
+    ids: list[int] = list(range(100, 100 + count))
+    tastes = [TASTES[number % 3] for number in ids]
+    return represented(ITEM, ids, knowledge=[f"a {t} film" for t in tastes])
+
+
+def watched(users: int, each: int = 20) -> pa.Table:
+    """Viewer and film agree when they are of one taste; every fifth label is turned over."""
+    draw = np.random.default_rng(0)
+    user = np.repeat(np.arange(users), each)
+    item = np.concatenate([100 + draw.permutation(30)[:each] for _ in range(users)])
+    liked = (user % 3 == item % 3) ^ (draw.random(len(user)) < 0.05)
+    order = np.tile(np.arange(each), users)
+    return pa.table(
+        {
+            "customer_id": [f"c{number}" for number in user],
+            "sku": item,
+            "liked": liked,
+            "order": order,
+            "sample": order >= 4,
+        }
+    )
+
+
+SMALL = Settings(hidden_size=16, output_size=4, training=Training(epochs=3))
+
+
+@pytest.fixture(scope="module")
+def condensed() -> Condensed:
+    settings = Settings(hidden_size=16, output_size=4, training=Training(epochs=10))
+    return condense(watched(60), viewers(60), films(), settings=settings, seed=1)
+
+
+@pytest.mark.parametrize(
+    ("users", "items", "pairs"),
+    [
+        (["knowledge"], ["knowledge"], [("knowledge", "knowledge")]),
+        (["knowledge"], ["description"], [("knowledge", "description")]),
+        (
+            ["history", "disliked", "liked"],
+            ["description", "knowledge"],
+            [("liked", "knowledge"), ("disliked", "knowledge"), ("history", "description")],
+        ),
+    ],
+)
+def test_channel_pairs(users: list[str], items: list[str], pairs: list[tuple[str, str]]) -> None:
+    assert channel_pairs(users, items) == tuple(pairs)
+
+
+def test_a_side_without_channels() -> None:
+    with pytest.raises(CondenseError, match=r"at least one channel each\n.*users \[\]"):
+        channel_pairs([], ["knowledge"])
+
+
+def test_vectors_carry_the_taste(condensed: Condensed) -> None:
+    report = condensed.report
+    assert report is not None
+    assert report.plain is not None
+    assert report.vectors.test.auc > report.plain.test.auc + 0.05
+    assert report.vectors.test.log_loss < report.plain.test.log_loss
+    assert report.samples == (49 * 16, 5 * 16, 6 * 16)
+    assert report.users == 60
+    users = np.stack(augment(condensed, viewers(6), "user", NOW)["user_aug"].to_numpy())
+    np.testing.assert_array_equal(users[0], users[3])
+    assert np.linalg.norm(users[0] - users[1]) > 0.1
+
+
+def test_augmented_tables(condensed: Condensed) -> None:
+    users = augment(condensed, viewers(5), "user", NOW)
+    items = augment(condensed, films(), "item", NOW)
+    assert users.schema == augmented(USER, "user")
+    assert items.schema == augmented(ITEM, "item")
+    assert users["customer_id"].to_pylist() == ["c0", "c1", "c2", "c3", "c4"]
+    assert users["event_timestamp"].to_pylist() == [AS_OF] * 5
+    assert condensed.q == 8 == len(items["item_aug"][0])
+    assert (condensed.m, condensed.pairs) == (
+        16,
+        (("knowledge", "knowledge"), ("history", "knowledge")),
+    )
+
+
+def test_augmented_vectors_are_the_heins_of_the_representations(condensed: Condensed) -> None:
+    table = viewers(3)
+    inputs = {
+        name: torch.tensor(table[name].to_pylist(), dtype=torch.float32)
+        for name in ("knowledge", "history")
+    }
+    with torch.no_grad():
+        expected = condensed.heins.user(inputs).numpy()
+    got = np.stack(augment(condensed, table, "user", NOW)["user_aug"].to_numpy())
+    np.testing.assert_allclose(got, expected, atol=1e-6)
+
+
+def test_a_missing_channel_counts_as_the_mean(condensed: Condensed) -> None:
+    table = represented(
+        USER, ["new", "half"], knowledge=[None, "likes war films"], history=[None, None]
+    )
+    vectors = np.stack(augment(condensed, table, "user", NOW)["user_aug"].to_numpy())
+    default = default_vector(condensed, "user")
+    assert default.shape == (8,)
+    np.testing.assert_allclose(vectors[0], default, atol=1e-6)
+    np.testing.assert_allclose(vectors[1, 4:], default[4:], atol=1e-6)
+    assert not np.allclose(vectors[1, :4], default[:4])
+
+
+def test_the_default_is_hein_of_the_mean(condensed: Condensed) -> None:
+    means = {"knowledge": torch.tensor(np.mean(films()["knowledge"].to_pylist(), axis=0)).float()}
+    with torch.no_grad():
+        expected = condensed.heins.item(means).numpy()
+    np.testing.assert_allclose(default_vector(condensed, "item"), expected, atol=1e-5)
+
+
+def test_no_rows(condensed: Condensed) -> None:
+    empty = augment(condensed, viewers(3).slice(0, 0), "user", NOW)
+    assert empty.schema == augmented(USER, "user")
+    assert empty.num_rows == 0
+
+
+def test_a_rows_hash_follows_its_representation_and_the_weights(condensed: Condensed) -> None:
+    hashes = augment(condensed, viewers(4), "user", NOW)["hash"].to_pylist()
+    assert hashes[0] == hashes[3] != hashes[1]
+    other = condense(watched(12), viewers(12), films(), settings=SMALL, compare=False)
+    assert augment(other, viewers(1), "user", NOW)["hash"][0].as_py() != hashes[0]
+
+
+def test_weights_and_manifest_restore_the_vectors(condensed: Condensed) -> None:
+    text = json.dumps(manifest(condensed), allow_nan=False)
+    again = restore(weights(condensed), json.loads(text))
+    assert again.settings == condensed.settings
+    assert fingerprint(again) == fingerprint(condensed)
+    table = viewers(6)
+    assert augment(again, table, "user", NOW).equals(augment(condensed, table, "user", NOW))
+    np.testing.assert_array_equal(default_vector(again, "item"), default_vector(condensed, "item"))
+
+
+def test_weights_that_are_not_the_manifests(condensed: Condensed) -> None:
+    numbers, written = weights(condensed), manifest(condensed)
+    changed = {**numbers, "item_scale": numbers["item_scale"] + 1}
+    with pytest.raises(CondenseError, match="belong together"):
+        restore(changed, written)
+    with pytest.raises(CondenseError, match="Missing key"):
+        restore({}, written)
+    with pytest.raises(CondenseError, match="version 99 instead of 1"):
+        restore(numbers, {**written, "version": 99})
+    with pytest.raises(CondenseError, match="KeyError: 'settings'"):
+        restore(numbers, {"version": 1})
+    with pytest.raises(CondenseError, match="unexpected keyword"):
+        restore(numbers, {**written, "settings": {**written["settings"], "more": 1}})
+
+
+def test_the_same_seed_gives_the_same_weights() -> None:
+    def trained(seed: int, compare: bool) -> str:
+        made = condense(
+            watched(12), viewers(12), films(), settings=SMALL, seed=seed, compare=compare
+        )
+        return fingerprint(made)
+
+    assert trained(0, True) == trained(0, False) != trained(1, False)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 12])
+def test_a_few_users(count: int) -> None:
+    made = condense(watched(count), viewers(count), films(), settings=SMALL)
+    assert made.report is not None
+    assert sum(made.report.samples) == count * 16
+    json.dumps(manifest(made), allow_nan=False)
+
+
+def test_held_out_by_time() -> None:
+    settings = Settings(hidden_size=16, holdout="latest", test=0.25, training=Training(epochs=1))
+    report = condense(watched(12), viewers(12), films(), settings=settings).report
+    assert report is not None
+    assert report.samples[2] == 12 * 4
+
+
+def test_users_and_items_without_representation_count_as_the_mean() -> None:
+    made = condense(watched(12), viewers(7), films(15), settings=SMALL)
+    assert made.report is not None
+    assert made.report.users == 12
+
+
+def test_profile_and_catalogue_columns() -> None:
+    ages = pa.table({"customer_id": [f"c{n}" for n in range(12)], "age": ["old", "young"] * 6})
+    genres = pa.table({"sku": range(100, 130), "genre": [TASTES[n % 3] for n in range(100, 130)]})
+    made = condense(
+        watched(12), viewers(12), films(), settings=SMALL, user_fields=ages, item_fields=genres
+    )
+    assert made.report is not None
+
+
+def test_pairs_of_ones_own_and_interaction() -> None:
+    settings = Settings(hidden_size=8, output_size=4, interact=True, training=Training(epochs=1))
+    pairs = [("history", "knowledge")]
+    made = condense(watched(12), viewers(12), films(), pairs=pairs, settings=settings)
+    assert made.pairs == (("history", "knowledge"),)
+    assert made.q == 4
+
+
+def with_column(table: pa.Table, name: str, values: Any) -> pa.Table:
+    field = table.schema.field(name)
+    return table.set_column(table.schema.names.index(name), field, pa.array(values, field.type))
+
+
+def spoilt(value: float) -> pa.Table:
+    rows = viewers(12)["history"].to_pylist()
+    rows[5][3] = value
+    return with_column(viewers(12), "history", rows)
+
+
+def strange_users() -> pa.Table:
+    return with_column(viewers(12), "customer_id", [f"x{n}" for n in range(12)])
+
+
+def number_users() -> pa.Table:
+    return viewers(12).set_column(0, "customer_id", pa.array(range(12)))
+
+
+def relabelled(column: str, value: bool) -> pa.Table:
+    return with_column(watched(12), column, [value] * 240)
+
+
+BAD: dict[str, tuple[pa.Table, pa.Table, str]] = {
+    "all liked": (relabelled("liked", True), viewers(12), "192 liked of 192"),
+    "none liked": (relabelled("liked", False), viewers(12), "0 liked of 192"),
+    "no samples": (relabelled("sample", False), viewers(12), "none of them a sample"),
+    "no rows": (watched(12).slice(0, 0), viewers(12), "0 interactions, none of them a sample"),
+    "no order": (watched(12).drop_columns(["order"]), viewers(12), "'order' is missing"),
+    "no key": (watched(12).drop_columns(["sku"]), viewers(12), "'sku' is missing"),
+    "NaN": (watched(12), spoilt(float("nan")), "vectors of user history, the first of id 'c5'"),
+    "infinity": (watched(12), spoilt(float("inf")), "NaN or infinity in 1 vectors"),
+    "strange ids": (watched(12), strange_users(), "none of 12 ids is among the 12 encoded"),
+    "types": (watched(12), number_users(), "string in the interactions, int64 in the rep"),
+    "twice": (watched(12), pa.concat_tables([viewers(12)] * 2), "12 rows repeat an id"),
+    "empty": (watched(12), viewers(12).slice(0, 0), "user knowledge: none"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_tables(name: str) -> None:
+    interactions, users, match = BAD[name]
+    with pytest.raises(CondenseError, match=match):
+        condense(interactions, users, films(), settings=SMALL)
+
+
+def test_a_pair_of_channels_that_are_not_there() -> None:
+    with pytest.raises(CondenseError, match="liked missing from"):
+        condense(watched(12), viewers(12), films(), pairs=[("liked", "knowledge")], settings=SMALL)
+
+
+def test_augment_refuses_what_it_was_not_trained_on(condensed: Condensed) -> None:
+    with pytest.raises(CondenseError, match="history missing from"):
+        augment(condensed, viewers(3).drop_columns(["history"]), "user", NOW)
+    with pytest.raises(CondenseError, match="user history"):
+        augment(condensed, spoilt(float("nan")), "user", NOW)
+    longer = with_column(viewers(2), "history", [[1.0] * 17] * 2)
+    with pytest.raises(CondenseError, match="user history: 17 floats instead of 16"):
+        augment(condensed, longer, "user", NOW)
+    uneven = with_column(viewers(2), "history", [[1.0] * 17, [1.0]])
+    with pytest.raises(CondenseError, match=r"user history: lengths \[17, 1\]"):
+        augment(condensed, uneven, "user", NOW)
