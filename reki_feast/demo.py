@@ -118,8 +118,8 @@ def _served(project: Project) -> Report:
 
 
 def _online(project: Project, store: Any) -> Table:
-    ids = newest_ids(project)[: ONLINE_IDS - 1]
-    unknown = max(ids) + 1
+    known = newest_ids(project)
+    ids, unknown = known[: ONLINE_IDS - 1], max(known) + 1
     rows = [{"user_id": one} for one in [*ids, unknown]]
     ask = {"features": ["reki:user_aug"], "entity_rows": rows}
     store.get_online_features(**ask)  # connections and caches are made once

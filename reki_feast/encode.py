@@ -363,7 +363,9 @@ def _gather(hashes: list[str | None], vectors: pa.Table, encoder: Encoder) -> pa
             found=f"{missing} texts without a vector of {encoder.name!r}",
             mend="call encode_texts with them first",
         )
-    step = max(1, _CHUNK_FLOATS // max(encoder.dimension, 1))
+    # not encoder.dimension: to know it, a model would be loaded though nothing is to be encoded
+    width = len(mine["vector"][0]) if mine.num_rows else 1
+    step = max(1, _CHUNK_FLOATS // max(width, 1))
     taken = [mine["vector"].take(index[at : at + step]) for at in range(0, len(index), step)]
     return pa.chunked_array([chunk for part in taken for chunk in part.chunks], VECTOR)
 
