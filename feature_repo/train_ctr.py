@@ -57,7 +57,7 @@ def train_and_test(found: pd.DataFrame, cut: datetime) -> tuple[float, float]:
     table, liked = columns(found), found["liked"]
     before = found["event_timestamp"] < cut
     model = HistGradientBoostingClassifier(
-        learning_rate=0.1, max_iter=100, early_stopping=False, random_state=0
+        learning_rate=0.1, max_iter=60, max_leaf_nodes=15, early_stopping=False, random_state=0
     )
     model.fit(table[before], liked[before])
     predicted = model.predict_proba(table[~before])[:, 1]

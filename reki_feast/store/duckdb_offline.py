@@ -153,10 +153,15 @@ def _defaults_by_column(
 
 
 def _fill(table: Any, defaults: dict[str, tuple[float, ...]]) -> Any:
-    """Coalesce the columns of an ibis table with their defaults."""
+    """Coalesce the columns of an ibis table with their defaults, exact to the bit.
+
+    As text: DuckDB reads a number literal as a decimal first, and a decimal rounds.
+    """
     return table.mutate(
         **{
-            column: ibis.coalesce(table[column], ibis.literal(vector, type="array<float32>"))
+            column: ibis.coalesce(
+                table[column], ibis.literal(str(list(vector))).cast("array<float32>")
+            )
             for column, vector in defaults.items()
         }
     )

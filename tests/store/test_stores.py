@@ -263,3 +263,15 @@ def test_views_of_others_are_left_alone(published: Any, make_store: MakeStore) -
     online = ours.get_online_features(["other:hash"], [{"user_id": unknown(published)}])
     assert online.to_dict()["hash"] == [None]
     assert list(online.proto.results[1].statuses) == [FieldStatus.PRESENT]  # as Feast has it
+
+
+def test_a_default_is_filled_in_exact_to_the_bit() -> None:
+    import ibis
+    import pyarrow as pa
+
+    from reki_feast.store.duckdb_offline import _fill
+
+    vector = np.random.default_rng(0).normal(size=64).astype(np.float32)
+    rows = ibis.memtable(pa.table({"v": pa.array([None], pa.list_(pa.float32()))}))
+    filled = _fill(rows, {"v": tuple(float(x) for x in vector)}).to_pyarrow()["v"]
+    assert np.array_equal(np.array(filled[0].as_py(), np.float32), vector)
