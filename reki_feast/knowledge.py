@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -169,11 +168,3 @@ def changed(rows: pa.Table, stored: pa.Table, keys: Sequence[str]) -> pa.Table:
 def _key_text(table: pa.Table, keys: Sequence[str]) -> pa.Array:
     columns = [table[key].combine_chunks().cast(pa.string()) for key in keys]
     return pc.binary_join_element_wise(*columns, "\x1f") if len(columns) > 1 else columns[0]
-
-
-def missing(ids: pa.Array, rows: pa.Table, key: str) -> int:
-    """How many of the ids have no row."""
-    if len(ids) == 0:
-        return 0
-    known = pc.is_in(ids, value_set=rows[key].combine_chunks())
-    return len(ids) - int(np.count_nonzero(known.to_numpy(zero_copy_only=False)))

@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 import pyarrow as pa
 
 from reki_feast import schema
-from reki_feast.knowledge import changed, channels, entity_table, missing, owners, texts
+from reki_feast.knowledge import changed, channels, entity_table, owners, texts
 from reki_feast.schema import Key
 
 T0 = datetime(2026, 1, 1, tzinfo=timezone.utc)
@@ -111,8 +111,3 @@ def test_rows_are_compared_by_all_keys() -> None:
     old = pa.table({"id": [1], "at": [5], "hash": ["a"]})
     new = pa.table({"id": [1, 1], "at": [5, 6], "hash": ["a", "a"]})
     assert changed(new, old, ["id", "at"])["at"].to_pylist() == [6]
-
-
-def test_ids_without_a_row_are_counted() -> None:
-    assert missing(pa.array([1, 2, 3]), pa.table({"id": [2, 9]}), "id") == 2
-    assert missing(pa.array([], pa.int64()), pa.table({"id": [2, 9]}), "id") == 0
