@@ -60,7 +60,7 @@ class Lake:
         if table.num_rows == 0:
             return None
         path = self.root / name / f"{_part_name(table)}.parquet"
-        _atomically(path, lambda tmp: _write_part(table, tmp))
+        write_table(path, table)
         return path
 
     def read(self, name: str, schema: pa.Schema) -> pa.Table:
@@ -82,8 +82,7 @@ class Lake:
         """
         old = [path for path in self.parts(name) if not _conforms(path, schema)]
         for path in old:
-            table = _read_part(path, schema)
-            _atomically(path, lambda tmp, table=table: _write_part(table, tmp))  # type: ignore[misc]
+            write_table(path, _read_part(path, schema))
         return len(old)
 
     def snapshot(
@@ -200,6 +199,15 @@ def _query_fault(sql: str, error: str, root: Path) -> Fault:
     )
 
 
+def write_table(path: Path, table: pa.Table) -> None:
+    """Write a Parquet file in one step: readers see the old one or the new one.
+
+    Raises:
+        LakeError: the folder cannot be written.
+    """
+    _atomically(path, lambda tmp: pq.write_table(table, tmp, compression="zstd"))
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file in one step: readers see the old one or the new one.
 
@@ -287,10 +295,6 @@ def _read_part(path: Path, schema: pa.Schema) -> pa.Table:
         found = f"{path}: {' '.join(str(error).split())}"
         mend = "restore the file from a backup, or move it away and run `reki run` again"
         raise LakeError("a stored part is a whole Parquet file", found=found, mend=mend) from error
-
-
-def _write_part(table: pa.Table, path: Path) -> None:
-    pq.write_table(table, path, compression="zstd")
 
 
 def _conforms(path: Path, schema: pa.Schema) -> bool:

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from reki_feast.errors import LakeError
 from reki_feast.sample import AS_OF, FACTORS, Film, Sample, load_films, simulate, tables, write
 from reki_feast.sample.answers import HISTORY, Seen, compose_answer
 from reki_feast.sample.films import MOODS, SETTINGS, THEMES
@@ -237,7 +238,7 @@ def test_a_failed_write_keeps_the_old_file(
         raise OSError("disk full")
 
     monkeypatch.setattr(pq, "write_table", fail)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(LakeError, match="disk full"):
         tables.save(sample, tmp_path)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == old
 

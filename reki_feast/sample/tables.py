@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from bisect import bisect_left
 from dataclasses import dataclass, fields
 from datetime import datetime, timezone
@@ -12,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
+
+from reki_feast.lake import write_table
 
 from .answers import Seen, compose_answer
 from .films import Film, load_films
@@ -122,28 +121,15 @@ def write(folder: Path) -> None:
     made where it does not exist.
 
     Raises:
-        OSError: the folder cannot be made or written to.
+        LakeError: the folder cannot be made or written to.
     """
     save(simulate(), folder)
 
 
 def save(sample: Sample, folder: Path) -> None:
     """Write the tables of a sample to a folder, as ``write`` does."""
-    folder.mkdir(parents=True, exist_ok=True)
     for field in fields(sample):
-        _replace(folder / f"{field.name}.parquet", getattr(sample, field.name))
-
-
-def _replace(target: Path, table: pa.Table) -> None:
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.stem}-", suffix=".tmp")
-    os.close(handle)
-    made = Path(name)
-    try:
-        pq.write_table(table, made, compression="zstd")
-        made.chmod(0o644)  # mkstemp's files are for their owner alone
-        made.replace(target)
-    finally:
-        made.unlink(missing_ok=True)
+        write_table(folder / f"{field.name}.parquet", getattr(sample, field.name))
 
 
 def _items(films: tuple[Film, ...]) -> pa.Table:
