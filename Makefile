@@ -7,10 +7,10 @@ READY := $(VENV)/.ready
 export OMP_WAIT_POLICY ?= passive
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo real test check format bench clean
+.PHONY: help setup demo real test check format bench bench-clustering clean
 
 help:            ## list the targets
-	@grep -hE '^[a-z-]+: .*##|^[a-z-]+:  *##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 14
+	@grep -hE '^[a-z-]+: .*##|^[a-z-]+:  *##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 18
 
 setup: $(READY)  ## make the virtual environment with all that demo, tests and checks need
 
@@ -37,6 +37,11 @@ check: $(READY)  ## format, lint and types
 format: $(READY) ## mend format and lint where a machine can
 	@"$(BIN)/ruff" check --fix-only --quiet .
 	@"$(BIN)/ruff" format .
+
+bench: bench-clustering  ## the benchmarks that ask for no encoder
+
+bench-clustering: $(READY) ## speed, purity and memory of StreaKHC beside others
+	@"$(BIN)/python" -m tests.bench.clustering
 
 clean:           ## remove what was built and generated (not the virtual environment)
 	@[ ! -x "$(BIN)/reki" ] || "$(BIN)/reki" down

@@ -11,6 +11,7 @@
     ├── LLMError                  the language model could not be asked, or did not answer
     │   └── RequestError          one request got no usable answer, others may (reki_feast.llm)
     ├── EncodeError               the text encoder is missing or gave unusable vectors
+    ├── ClusterError              points that cannot be clustered, groups that cannot be formed
     ├── CondenseError             HEIN cannot be trained or its weights cannot be read
     ├── StoreError                the Feast side: views, stores, the embedded Redis
     └── MissingExtraError         an optional package is not installed
@@ -102,6 +103,13 @@ class LLMError(RekiError):
 
 class EncodeError(RekiError):
     """The text encoder is missing or gave unusable vectors."""
+
+
+class ClusterError(RekiError, ValueError):
+    """Points that cannot be clustered, or groups that cannot be formed.
+
+    A ValueError too, as scikit-learn's users expect.
+    """
 
 
 class CondenseError(RekiError):

@@ -232,6 +232,36 @@ def read_text(path: Path) -> str | None:
         raise LakeError(f"{path} is readable UTF-8", found=str(error), mend=mend) from error
 
 
+def write_tensors(path: Path, tensors: Mapping[str, npt.NDArray[Any]], about: Any) -> None:
+    """Write arrays and JSON-able data about them as one safetensors file, in one step.
+
+    Raises:
+        LakeError: the folder cannot be written.
+    """
+    from safetensors.numpy import save_file
+
+    said = {"about": json.dumps(about, ensure_ascii=False)}
+    _atomically(path, lambda tmp: save_file(dict(tensors), tmp, metadata=said))
+
+
+def read_tensors(path: Path) -> tuple[dict[str, npt.NDArray[Any]], Any]:
+    """What :func:`write_tensors` wrote.
+
+    Raises:
+        LakeError: the file is missing or damaged.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="np") as file:
+            about = json.loads((file.metadata() or {})["about"])
+            return {name: file.get_tensor(name) for name in file.keys()}, about  # noqa: SIM118
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        found = f"{path}: {' '.join(str(error).split())}"
+        mend = "restore the file from a backup, or move it away and make it anew"
+        raise LakeError("a stored file of arrays is whole", found=found, mend=mend) from error
+
+
 def _atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Let ``write`` fill a file beside ``path``, then rename it into place."""
     try:

@@ -16,7 +16,8 @@ MODULES = sorted(path for path in ROOT.rglob("*.py") if "template" not in path.p
 
 #: Where a heavy package may be imported, as the first part of the module's path.
 FENCE = {
-    "torch": {"encode", "hein", "recommend", "condense", "store/tensors"},
+    "torch": {"encode", "hein", "recommend", "condense", "embed", "store/tensors"},
+    "numba": {"cluster"},
     "sentence_transformers": {"encode"},
     "openai": {"llm"},
     "feast": {"store", "demo"},
@@ -30,9 +31,9 @@ FLOORS = [
     {"errors", "schema"},
     {"report"},
     {"lake", "scenario"},
-    {"inputs", "knowledge", "llm", "encode", "hein"},
-    {"extract", "recommend"},
-    {"condense", "store", "sample"},
+    {"inputs", "own_vectors", "knowledge", "llm", "encode", "hein", "cluster"},
+    {"attributes", "extract", "recommend"},
+    {"condense", "embed", "store", "sample"},
     {"project"},
     {"pipeline", "doctor", "layout"},
     {"show"},
