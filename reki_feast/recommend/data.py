@@ -6,7 +6,7 @@ second, and no Python runs for a sample.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Literal, TypeAlias
 
@@ -25,6 +25,7 @@ Holdout = Literal["users", "latest"]
 #: Values of :attr:`Samples.history_verdict` where there are no ratings.
 PADDING, NOT_LIKED, LIKED = 0, 1, 2
 _LEVELS = 16  # finer ratings than that are put in bins of equal size
+_LONGEST = 64  # values of a list that count: codes are as wide as the longest list
 
 
 @dataclass(frozen=True)
@@ -67,12 +68,14 @@ class SampleSet:
         users: ids; the user of index i is ``users[i - 1]``.
         items: ids; the item of index i is ``items[i - 1]``.
         verdicts: number of verdicts, padding included.
+        levels: the ratings that verdicts tell apart, rising; none where they are of ``liked``.
     """
 
     samples: Samples
     users: pa.Array
     items: pa.Array
     verdicts: int
+    levels: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -89,16 +92,28 @@ class Fields:
     """Categorical fields of users or of items.
 
     Attributes:
-        codes: ``[entities + 1, f]`` int64; row 0 is the unknown entity, code 0 an absent value.
+        codes: ``[entities + 1, c]`` int64; row 0 is the unknown entity, code 0 an absent value.
         sizes: number of codes of each field, 0 included.
+        widths: how many columns of ``codes`` each field has, more than one where an entity has
+            many values; left out, one each.
     """
 
     codes: Tensor
     sizes: tuple[int, ...]
+    widths: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.widths:
+            object.__setattr__(self, "widths", (1,) * len(self.sizes))
 
 
 def make_samples(
-    interactions: pa.Table, *, user: str, item: str, history_length: int = 10
+    interactions: pa.Table,
+    *,
+    user: str,
+    item: str,
+    history_length: int = 10,
+    levels: Sequence[float] | None = None,
 ) -> SampleSet:
     """Turn interactions into samples with their behaviour histories.
 
@@ -110,6 +125,8 @@ def make_samples(
         user: name of the user's key column.
         item: name of the item's key column.
         history_length: l, number of earlier interactions a sample sees.
+        levels: :attr:`SampleSet.levels` of samples whose verdicts these shall share; None finds
+            them in ``rating``.
 
     Raises:
         CondenseError: a column is missing or holds nulls, or no row is a sample.
@@ -133,7 +150,8 @@ def make_samples(
     inside = back >= start[:, None]
     back[~inside] = 0
     history = np.where(inside, item_code[back], PADDING)
-    verdict, count = _verdicts(interactions)
+    levels = _levels(interactions) if levels is None else tuple(levels)
+    verdict, count = _verdicts(interactions, levels)
     verdicts = np.where(inside, verdict[by_time][back], PADDING)
     ends = np.searchsorted(user_code[sample], user_code[sample], side="right")
     samples = Samples(
@@ -144,7 +162,7 @@ def make_samples(
         label=torch.from_numpy(liked[sample].astype(np.float32)),
         later=torch.from_numpy(ends - 1 - np.arange(len(sample))),
     )
-    return SampleSet(samples, users, items, count)
+    return SampleSet(samples, users, items, count, levels)
 
 
 def split_samples(
@@ -174,40 +192,94 @@ def split_samples(
     return Split(train, valid, held_out)
 
 
-def make_fields(table: pa.Table, key: str, ids: pa.Array, columns: Sequence[str]) -> Fields:
+def make_fields(
+    table: pa.Table,
+    key: str,
+    ids: pa.Array,
+    columns: Sequence[str],
+    *,
+    books: Mapping[str, pa.Array] | None = None,
+) -> Fields:
     """Number the values of categorical columns for the entities ``ids``.
 
     Args:
         table: one row an entity.
         key: name of its key column.
         ids: the entities, in the order of their indices.
-        columns: the categorical columns; nulls and entities not in the table get code 0.
+        columns: the categorical columns; nulls and entities not in the table get code 0. A list
+            column gives an entity the first 64 values of its list.
+        books: the values of each column, value n of code n + 1, others get code 0; None numbers
+            the values that are there.
     """
-    rows = pc.index_in(ids, value_set=table[key])
-    codes = np.zeros((len(ids) + 1, len(columns)), np.int64)
-    sizes = []
-    for number, column in enumerate(columns):
-        values = table[column].combine_chunks().dictionary_encode()
-        values = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
-        taken = values.indices.take(rows).fill_null(-1).to_numpy(zero_copy_only=False)
-        codes[1:, number] = taken + 1
-        sizes.append(len(values.dictionary) + 1)
-    return Fields(torch.from_numpy(codes), tuple(sizes))
+    rows = pc.index_in(ids, value_set=table[key]).fill_null(-1).to_numpy(zero_copy_only=False)
+    made, sizes = [], []
+    for column in columns:
+        cells, size = _cell_codes(table[column], books[column] if books else None)
+        absent = np.zeros((1, cells.shape[1]), np.int64)
+        # The row that is not there is the last one, which -1 takes.
+        made.append(np.concatenate([absent, np.concatenate([cells, absent])[rows]]))
+        sizes.append(size)
+    codes = np.concatenate(made, axis=1) if made else np.zeros((len(ids) + 1, 0), np.int64)
+    return Fields(torch.from_numpy(codes), tuple(sizes), tuple(part.shape[1] for part in made))
 
 
-def _verdicts(interactions: pa.Table) -> tuple[Indices, int]:
-    """A code from 1 for what each interaction says, and the number of codes with 0."""
+def is_list(kind: pa.DataType) -> bool:
+    """Whether a column's cells are lists of values."""
+    return bool(
+        pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    )
+
+
+def _cell_codes(column: pa.ChunkedArray, book: pa.Array | None) -> tuple[Indices, int]:
+    """Codes ``[rows, width]`` of a column's cells and the number of codes."""
+    if not is_list(column.type):
+        codes, size = _value_codes(column, book)
+        return codes[:, None], size
+    codes, size = _value_codes(pc.list_flatten(column), book)
+    lengths = pc.list_value_length(column).fill_null(0).to_numpy()
+    cell = np.repeat(np.arange(len(lengths)), lengths)
+    place = np.arange(len(codes)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    kept = place < _LONGEST
+    padded = np.zeros((len(lengths), int(lengths.clip(1, _LONGEST).max(initial=1))), np.int64)
+    padded[cell[kept], place[kept]] = codes[kept]
+    return padded, size
+
+
+def _value_codes(values: pa.ChunkedArray, book: pa.Array | None) -> tuple[Indices, int]:
+    if book is None:
+        coded = values.combine_chunks().dictionary_encode()
+        coded = coded.combine_chunks() if isinstance(coded, pa.ChunkedArray) else coded
+        indices, book = coded.indices, coded.dictionary
+    else:
+        indices = pc.index_in(values, value_set=book)
+    codes: Indices = indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64) + 1
+    return codes, len(book) + 1
+
+
+def _levels(interactions: pa.Table) -> tuple[float, ...]:
+    """The ratings that are told apart; none where there are no ratings."""
     names = interactions.schema.names
     if "rating" not in names or interactions["rating"].null_count == interactions.num_rows:
-        return np.where(interactions["liked"].to_numpy(), LIKED, NOT_LIKED).astype(np.int64), 3
+        return ()
     ratings = pc.cast(interactions["rating"], pa.float64()).to_numpy()
     levels = np.unique(ratings[~np.isnan(ratings)])
     if len(levels) > _LEVELS:
         levels = np.unique(np.quantile(ratings[~np.isnan(ratings)], np.linspace(0, 1, _LEVELS)))
+    return tuple(levels.tolist())
+
+
+def _verdicts(interactions: pa.Table, levels: tuple[float, ...]) -> tuple[Indices, int]:
+    """A code from 1 for what each interaction says, and the number of codes with 0."""
+    if not levels:
+        return np.where(interactions["liked"].to_numpy(), LIKED, NOT_LIKED).astype(np.int64), 3
     # No rating: a code of its own, after the levels.
-    codes = np.searchsorted(levels, ratings, side="right").clip(1, len(levels))
-    codes[np.isnan(ratings)] = len(levels) + 1
-    return codes.astype(np.int64), len(levels) + 2
+    codes = np.full(interactions.num_rows, len(levels) + 1, np.int64)
+    if "rating" in interactions.schema.names:
+        ratings = pc.cast(interactions["rating"], pa.float64()).to_numpy()
+        rated = ~np.isnan(ratings)
+        found = np.searchsorted(levels, ratings[rated], side="right")
+        codes[rated] = found.clip(1, len(levels))
+    return codes, len(levels) + 2
 
 
 def _cut(users: Indices, share: float, *, keep: int) -> tuple[Indices, Indices]:

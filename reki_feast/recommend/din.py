@@ -15,8 +15,9 @@ class Din(nn.Module):
     """Clicks from the target item, the history before it and any extra vectors.
 
     A behaviour is its item's embedding and one of what the user thought of it. There is no
-    embedding of a user's id: users met later have none, and their history speaks for them. The
-    attention's MLP has PReLU, the output MLP Dice unless told otherwise.
+    embedding of a user's id: users met later have none, and their history speaks for them. A field
+    of many values is the mean of their embeddings. The attention's MLP has PReLU, the output MLP
+    Dice unless told otherwise.
 
     Args:
         items: number of items; their indices are 1 to ``items``.
@@ -54,6 +55,8 @@ class Din(nn.Module):
         self.interact = interact
         self.item = _embedding(items + 1, embedding_size)
         self.verdict = _embedding(verdicts, embedding_size)
+        self.user_widths = user_fields.widths if user_fields else ()
+        self.item_widths = item_fields.widths if item_fields else ()
         self.user_embeddings = self._embed_fields("user", user_fields, embedding_size)
         self.item_embeddings = self._embed_fields("item", item_fields, embedding_size)
         self.attention = TargetAttention(size=embedding_size, behaviour_size=2 * embedding_size)
@@ -72,12 +75,10 @@ class Din(nn.Module):
         interest = self.attention(history, target, mask)
         # The interest's product with the target is what the output MLP is slowest to find.
         parts = [target, interest, interest[:, : target.shape[1]] * target]
-        parts += [
-            table(self.user_codes[batch.user, n]) for n, table in enumerate(self.user_embeddings)
-        ]
-        parts += [
-            table(self.item_codes[batch.item, n]) for n, table in enumerate(self.item_embeddings)
-        ]
+        of_user = self.user_codes[batch.user].split(self.user_widths, dim=1)
+        of_item = self.item_codes[batch.item].split(self.item_widths, dim=1)
+        parts += map(average, self.user_embeddings, of_user)
+        parts += map(average, self.item_embeddings, of_item)
         parts += extras
         if self.interact:
             parts.append(torch.stack(tuple(extras)).prod(0))
@@ -89,6 +90,23 @@ class Din(nn.Module):
         self.register_buffer(f"{kind}_codes", codes, persistent=False)
         sizes = () if fields is None else fields.sizes
         return nn.ModuleList(_embedding(codes, size) for codes in sizes)
+
+
+def average(table: nn.Module, codes: Tensor) -> Tensor:
+    """Mean of the embeddings of a field's values; absent values do not count.
+
+    Args:
+        table: an embedding whose row 0 is zero.
+        codes: ``[n, width]``.
+
+    Returns:
+        ``[n, size]``, 0 where there is no value.
+    """
+    if codes.shape[1] == 1:
+        single: Tensor = table(codes[:, 0])
+        return single
+    total: Tensor = table(codes).sum(1)
+    return total / (codes > 0).sum(1, keepdim=True).clamp(min=1)
 
 
 def _embedding(count: int, size: int) -> nn.Embedding:

@@ -126,6 +126,24 @@ def test_fields_number_categories_and_leave_0_for_the_absent() -> None:
     assert fields.sizes == (2, 4)
 
 
+def test_lists_are_padded_codes() -> None:
+    lists = pa.array([["b", None, "a"], None, ["c", "?"], []])
+    table = pa.table({"sku": [1, 2, 3, 4], "kinds": lists, "one": ["x", "y", "x", None]})
+    books = {"kinds": pa.array(["a", "b", "c"]), "one": pa.array(["y"])}
+    ids = pa.array([3, 1, 9, 4])
+    fields = make_fields(table, "sku", ids, ["kinds", "one"], books=books)
+    assert (fields.sizes, fields.widths) == ((4, 2), (3, 1))
+    assert fields.codes.tolist() == [[0] * 4, [3, 0, 0, 0], [2, 0, 1, 0], [0] * 4, [0] * 4]
+
+
+def test_a_list_counts_up_to_its_64th_value() -> None:
+    table = pa.table({"sku": [1, 2], "kinds": [[str(n) for n in range(70)], ["3"]]})
+    fields = make_fields(table, "sku", pa.array([2, 1]), ["kinds"])
+    assert fields.codes[1:, :2].tolist() == [[4, 0], [1, 2]]
+    assert fields.codes.shape == (3, 64)
+    assert int(fields.codes.max()) == 64
+
+
 def verdicts(*ratings: float | None) -> tuple[list[int], int]:
     """The verdicts on one user's interactions as the last sample's history has them."""
     table = interactions(*[("u", n, True, n, True) for n in range(len(ratings) + 1)])

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from reki_feast.recommend.data import Fields, Samples
-from reki_feast.recommend.din import Din
+from reki_feast.recommend.din import Din, average
 
 
 def batch(n: int = 6) -> Samples:
@@ -73,3 +73,10 @@ def test_categorical_fields() -> None:
     other = replace(samples, user=torch.full_like(samples.user, 2))
     assert not torch.allclose(model(samples), model(other))
     assert not [name for name in model.state_dict() if "codes" in name]
+
+
+def test_absent_values_of_a_list_do_not_count() -> None:
+    codes = torch.tensor([[0, 0, 0], [3, 0, 0], [2, 0, 1], [0, 0, 0]])
+    rows = torch.nn.Embedding.from_pretrained(torch.tensor([[0.0], [1.0], [3.0], [7.0]]))
+    assert average(rows, codes).flatten().tolist() == [0, 7, 2, 0]
+    assert average(rows, codes[:, :1]).flatten().tolist() == [0, 7, 3, 0]

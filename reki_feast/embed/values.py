@@ -1,0 +1,97 @@
+"""Attributes of items and users: their values numbered, their embeddings joined."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from torch import Tensor, nn
+
+from reki_feast.embed.interactions import check_columns
+from reki_feast.encode import Floats
+from reki_feast.errors import CondenseError
+from reki_feast.recommend.data import Fields, is_list, make_fields
+from reki_feast.recommend.din import average
+from reki_feast.schema import Key
+
+#: The values of each attribute column, as text; value n has row n + 1 of the column's embeddings.
+Books = Mapping[str, pa.Array]
+
+
+def attributes_of(table: pa.Table | None, key: Key, columns: Sequence[str], name: str) -> pa.Table:
+    """The key and the attribute columns as text or lists of text.
+
+    Raises:
+        CondenseError: a column is missing or not of categories, or the table is.
+    """
+    if table is None and not columns:
+        return pa.table({key.name: pa.array([], key.type)})
+    if table is None:
+        found = f"no {name} table, for {', '.join(columns)}"
+        raise CondenseError(f"{name} have the attributes that are named", found=found)
+    check_columns(table, [key.name, *columns], name)
+    texts = {column: _as_text(table[column], f"{name}.{column}") for column in columns}
+    return pa.table({key.name: table[key.name].cast(key.type), **texts})
+
+
+def _as_text(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
+    try:
+        return column.cast(pa.list_(pa.string()) if is_list(column.type) else pa.string())
+    except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
+        raise CondenseError(
+            f"{name}: an attribute is a category, or a list of them",
+            found=str(column.type),
+            mend=f"cast it in the query, or leave {name} out",
+        ) from error
+
+
+def books_of(table: pa.Table, known: Books | None = None) -> Books:
+    """The values of each attribute: those known, then the others in their order."""
+    books = {}
+    for column in table.column_names[1:]:
+        cells = table[column]
+        values = pc.unique(pc.list_flatten(cells) if is_list(cells.type) else cells)
+        books[column] = longer(known[column] if known else values[:0], values.drop_null().sort())
+    return books
+
+
+def longer(known: pa.Array, values: pa.Array) -> pa.Array:
+    """The known values, then those that are not among them."""
+    return pa.concat_arrays([known, values.filter(pc.invert(pc.is_in(values, value_set=known)))])
+
+
+def fields_of(table: pa.Table, ids: pa.Array, books: Books) -> Fields:
+    """The values that entities have, as numbers in the books; others are absent."""
+    return make_fields(table, table.column_names[0], ids, list(books), books=books)
+
+
+def places_of(ids: pa.Array, among: pa.Array) -> Tensor:
+    """``[n + 1]``: 0, then the index from 1 of each id, 0 where it is not among them."""
+    found = pc.index_in(ids, value_set=among).fill_null(-1).to_numpy(zero_copy_only=False)
+    return torch.from_numpy(np.append(-1, found).astype(np.int64) + 1)
+
+
+def joined(tables: Iterable[nn.Module], fields: Fields) -> Tensor:
+    """The embeddings of n entities' attributes, ``[n, e * number of fields]``."""
+    parts = fields.codes[1:].split(fields.widths, dim=1)
+    made = [average(table, codes) for table, codes in zip(tables, parts, strict=True)]
+    return torch.cat(made, dim=1) if made else torch.zeros(len(fields.codes) - 1, 0)
+
+
+def mean_rows(rows: Tensor, count: int) -> Tensor:
+    """Their mean ``count`` times; 0 where there are none."""
+    mean = rows.mean(0) if len(rows) else torch.zeros(rows.shape[1])
+    return mean.expand(count, -1).clone()
+
+
+def table_name(kind: str, number: int) -> str:
+    """The name in DIN's state of an attribute's embeddings."""
+    return f"{kind}_embeddings.{number}.weight"
+
+
+def tensor(values: Floats) -> Tensor:
+    """A copy: what is stored may be read-only."""
+    return torch.from_numpy(np.array(values))

@@ -1,0 +1,70 @@
+"""The embedder as numbers and a manifest, and profiles by it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from reki_feast.embed import Embedder, extend, restore
+from reki_feast.errors import CondenseError
+from tests.embed.conftest import ITEM, USER, E, films, learnt, viewers, watched
+
+
+def test_profiles(embedder: Embedder) -> None:
+    female, male = embedder.weights["user_embeddings.0.weight"][1:]
+    users = pa.table({"customer_id": ["a", "b", "c"], "sex": ["m", "x", "f"]})
+    vectors = embedder.profile_vectors(users, pa.array(["c", "nobody", "b", "a"]))
+    nothing = np.zeros(E, np.float32)
+    np.testing.assert_array_equal(vectors, [female, nothing, nothing, male])
+    assert np.linalg.norm(female - male) > 0
+    assert embedder.profile_vectors(None, pa.array(["a"])).tolist() == [[0] * E]
+
+
+def test_without_user_attributes_profiles_have_no_floats() -> None:
+    made = learnt(watched(), films())
+    assert made.profile_vectors(viewers(), pa.array(["c0", "c1"])).shape == (2, 0)
+
+
+def test_restore(embedder: Embedder) -> None:
+    manifest = json.loads(json.dumps(embedder.manifest(), sort_keys=True))
+    back = restore(embedder.tensors(), manifest)
+    assert back.manifest() == embedder.manifest()
+    assert back.item_ids.equals(embedder.item_ids)
+    assert (back.user, back.item, back.levels) == (USER, ITEM, ())
+    np.testing.assert_array_equal(back.item_vectors, embedder.item_vectors)
+    ids = viewers()["customer_id"]
+    np.testing.assert_array_equal(
+        back.profile_vectors(viewers(), ids), embedder.profile_vectors(viewers(), ids)
+    )
+    news = watched(range(12, 16), first=12), films(16), viewers()
+    one, other = extend(back, *news), extend(embedder, *news)
+    np.testing.assert_array_equal(one.item_vectors, other.item_vectors)
+
+
+def test_tensors_are_float32(embedder: Embedder) -> None:
+    assert {values.dtype for values in embedder.tensors().values()} == {np.dtype(np.float32)}
+
+
+def test_what_does_not_belong_together(embedder: Embedder) -> None:
+    tensors, manifest = embedder.tensors(), embedder.manifest()
+    moved = {**tensors, "item_vectors": tensors["item_vectors"] + 1}
+    for wrong, written, message in (
+        (moved, manifest, "another hash"),
+        (tensors, {**manifest, "item_ids": list(range(1, 15))}, "another hash"),
+        (tensors, {**manifest, "version": 0}, "version 0 instead of 1"),
+        (tensors, {"version": 1}, "KeyError: 'hash'"),
+        ({}, {**manifest, "hash": ""}, "KeyError: 'item_vectors'"),
+    ):
+        with pytest.raises(CondenseError, match=f"belong together\n.*{message}"):
+            restore(wrong, written)
+
+
+def test_an_embedder_is_not_changed_by_its_copies(embedder: Embedder) -> None:
+    before = embedder.manifest()["hash"]
+    extend(embedder, watched(range(12, 16), first=12), films(16), viewers())
+    assert embedder.manifest()["hash"] == before
+    assert replace(embedder, levels=(1.0,)).manifest()["hash"] != before
