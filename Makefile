@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 export OMP_WAIT_POLICY ?= passive
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo real test check format bench bench-clustering clean
+.PHONY: help setup demo real test check format bench bench-clustering bench-streaming clean
 
 help:            ## list the targets
 	@grep -hE '^[a-z-]+: .*##|^[a-z-]+:  *##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 18
@@ -38,11 +38,14 @@ format: $(READY) ## mend format and lint where a machine can
 	@"$(BIN)/ruff" check --fix-only --quiet .
 	@"$(BIN)/ruff" format .
 
-bench: bench-clustering  ## the benchmarks that ask for no encoder
+bench: bench-clustering bench-streaming  ## the benchmarks that ask for no encoder
 
 bench-clustering: $(READY) ## speed, purity and memory of StreaKHC beside others
 	@"$(BIN)/python" -m tests.bench.clustering
 
+bench-streaming: $(READY) ## calls, splits and moves as MovieLens-100K comes in ten slices
+	@"$(BIN)/python" -m tests.bench.streaming
+
 clean:           ## remove what was built and generated (not the virtual environment)
-	@[ ! -x "$(BIN)/reki" ] || "$(BIN)/reki" down
+	@[ ! -x "$(BIN)/reki" ] || "$(BIN)/reki" down --scenario movies
 	rm -rf build data feature_repo/data

@@ -7,10 +7,18 @@ The names here are what a ``generators/*.py`` file declares. The Feast side is
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from reki_feast.scenario import LLM, Encoder, Individual, Scenario, Sources, Training
+    from reki_feast.scenario import (
+        LLM,
+        Collective,
+        Encoder,
+        Individual,
+        Scenario,
+        Sources,
+        Training,
+    )
 
 __version__ = "0.1.0"
-__all__ = ["LLM", "Encoder", "Individual", "Scenario", "Sources", "Training"]
+__all__ = ["LLM", "Collective", "Encoder", "Individual", "Scenario", "Sources", "Training"]
 
 
 def __getattr__(name: str) -> Any:

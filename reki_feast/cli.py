@@ -93,6 +93,7 @@ def _add_commands(add: Callable[[str, Command, str], argparse.ArgumentParser]) -
     factors.add_argument("--calls", type=_count, default=3, help="answers to merge (default 3)")
     factors.add_argument("--confirm", action="store_true", help="confirm the file as it stands")
     _as_of(add("plan", _plan, "say how many prompts, tokens and how much money; spend nothing"))
+    _listing(add("groups", _groups, "list groups, or show how one entity came into its own"))
     _asking(add("generate", _generate, "ask the model what is not answered yet"))
     _importing(add("import-knowledge", _import, "take knowledge made elsewhere; no model is asked"))
     _as_of(add("encode", _encode, "turn texts into vectors; each text once"))
@@ -117,6 +118,12 @@ def _asking(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--allow-unconfirmed", action="store_true", help="use factors no expert has confirmed"
     )
+
+
+def _listing(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--of", metavar="ID", help="a user, or with --kind item an item")
+    parser.add_argument("--kind", choices=("user", "item"), help="only groups of this kind")
+    parser.add_argument("--limit", type=_count, metavar="N", help="at most N groups")
 
 
 def _importing(parser: argparse.ArgumentParser) -> None:
@@ -195,7 +202,13 @@ def _factors(given: argparse.Namespace) -> Report:
 def _plan(given: argparse.Namespace) -> Report:
     from reki_feast import pipeline
 
-    return pipeline.plan(_open(given), as_of=given.as_of)
+    return pipeline.plan(_open(given), as_of=given.as_of, progress=_progress(given))
+
+
+def _groups(given: argparse.Namespace) -> Report:
+    from reki_feast import pipeline
+
+    return pipeline.groups(_open(given), of=given.of, kind=given.kind, limit=given.limit)
 
 
 def _generate(given: argparse.Namespace) -> Report:

@@ -11,10 +11,13 @@ from pathlib import Path
 from tempfile import TemporaryFile
 
 from reki_feast import inputs as sources
+from reki_feast import own_vectors
+from reki_feast.attributes import attributes
 from reki_feast.errors import DeclarationError, Fault, LakeError, LLMError, RekiError, StoreError
 from reki_feast.inputs import Inputs
 from reki_feast.project import Project, open_project
 from reki_feast.report import Report, Table
+from reki_feast.schema import KINDS
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,7 @@ def doctor(root: Path, scenario: str | None = None) -> Report:
 def _project_checks(project: Project) -> list[Check]:
     looks: list[tuple[str, Callable[[Project], str]]] = [
         ("tables", _tables),
+        ("groups", _groups),
         ("factors", _factors),
         ("prompt templates", _templates),
         ("language model", _llm),
@@ -82,6 +86,26 @@ def _tables(project: Project) -> str:
     said = f"{given.items.num_rows:,} items, {users:,} users, {given.interactions.num_rows:,} "
     when = " and ".join(f"{time:%Y-%m-%d}" for time in times)
     return "; ".join([f"{said}interactions", f"snapshots at {when}", *given.notices])
+
+
+def _groups(project: Project) -> str:
+    """Vectors handed in, and columns that tell entities apart."""
+    declared = project.declared
+    kinds = [kind for kind in KINDS if declared.collective(kind)]
+    if not kinds:
+        return "none: no collective generator is declared"
+    given = sources.read(declared, project.root)
+    last = sources.snapshot_times(declared.scenario, given, first=False)[-1]
+    said = []
+    for kind in KINDS:
+        key = given.item if kind == "item" else given.user
+        own = own_vectors.read(declared, project.root, kind, key, last)
+        if own is not None:
+            said.append(f"{kind} vectors handed in: {len(own[0]):,} of {own[1].shape[1]} floats")
+        elif declared.sources.embeddings is None:
+            columns = ", ".join(attributes(project.declared, given, kind))
+            said.append(f"{kind} embeddings learnt" + (f", with {columns}" if columns else ""))
+    return f"of {' and '.join(f'{kind}s' for kind in kinds)}; " + "; ".join(said)
 
 
 def _factors(project: Project) -> str:

@@ -165,6 +165,12 @@ def changed(rows: pa.Table, stored: pa.Table, keys: Sequence[str]) -> pa.Table:
     return rows.filter(differs)
 
 
+def moved(members: pa.Table, stored: pa.Table) -> pa.Table:
+    """Memberships that differ from the stored ones: the group stands in for a hash."""
+    before, after = (table.append_column("hash", table["group"]) for table in (stored, members))
+    return changed(after, before, ["kind", "channel", "owner"]).select(schema.MEMBERS.names)
+
+
 def _key_text(table: pa.Table, keys: Sequence[str]) -> pa.Array:
     columns = [table[key].combine_chunks().cast(pa.string()) for key in keys]
     return pc.binary_join_element_wise(*columns, "\x1f") if len(columns) > 1 else columns[0]

@@ -1,9 +1,9 @@
 """What a ``generators/*.py`` file declares: strict data, all faults reported at once.
 
 A file declares, at module level and under any names, one :class:`Scenario`, one :class:`Sources`,
-at least one generator (:class:`Individual`), and where the defaults do not fit an :class:`LLM`, an
-:class:`Encoder` and a :class:`Training`. :func:`load` collects them. An unknown key, a wrong type
-or a missing declaration is a fault; every fault of the file is raised together.
+its generators (:class:`Individual`, :class:`Collective`), and where the defaults do not fit an
+:class:`LLM`, an :class:`Encoder` and a :class:`Training`. :func:`load` collects them. An unknown
+key, a wrong type or a missing declaration is a fault; every fault of the file is raised together.
 """
 
 from __future__ import annotations
@@ -17,7 +17,14 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from reki_feast.errors import DeclarationError, Fault
 from reki_feast.schema import factor_column
@@ -135,6 +142,16 @@ class Sources(Declared):
         description="select user key, item key, rating …, event_timestamp (or position)"
     )
     users: Word | None = Field(default=None, description="select user key, profile columns")
+    embeddings: Word | None = Field(
+        default=None,
+        description="select item key, vector: your own item vectors to form groups by, in place of "
+        "learnt ones; event_timestamp, if there, says since when a vector holds",
+    )
+    user_embeddings: Word | None = Field(
+        default=None,
+        description="select user key, vector: joined to the mean of a user's item vectors, in "
+        "place of learnt profile embeddings",
+    )
     setup: list[str] = Field(
         default_factory=list, description="statements run before: attach, load, create secret"
     )
@@ -144,6 +161,41 @@ class Individual(Declared):
     """One factorized prompt for each entity of a kind."""
 
     kind: Literal["user", "item"]
+
+
+class Collective(Declared):
+    """One factorized prompt for each group of entities of a kind that are alike."""
+
+    kind: Literal["user", "item"]
+    max_items: int = Field(default=80, ge=1, description="items of a group, at most")
+    max_users: int = Field(default=100, ge=1, description="users of a group, at most")
+    shown: int = Field(
+        default=15, ge=1, le=50, description="items that a group is shown to the model by"
+    )
+    attributes: list[str] | None = Field(
+        default=None,
+        description="columns with categories, or lists of them, that tell entities apart; "
+        "default: those of description (of profile) that hold few enough values",
+    )
+    refresh: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="a group is asked again when more than this share of its items is new",
+    )
+
+    @model_validator(mode="after")
+    def _fits_its_kind(self) -> Collective:
+        other = "max_users" if self.kind == "item" else "max_items"
+        if other in self.model_fields_set:
+            right = "max_items" if self.kind == "item" else "max_users"
+            raise ValueError(f"{other} does not cap groups of {self.kind}s; use {right}")
+        return self
+
+    @property
+    def max_size(self) -> int:
+        """Entities of a group, at most."""
+        return self.max_items if self.kind == "item" else self.max_users
 
 
 class LLM(Declared):
@@ -203,6 +255,10 @@ class Training(Declared):
     seed: int = 0
 
 
+#: What asks the language model.
+Generator = Individual | Collective
+
+
 @dataclass(frozen=True, kw_only=True)
 class Declarations:
     """All that one file declares."""
@@ -210,14 +266,19 @@ class Declarations:
     path: Path
     scenario: Scenario
     sources: Sources
-    generators: tuple[Individual, ...]
+    generators: tuple[Generator, ...]
     llm: LLM
     encoder: Encoder
     training: Training
 
-    def generates(self, kind: str) -> bool:
-        """Whether some generator asks about this kind of entity."""
-        return any(generator.kind == kind for generator in self.generators)
+    def individual(self, kind: str) -> bool:
+        """Whether each entity of this kind is asked about."""
+        return any(isinstance(g, Individual) and g.kind == kind for g in self.generators)
+
+    def collective(self, kind: str) -> Collective | None:
+        """How groups of this kind are asked about, None if they are not."""
+        found = (g for g in self.generators if isinstance(g, Collective) and g.kind == kind)
+        return next(found, None)
 
 
 def find(project: Path, name: str | None = None) -> Path:
@@ -268,7 +329,7 @@ def load(path: Path) -> Declarations:
         "encoder": _at_most_one(found, Encoder, faults),
         "training": _at_most_one(found, Training, faults),
     }
-    generators = tuple(value for value in found if isinstance(value, Individual))
+    generators = tuple(value for value in found if isinstance(value, Generator))
     faults += _generator_faults(generators)
     if faults:
         raise DeclarationError(faults)
@@ -317,7 +378,7 @@ def _at_most_one(found: list[Declared], model: type[D], faults: list[Fault]) -> 
     return values[0] if values else model()
 
 
-def _generator_faults(generators: tuple[Individual, ...]) -> list[Fault]:
+def _generator_faults(generators: tuple[Generator, ...]) -> list[Fault]:
     kinds = [generator.kind for generator in generators if hasattr(generator, "kind")]
     doubles = sorted({kind for kind in kinds if kinds.count(kind) > 1})
     return [

@@ -89,6 +89,19 @@ MEMBERS = pa.schema(
     ]
 )
 
+#: What a group is shown to the language model by: ``shown``, ids of items, the most telling first.
+#: A row is added when they change by more than a stated share, and only then is the group asked.
+GROUPS = pa.schema(
+    [
+        pa.field("kind", pa.string(), nullable=False),
+        pa.field("channel", pa.string(), nullable=False),
+        pa.field("group", pa.string(), nullable=False),
+        pa.field("shown", pa.list_(pa.string()), nullable=False),
+        pa.field("hash", pa.string(), nullable=False),
+        *_TIMES,
+    ]
+)
+
 #: Encoded texts, one row a distinct text and encoder.
 VECTORS = pa.schema(
     [

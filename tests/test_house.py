@@ -103,7 +103,8 @@ def test_there_is_no_cycle() -> None:
 
 
 def test_public_names_are_pinned() -> None:
-    assert reki_feast.__all__ == ["LLM", "Encoder", "Individual", "Scenario", "Sources", "Training"]
+    names = ["LLM", "Collective", "Encoder", "Individual", "Scenario", "Sources", "Training"]
+    assert reki_feast.__all__ == names
     assert all(getattr(reki_feast, name).__doc__ for name in reki_feast.__all__)
 
 

@@ -33,8 +33,9 @@ def faults(tmp_path: Path, text: str) -> list[str]:
 def test_a_file_is_collected_and_defaults_fill_the_rest(tmp_path: Path) -> None:
     declared = load(project(tmp_path, GOOD))
     assert declared.scenario.item == "book"
-    assert declared.generates("user")
-    assert not declared.generates("item")
+    assert declared.individual("user")
+    assert not declared.individual("item")
+    assert declared.collective("user") is None
     assert (declared.llm, declared.encoder) == (LLM(), Encoder())
 
 

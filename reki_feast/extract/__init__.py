@@ -1,6 +1,7 @@
 """From tables to prompts, from answers to knowledge: the extraction of open-world knowledge."""
 
 from reki_feast.extract.answers import knowledge_from, parse_answer
+from reki_feast.extract.collective import group_prompts, most_clicked
 from reki_feast.extract.factors import FactorsFile, ask_factors, require_confirmed
 from reki_feast.extract.imported import import_entities, import_groups
 from reki_feast.extract.prompts import (
@@ -10,6 +11,7 @@ from reki_feast.extract.prompts import (
     user_prompts,
 )
 from reki_feast.extract.templating import Templates
+from reki_feast.extract.titles import group_titles
 from reki_feast.extract.wording import Wording
 
 __all__ = [
@@ -18,11 +20,14 @@ __all__ = [
     "Wording",
     "ask_factors",
     "description_texts",
+    "group_prompts",
+    "group_titles",
     "history_texts",
     "import_entities",
     "import_groups",
     "item_prompts",
     "knowledge_from",
+    "most_clicked",
     "parse_answer",
     "require_confirmed",
     "user_prompts",

@@ -7,9 +7,9 @@ from tables enters prompts as JSON strings inside a marked block, as data.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
@@ -25,7 +25,7 @@ from reki_feast.extract.text import (
     quoted,
 )
 from reki_feast.extract.wording import Wording
-from reki_feast.schema import PROMPTS, Kind, content_hash
+from reki_feast.schema import PROMPTS, content_hash
 
 #: The text of a channel that no model writes: one row an owner.
 TEXTS = pa.schema(
@@ -35,6 +35,15 @@ TEXTS = pa.schema(
     ]
 )
 _UNKNOWN = "unknown"
+
+
+class Asked(NamedTuple):
+    """Whom a question is about, and its text."""
+
+    kind: str
+    channel: str
+    owner: str
+    prompt: str
 
 
 def user_prompts(
@@ -64,9 +73,9 @@ def user_prompts(
         SourceError: a column is missing, or a time has no zone.
         DeclarationError: a template cannot be filled in.
     """
-    known = {**_asked(wording), **_told(wording)}
-    system = templates.render("system", **_words(wording))
-    titles = [quoted(title) for title in _titles(items, wording)]
+    known = {**asked_words(wording), **_told(wording)}
+    system = templates.render("system", **words_of(wording))
+    titles = [quoted(title) for title in titles_of(items, wording)]
     profiles = _profiles(users, wording, templates)
     rows = []
     for owner, places, verdicts in histories(items, interactions, wording=wording, as_of=as_of):
@@ -76,8 +85,8 @@ def user_prompts(
             profile=quoted(profiles[owner]) if owner in profiles else "",
             history=[(titles[i], verdict) for i, verdict in zip(places, verdicts, strict=True)],
         )
-        rows.append((owner, prompt))
-    return _prompts("user", rows, system, wording.factors, as_of)
+        rows.append(Asked("user", "knowledge", owner, prompt))
+    return prompts_table(rows, system, wording.factors, as_of)
 
 
 def item_prompts(
@@ -91,13 +100,13 @@ def item_prompts(
     Raises:
         FactorsError, SourceError, DeclarationError: as in :func:`user_prompts`.
     """
-    asked = _asked(wording)
-    system = templates.render("system", **_words(wording))
-    rows = [
-        (owner, templates.render("item", **asked, description=quoted(text)))
-        for owner, text in _descriptions(items, wording, templates)
-    ]
-    return _prompts("item", rows, system, wording.factors, as_of)
+    known = asked_words(wording)
+    system = templates.render("system", **words_of(wording))
+    rows = []
+    for owner, text in descriptions_of(items, wording, templates):
+        prompt = templates.render("item", **known, description=quoted(text))
+        rows.append(Asked("item", "knowledge", owner, prompt))
+    return prompts_table(rows, system, wording.factors, as_of)
 
 
 def history_texts(
@@ -119,7 +128,7 @@ def history_texts(
     Raises:
         SourceError, DeclarationError: as in :func:`user_prompts`.
     """
-    titles = _titles(items, wording)
+    titles = titles_of(items, wording)
     profiles = _profiles(users, wording, templates)
     rows = []
     for owner, places, verdicts in histories(items, interactions, wording=wording, as_of=as_of):
@@ -143,15 +152,21 @@ def description_texts(items: pa.Table, *, wording: Wording, templates: Templates
     Raises:
         SourceError, DeclarationError: as in :func:`user_prompts`.
     """
-    return _texts(_descriptions(items, wording, templates))
+    return _texts(descriptions_of(items, wording, templates))
 
 
-def _words(wording: Wording) -> dict[str, Any]:
+def words_of(wording: Wording) -> dict[str, Any]:
+    """What every template is given: the scenario's words."""
     names = ("item", "user", "action", "language")
     return {name: getattr(wording, name) for name in names}
 
 
-def _asked(wording: Wording) -> dict[str, Any]:
+def asked_words(wording: Wording) -> dict[str, Any]:
+    """What a template that asks is given: words, factors, and the keys of the answer.
+
+    Raises:
+        FactorsError: the wording has no factors.
+    """
     if not wording.factors:
         raise FactorsError(
             "a prompt asks about at least one factor",
@@ -159,15 +174,20 @@ def _asked(wording: Wording) -> dict[str, Any]:
             mend="run `reki factors` and confirm them, or list factors in the scenario",
         )
     keys = ", ".join(quoted(factor) for factor in wording.factors)
-    return {**_words(wording), "factors": wording.factors, "keys": keys}
+    return {**words_of(wording), "factors": wording.factors, "keys": keys}
 
 
 def _told(wording: Wording) -> dict[str, Any]:
     scale = {"rated": wording.rating is not None, "rating_scale": wording.rating_scale}
-    return _words(wording) | scale
+    return words_of(wording) | scale
 
 
-def _titles(items: pa.Table, wording: Wording) -> list[str]:
+def titles_of(items: pa.Table, wording: Wording) -> list[str]:
+    """Each item's title, cleaned, at most ``TITLE_MAX`` characters.
+
+    Raises:
+        SourceError: a column is missing.
+    """
     faults = missing(items, (wording.item_key, wording.title), "items")
     if faults:
         raise SourceError(faults)
@@ -175,10 +195,18 @@ def _titles(items: pa.Table, wording: Wording) -> list[str]:
     return [_UNKNOWN if value is None else clean(str(value), TITLE_MAX) for value in values]
 
 
-def _descriptions(items: pa.Table, wording: Wording, templates: Templates) -> list[tuple[str, str]]:
+def descriptions_of(
+    items: pa.Table, wording: Wording, templates: Templates, limit: int = DESCRIPTION_MAX
+) -> list[tuple[str, str]]:
+    """Each item's id as text and its description, cleaned, at most ``limit`` characters.
+
+    Raises:
+        SourceError: a column is missing.
+        DeclarationError: the description is no template, or cannot be filled in.
+    """
     what = f"description of {wording.item}s"
     template = templates.over_columns(wording.description, items.column_names, what)
-    texts = _filled(template, items, wording.item_key, "items", DESCRIPTION_MAX)
+    texts = _filled(template, items, wording.item_key, "items", limit)
     return [(owner, text or _UNKNOWN) for owner, text in texts]
 
 
@@ -209,23 +237,25 @@ def _plain_rows(table: pa.Table, count: int) -> Iterable[dict[str, object]]:
     return ({name: plain(value) for name, value in row.items()} for row in table.to_pylist())
 
 
-def _prompts(
-    kind: Kind,
-    rows: list[tuple[str, str]],
+def prompts_table(
+    rows: Sequence[Asked],
     system: str,
     factors: tuple[str, ...],
     as_of: datetime,
+    *,
+    grouped: bool = False,
 ) -> pa.Table:
+    """Questions as a table of ``schema.PROMPTS``, each with its hash."""
     count = len(rows)
     columns = {
-        "kind": [kind] * count,
-        "channel": ["knowledge"] * count,
-        "owner": [owner for owner, _ in rows],
-        "grouped": [False] * count,
+        "kind": [row.kind for row in rows],
+        "channel": [row.channel for row in rows],
+        "owner": [row.owner for row in rows],
+        "grouped": [grouped] * count,
         "system": [system] * count,
-        "prompt": [prompt for _, prompt in rows],
+        "prompt": [row.prompt for row in rows],
         "factors": [list(factors)] * count,
-        "prompt_hash": [content_hash(system, prompt, *factors) for _, prompt in rows],
+        "prompt_hash": [content_hash(system, row.prompt, *factors) for row in rows],
         "event_timestamp": [as_of] * count,
     }
     return pa.table(columns, schema=PROMPTS)

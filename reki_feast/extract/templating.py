@@ -28,6 +28,8 @@ VARIABLES: Mapping[str, frozenset[str]] = {
     "system": _WORDS,
     "user": _WORDS | _ASKED | _HISTORY,
     "item": _WORDS | _ASKED | {"description"},
+    "item_group": _WORDS | _ASKED | {"shown"},
+    "user_group": _WORDS | _ASKED | {"shown", "channel"},
     "factors": _WORDS | {"opinion"},
     "history": _WORDS | _HISTORY,
 }
@@ -37,8 +39,7 @@ class Templates:
     """The templates of a scenario, compiled once.
 
     Args:
-        texts: template texts by name (``system``, ``user``, ``item``, ``factors``, ``history``)
-            in place of the shipped ones.
+        texts: template texts by name (the keys of :data:`VARIABLES`) in place of the shipped ones.
         files: where a text came from, for messages.
 
     Raises:

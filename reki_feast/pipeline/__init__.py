@@ -7,6 +7,8 @@ hash changed are added: a second run does nothing, and a run that was killed goe
 from reki_feast.pipeline.encoding import encode
 from reki_feast.pipeline.factors import confirm_factors, factors
 from reki_feast.pipeline.generating import generate, plan
+from reki_feast.pipeline.grouping import form_groups
+from reki_feast.pipeline.groups import groups
 from reki_feast.pipeline.importing import import_knowledge
 from reki_feast.pipeline.publishing import publish
 from reki_feast.pipeline.running import run
@@ -18,7 +20,9 @@ __all__ = [
     "down",
     "encode",
     "factors",
+    "form_groups",
     "generate",
+    "groups",
     "import_knowledge",
     "plan",
     "publish",

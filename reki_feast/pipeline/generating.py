@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -12,22 +13,31 @@ from reki_feast import extract, schema
 from reki_feast import inputs as sources
 from reki_feast import knowledge as known
 from reki_feast.inputs import Inputs
-from reki_feast.pipeline.stored import Times, choose_times, state, wanted_times
+from reki_feast.pipeline.grouping import Formed, drift_notes, formed_table, group
+from reki_feast.pipeline.stored import Times, choose_times, groups_of, state, wanted_times
 from reki_feast.project import Project, now
 from reki_feast.report import Progress, Report, Silent, Table
-from reki_feast.schema import KINDS
+from reki_feast.schema import KINDS, Kind
 
 if TYPE_CHECKING:
     from reki_feast.llm import LLM, Ledger, Price, RunReport
     from reki_feast.llm import Plan as CallPlan
 
+#: So many individual prompts are written to judge what all of them would take.
+_SAMPLE = 500
 
-def plan(project: Project, *, as_of: Times = None) -> Report:
-    """How many prompts, tokens and how much money a generation takes; nothing is spent."""
+
+def plan(project: Project, *, as_of: Times = None, progress: Progress | None = None) -> Report:
+    """How many prompts, tokens and how much money a generation takes; nothing is spent.
+
+    Groups are formed, and kept, because their number is what there is to know.
+    """
     from reki_feast.llm import plan as plan_calls
 
     given = sources.read(project.declared, project.root)
-    prompts = _all_prompts(project, given, wanted_times(project, given, as_of), True)
+    times = wanted_times(project, given, as_of)
+    formed = _form_groups(project, given, times, progress)
+    prompts = _all_prompts(project, given, times, True)
     llm, prices = project.llm(), _prices(project)
     with project.ledger() as ledger:
         rows = [
@@ -36,12 +46,89 @@ def plan(project: Project, *, as_of: Times = None) -> Report:
             for some in [prompts.filter(pc.field("kind") == kind)]
         ]
         whole = plan_calls(prompts, llm=llm, ledger=ledger, prices=prices)
+    tables = [*formed_table(formed), _plan_table([*rows, ("all", whole)])]
+    notes = [whole.note, *drift_notes(project, formed), *given.notices]
+    collective = [kind for kind in KINDS if project.declared.collective(kind)]
+    if collective:
+        compared, how = _compared(project, given, times, collective, prompts, llm, prices)
+        tables.append(compared)
+        notes.append(how)
     return Report(
         f"{project.name}: {whole.to_ask:,} calls to {llm.name}",
-        tables=[_plan_table([*rows, ("all", whole)])],
-        notes=[whole.note, *given.notices],
+        tables=tables,
+        notes=notes,
         next=["reki generate"] if whole.to_ask else ["reki run"],
     )
+
+
+def _form_groups(
+    project: Project, given: Inputs, times: list[datetime], progress: Progress | None
+) -> list[Formed]:
+    if not any(project.declared.collective(kind) for kind in KINDS):
+        return []
+    choose_times(project, times)
+    return group(project, given, times, progress)
+
+
+def _compared(
+    project: Project,
+    given: Inputs,
+    times: list[datetime],
+    kinds: list[Kind],
+    prompts: pa.Table,
+    llm: LLM,
+    prices: dict[str, Price],
+) -> tuple[Table, str]:
+    """What the same would take with a prompt for each entity, judged from some of them."""
+    from reki_feast.llm import plan as plan_calls
+
+    rows, calls = [], [0, 0]
+    for kind in kinds:
+        entities, sample = _individual_sample(project, given, times, kind)
+        each = plan_calls(sample, llm=llm, prices=prices)
+        scale = entities / max(sample.num_rows, 1)
+        grouped = plan_calls(prompts.filter(pc.field("kind") == kind), llm=llm, prices=prices)
+        calls = [calls[0] + entities, calls[1] + grouped.to_ask]
+        rows += [
+            (f"each {kind}", entities, *_spent(each, scale)),
+            (f"groups of {kind}s", grouped.to_ask, *_spent(grouped, 1.0)),
+        ]
+    columns = ("a prompt for", "calls", "prompt_tokens", "answer_tokens", "money")
+    said = f"{calls[1]:,} calls in place of {calls[0]:,} for the same entities"
+    return (
+        Table("collective instead of individual", columns, rows),
+        f"{said}, whatever is answered already; tokens of individual prompts are judged from "
+        f"{_SAMPLE:,} of them",
+    )
+
+
+def _spent(found: CallPlan, scale: float) -> tuple[int, int, float | None]:
+    money = None if found.money is None else round(found.money * scale, 4)
+    return round(found.prompt_tokens * scale), round(found.completion_tokens * scale), money
+
+
+def _individual_sample(
+    project: Project, given: Inputs, times: list[datetime], kind: Kind
+) -> tuple[int, pa.Table]:
+    """How many individual prompts there would be, and some of them, evenly spread."""
+    how = _how(project, True)
+    if kind == "item":
+        some = given.items.take(_spread(given.items.num_rows))
+        return given.items.num_rows, extract.item_prompts(some, as_of=times[0], **how)
+    count, tables = 0, [schema.PROMPTS.empty_table()]
+    for time in times:
+        rows = sources.split(given, time, project.declared.scenario.history)
+        rows = rows.filter(rows["prompt"])
+        users = rows[given.user.name].unique()
+        count += len(users)
+        chosen = pc.is_in(rows[given.user.name], value_set=users.take(_spread(len(users))))
+        rows = rows.filter(chosen)
+        tables.append(extract.user_prompts(given.users, given.items, rows, as_of=time, **how))
+    return count, pa.concat_tables(tables)
+
+
+def _spread(count: int) -> pa.Array:
+    return pa.array(np.unique(np.linspace(0, count - 1, min(count, _SAMPLE)).astype(np.int64)))
 
 
 def _plan_table(rows: list[tuple[str, CallPlan]]) -> Table:
@@ -89,6 +176,7 @@ def generate(
     given = sources.read(project.declared, project.root)
     times = wanted_times(project, given, as_of)
     choose_times(project, times)
+    formed = _form_groups(project, given, times, progress)
     prompts = _all_prompts(project, given, times, allow_unconfirmed)
     llm = project.llm()
     with project.ledger() as ledger:
@@ -101,8 +189,16 @@ def generate(
     spent = (asked.prompt_tokens, asked.completion_tokens, round(asked.seconds, 1))
     return Report(
         f"{project.name}: knowledge of {prompts.num_rows:,} prompts by {llm.name}",
-        tables=[Table("calls", columns, [(asked.asked, reused, failed, *spent, added)])],
-        notes=[*given.notices, *_failures(asked), *map(str, faults[:5])],
+        tables=[
+            *formed_table(formed),
+            Table("calls", columns, [(asked.asked, reused, failed, *spent, added)]),
+        ],
+        notes=[
+            *given.notices,
+            *drift_notes(project, formed),
+            *_failures(asked),
+            *map(str, faults[:5]),
+        ],
         next=["reki encode"],
         failed=failed,
     )
@@ -139,17 +235,26 @@ def _all_prompts(
 ) -> pa.Table:
     """The prompts of every generator at every time."""
     declared = project.declared
-    factors = project.factors(allow_unconfirmed=allow_unconfirmed) if declared.generators else ()
-    how: dict[str, Any] = {"wording": project.wording(factors), "templates": project.templates}
+    how = _how(project, allow_unconfirmed)
+    kinds = [kind for kind in KINDS if declared.collective(kind)]
     tables = [schema.PROMPTS.empty_table()]
     for number, time in enumerate(times):
-        if declared.generates("user"):
+        if declared.individual("user"):
             rows = sources.split(given, time, declared.scenario.history)
             tables.append(extract.user_prompts(given.users, given.items, rows, as_of=time, **how))
         # an item's prompt tells no time: its answer serves every later snapshot
-        if declared.generates("item") and number == 0:
+        if declared.individual("item") and number == 0:
             tables.append(extract.item_prompts(given.items, as_of=time, **how))
+        if kinds:
+            shown = groups_of(project, time).filter(pc.field("kind").isin(kinds))
+            tables.append(extract.group_prompts(shown, given.items, as_of=time, **how))
     return pa.concat_tables(tables)
+
+
+def _how(project: Project, allow_unconfirmed: bool) -> dict[str, Any]:
+    asks = bool(project.declared.generators)
+    factors = project.factors(allow_unconfirmed=allow_unconfirmed) if asks else ()
+    return {"wording": project.wording(factors), "templates": project.templates}
 
 
 def _add(project: Project, table: pa.Table, times: list[datetime]) -> int:
@@ -157,8 +262,8 @@ def _add(project: Project, table: pa.Table, times: list[datetime]) -> int:
     added = 0
     for time in times:
         rows = table.filter(pc.field("event_timestamp") == pa.scalar(time, schema.TIMESTAMP))
-        stored = state(project, time).knowledge.filter(~pc.field("grouped"))
-        fresh = known.changed(rows, stored, ["kind", "channel", "owner"])
+        stored = state(project, time).knowledge
+        fresh = known.changed(rows, stored, ["kind", "channel", "owner", "grouped"])
         project.lake.append("knowledge", fresh)
         added += fresh.num_rows
     return added

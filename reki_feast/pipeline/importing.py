@@ -40,7 +40,7 @@ def import_knowledge(project: Project, files: dict[str, str], *, as_of: Times = 
     knowledge, members = _imported(project, tables, time)
     before = state(project, time)
     fresh = known.changed(knowledge, before.knowledge, [*_KEYS, "grouped"])
-    moved = _moved(members, before.members)
+    moved = known.moved(members, before.members)
     project.lake.append("knowledge", fresh)
     project.lake.append("members", moved)
     rows = [
@@ -91,12 +91,6 @@ def _maps(tables: dict[str, pa.Table]) -> dict[tuple[str, str], pa.Table]:
 def _counts(knowledge: pa.Table, members: pa.Table, kind: Kind, channel: str) -> tuple[int, int]:
     of = (pc.field("kind") == kind) & (pc.field("channel") == channel)
     return knowledge.filter(of).num_rows, members.filter(of).num_rows
-
-
-def _moved(members: pa.Table, stored: pa.Table) -> pa.Table:
-    """Memberships that differ from the stored ones: the group stands in for a hash."""
-    before, after = (table.append_column("hash", table["group"]) for table in (stored, members))
-    return known.changed(after, before, _KEYS).select(schema.MEMBERS.names)
 
 
 def _time(project: Project, as_of: Times) -> datetime:

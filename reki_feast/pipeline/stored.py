@@ -37,6 +37,11 @@ def state(project: Project, as_of: datetime | None = None) -> State:
     )
 
 
+def groups_of(project: Project, as_of: datetime | None = None) -> pa.Table:
+    """What each group is shown by, the newest row up to a time; of all times by default."""
+    return project.lake.snapshot("groups", schema.GROUPS, ["kind", "channel", "group"], as_of)
+
+
 def times(project: Project, *tables: str) -> list[datetime]:
     """The as-of times that rows of these tables bear, oldest first."""
     bare = pa.schema([pa.field("event_timestamp", schema.TIMESTAMP)])

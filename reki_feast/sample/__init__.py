@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from .films import FACTORS, Film, load_films
+from .groups import answer_groups
 from .tables import AS_OF, Sample, simulate, write
 
-__all__ = ["AS_OF", "FACTORS", "Film", "Sample", "load_films", "simulate", "write"]
+__all__ = ["AS_OF", "FACTORS", "Film", "Sample", "answer_groups", "load_films", "simulate", "write"]

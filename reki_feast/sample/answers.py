@@ -125,7 +125,7 @@ def _describe(factor: str, history: Sequence[Seen]) -> str:
     if liked:
         evidence = _evidence(liked[:2])
         said.append(_sentence(_LIKES, factor, liked, evidence))
-        said.append(_pick(_EVIDENCE, factor + evidence).format(evidence=evidence))
+        said.append(pick(_EVIDENCE, factor + evidence).format(evidence=evidence))
     if disliked:
         said.append(_sentence(_DISLIKES, factor, disliked, _evidence(disliked[:1])))
     return " ".join(said) or _no_favourite(factor, history)
@@ -146,11 +146,33 @@ def _rank(factor: str, history: Sequence[Seen]) -> list[_Value]:
 
 
 def _sentence(forms: Sequence[str], factor: str, values: list[_Value], evidence: str) -> str:
-    names = _listing([_IN_WORDS.get(v.name, v.name).format(v.name) for v in values])
-    kind = _KINDS[factor].format(values=names.lower() if factor == "genre" else names)
-    glosses = [GLOSSES[value.name] for value in values if value.name in GLOSSES]
-    gloss = ": " + "; ".join(glosses) if glosses else ""
-    return _pick(forms, factor + names).format(kind=kind, gloss=gloss, evidence=evidence)
+    names = [value.name for value in values]
+    kind, gloss = kind_of(factor, names), gloss_of(names)
+    return pick(forms, factor + _in_words(names)).format(kind=kind, gloss=gloss, evidence=evidence)
+
+
+def kind_of(factor: str, names: Sequence[str]) -> str:
+    """Films that have these values of a factor, in words.
+
+    >>> kind_of("setting", ["big city", "at sea"])
+    'films set in a big city and at sea'
+    """
+    values = _in_words(names)
+    return _KINDS[factor].format(values=values.lower() if factor == "genre" else values)
+
+
+def gloss_of(names: Sequence[str]) -> str:
+    """What these values mean, after a colon; empty where none needs explaining.
+
+    >>> gloss_of(["revenge", "Ang Lee"])
+    ': a wrong that must be paid back'
+    """
+    glosses = [GLOSSES[name] for name in names if name in GLOSSES]
+    return ": " + "; ".join(glosses) if glosses else ""
+
+
+def _in_words(names: Sequence[str]) -> str:
+    return listing([_IN_WORDS.get(name, name).format(name) for name in names])
 
 
 def _evidence(values: list[_Value]) -> str:
@@ -158,10 +180,10 @@ def _evidence(values: list[_Value]) -> str:
     named = {seen.film.title: seen.rating for value in values for seen in value.telling()[:1]}
     parts = [
         f"{_STARS[stars]} for "
-        + _listing([f'"{title}"' for title in named if named[title] == stars])
+        + listing([f'"{title}"' for title in named if named[title] == stars])
         for stars in dict.fromkeys(named.values())
     ]
-    return _listing(parts)
+    return listing(parts)
 
 
 def _no_favourite(factor: str, history: Sequence[Seen]) -> str:
@@ -169,19 +191,19 @@ def _no_favourite(factor: str, history: Sequence[Seen]) -> str:
     evidence = f'"{top.film.title}" ({_STARS[top.rating]})'
     count = "1 film" if len(history) == 1 else f"{len(history)} films"
     name = "actor" if factor == "cast" else factor
-    form = _pick(_NEITHER, factor + evidence)
+    form = pick(_NEITHER, factor + evidence)
     return form.format(factor=name, count=count, evidence=evidence)
 
 
-def _listing(names: Sequence[str]) -> str:
+def listing(names: Sequence[str]) -> str:
     """Names as in a sentence.
 
-    >>> _listing(["a", "b", "c"])
+    >>> listing(["a", "b", "c"])
     'a, b and c'
     """
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
-def _pick(forms: Sequence[str], text: str) -> str:
+def pick(forms: Sequence[str], text: str) -> str:
     """One of the forms, the same for the same text on every machine."""
     return forms[crc32(text.encode()) % len(forms)]

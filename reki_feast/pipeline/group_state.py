@@ -1,0 +1,123 @@
+"""The stored state of groups: a channel's tree, its points' ids, groups and first vectors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from reki_feast import lake
+from reki_feast.project import Project
+from reki_feast.schema import Kind
+
+if TYPE_CHECKING:
+    from reki_feast.cluster import StreaKHC
+
+Floats = npt.NDArray[np.float32]
+
+#: The channels whose text is a group's, by kind.
+CHANNELS: dict[Kind, tuple[str, ...]] = {"item": ("knowledge",), "user": ("liked", "disliked")}
+
+
+def name_of(kind: str, channel: str) -> str:
+    """What a channel's groups are groups of.
+
+    >>> name_of("user", "liked"), name_of("item", "knowledge")
+    ('users, liked', 'items')
+    """
+    return f"{kind}s" if channel == "knowledge" else f"{kind}s, {channel}"
+
+
+def group_id(label: int, kind: Kind, channel: str) -> str:
+    """A group's id in every table.
+
+    >>> group_id(12, "item", "knowledge"), group_id(3, "user", "liked")
+    ('item-12', 'liked-3')
+    """
+    return f"{kind if channel == 'knowledge' else channel}-{label}"
+
+
+@dataclass
+class Held:
+    """The stored state of a channel's groups.
+
+    Attributes:
+        tree: the clustering.
+        ids: ``[n]``, ids as text, in the order of the tree's points.
+        labels: ``[n]``, the group of each.
+        placed: ``[n, d]``, the vectors they were placed by.
+        as_of: the last time it was brought up to; None when new.
+    """
+
+    tree: StreaKHC
+    ids: list[str]
+    labels: npt.NDArray[np.int64]
+    placed: Floats
+    as_of: datetime | None
+
+
+def folder(project: Project) -> Path:
+    """Where the state of all channels is, and the embedder."""
+    return project.data / "clusters"
+
+
+def _path(project: Project, kind: Kind, channel: str) -> Path:
+    return folder(project) / f"{kind}_{channel}.safetensors"
+
+
+def fresh(project: Project, width: int) -> Held:
+    """No points yet, for vectors of ``width`` floats."""
+    from reki_feast.cluster import StreaKHC
+
+    tree = StreaKHC(random_state=project.declared.training.seed)
+    empty = np.empty((0, width), np.float32)
+    return Held(tree.fit(empty), [], np.empty(0, np.int64), empty, None)
+
+
+def save(project: Project, held: Held, kind: Kind, channel: str) -> None:
+    """Replace the stored state in one step.
+
+    Raises:
+        LakeError: the folder cannot be written.
+    """
+    tensors, about = held.tree.parts()
+    said = {"as_of": held.as_of.isoformat() if held.as_of else None, "tree": about}
+    tensors |= {"labels": held.labels, "placed": held.placed, **_packed(held.ids)}
+    lake.write_tensors(_path(project, kind, channel), tensors, said)
+
+
+def load(project: Project, kind: Kind, channel: str) -> Held | None:
+    """The stored groups of a channel; None before they are formed.
+
+    Raises:
+        LakeError: the file is damaged.
+    """
+    from reki_feast.cluster import StreaKHC
+
+    path = _path(project, kind, channel)
+    if not path.exists():
+        return None
+    tensors, said = lake.read_tensors(path)
+    labels, placed, ids = tensors.pop("labels"), tensors.pop("placed"), _unpacked(tensors)
+    as_of = datetime.fromisoformat(said["as_of"])
+    return Held(StreaKHC.of_parts(tensors, said["tree"]), ids, labels, placed, as_of)
+
+
+def _packed(ids: list[str]) -> dict[str, npt.NDArray[Any]]:
+    """Texts as arrays: JSON beside the arrays may not grow to millions of ids."""
+    raw = [text.encode("utf-8", "surrogatepass") for text in ids]
+    return {
+        "id_bytes": np.frombuffer(b"".join(raw), np.uint8),
+        "id_lengths": np.array([len(text) for text in raw], np.int64),
+    }
+
+
+def _unpacked(tensors: dict[str, npt.NDArray[Any]]) -> list[str]:
+    raw, ends = tensors.pop("id_bytes").tobytes(), np.cumsum(tensors.pop("id_lengths")).tolist()
+    starts = [0, *ends[:-1]]
+    pairs = zip(starts, ends, strict=False)
+    return [raw[start:end].decode("utf-8", "surrogatepass") for start, end in pairs]

@@ -1,0 +1,341 @@
+"""Entities to groups: their embeddings, a cluster tree a channel, who is in which group.
+
+State (:mod:`reki_feast.pipeline.group_state`) lives in ``clusters/`` of the scenario's data, a file
+a channel. Tables are written before the state that made them, and both follow from the same
+inputs: a run cut short goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from reki_feast import extract, schema
+from reki_feast import inputs as sources
+from reki_feast import knowledge as known
+from reki_feast.errors import ClusterError
+from reki_feast.inputs import Inputs
+from reki_feast.pipeline.group_state import (
+    CHANNELS,
+    Floats,
+    Held,
+    folder,
+    fresh,
+    group_id,
+    load,
+    name_of,
+    save,
+)
+from reki_feast.pipeline.group_vectors import Vectors
+from reki_feast.pipeline.stored import choose_times, groups_of, state, wanted_times
+from reki_feast.project import Project, now
+from reki_feast.report import Progress, Report, Silent, Table
+from reki_feast.scenario import Collective
+from reki_feast.schema import Kind
+
+#: From here on the report says that groups no longer fit: drift of the kernel, and of vectors.
+_DRIFTED = 0.5
+
+
+@dataclass(frozen=True)
+class Formed:
+    """What happened to the groups of one channel at one time.
+
+    Attributes:
+        kind: whose groups.
+        channel: which channel.
+        time: as of when.
+        entities: members of all groups.
+        groups: number of groups.
+        new: entities that came.
+        split: groups that passed their cap.
+        moved: known entities that a split put into another group.
+        asked: groups whose shown items are new or changed enough to ask again.
+        drift: mean cosine distance between the vectors known entities have now and those they were
+            placed by.
+        kernel_drift: :attr:`StreaKHC.drift_`.
+    """
+
+    kind: Kind
+    channel: str
+    time: datetime
+    entities: int
+    groups: int
+    new: int
+    split: int
+    moved: int
+    asked: int
+    drift: float
+    kernel_drift: float
+
+
+def group(
+    project: Project, given: Inputs, times: list[datetime], progress: Progress | None = None
+) -> list[Formed]:
+    """Bring the groups of every collective generator up to each time, oldest first.
+
+    Known entities keep their places; new ones go down the tree that is there. A time earlier than
+    what the groups have seen is served by what was stored then.
+
+    Raises:
+        ClusterError: groups have seen later times, and none are stored for this one; or vectors
+            changed their length.
+        CondenseError: embeddings cannot be learnt from the interactions.
+        SourceError: a table or column is wrong.
+    """
+    wanted = [one for kind in schema.KINDS if (one := project.declared.collective(kind))]
+    held = {
+        (one.kind, channel): load(project, one.kind, channel)
+        for one in wanted
+        for channel in CHANNELS[one.kind]
+    }
+    formed = []
+    for time in times:
+        seen = _seen(project, given, time)
+        vectors = Vectors(project, given, seen, time, progress or Silent())
+        for one in wanted:
+            slots = [(one.kind, channel) for channel in CHANNELS[one.kind]]
+            if _is_past(project, [held[slot] for slot in slots], one.kind, time):
+                continue
+            for slot in slots:
+                held[slot], made = _bring_up(
+                    project, given, seen, vectors, one, slot[1], held[slot], time
+                )
+                formed += [made] if made else []
+    return formed
+
+
+def form_groups(project: Project, *, progress: Progress | None = None) -> Report:
+    """Bring the groups up to the snapshots that a run would make; no model is asked.
+
+    Raises:
+        RekiError: as :func:`group`.
+    """
+    given = sources.read(project.declared, project.root)
+    times = wanted_times(project, given, None)
+    choose_times(project, times)
+    formed = group(project, given, times, progress)
+    notes = [*drift_notes(project, formed), *given.notices]
+    return Report(f"{project.name}: groups", tables=formed_table(formed), notes=notes)
+
+
+def formed_table(formed: list[Formed]) -> list[Table]:
+    """What happened, as a table for a report; none where nothing did."""
+    columns = ("as_of", "of", "members", "groups", "new", "splits", "moved", "changed", "drift")
+    rows = [
+        (
+            one.time,
+            name_of(one.kind, one.channel),
+            one.entities,
+            one.groups,
+            one.new,
+            one.split,
+            one.moved,
+            one.asked,
+            round(one.drift, 3),
+        )
+        for one in formed
+    ]
+    return [Table("groups", columns, rows)] if rows else []
+
+
+def drift_notes(project: Project, formed: list[Formed]) -> list[str]:
+    """A sentence for each channel whose groups no longer fit what they were formed from."""
+    last = {(one.kind, one.channel): one for one in formed}.values()
+    where = folder(project)
+    return [
+        f"groups of {name_of(one.kind, one.channel)}: vectors moved by {one.drift:.2f} (cosine), "
+        f"new ones by {one.kernel_drift:.2f} (kernel) since the groups were formed; they are kept. "
+        f"Move {where} away to form them anew"
+        for one in last
+        if max(one.drift, one.kernel_drift) > _DRIFTED
+    ]
+
+
+def _seen(project: Project, given: Inputs, time: datetime) -> pa.Table:
+    """The interactions that prompts of a time may be made from."""
+    rows = sources.split(given, time, project.declared.scenario.history)
+    return rows.filter(rows["prompt"]).drop_columns(["prompt", "sample"])
+
+
+def _is_past(project: Project, held: Sequence[Held | None], kind: Kind, time: datetime) -> bool:
+    """Whether groups have seen later times; then rows as of this one are there, or it cannot be."""
+    latest = [one.as_of for one in held if one is not None and one.as_of is not None]
+    if not latest or time >= max(latest):
+        return False
+    members = state(project, time).members
+    if members.filter(pc.field("kind") == kind).num_rows:
+        return True
+    raise ClusterError(
+        "groups follow time: earlier snapshots are formed before later ones",
+        found=f"{kind} groups have seen {max(latest):%Y-%m-%d %H:%M}, none are stored as of "
+        f"{time:%Y-%m-%d %H:%M}",
+        mend=f"ask for a later time; or move {folder(project)} away to form groups anew",
+    )
+
+
+def _bring_up(
+    project: Project,
+    given: Inputs,
+    seen: pa.Table,
+    vectors: Vectors,
+    how: Collective,
+    channel: str,
+    held: Held | None,
+    time: datetime,
+) -> tuple[Held | None, Formed | None]:
+    """Place new entities, and store members, shown items and state; nothing without any entity."""
+    from reki_feast.cluster import admit
+
+    kind = how.kind
+    ids, matrix = vectors.items() if kind == "item" else vectors.users(liked=channel == "liked")
+    if kind == "item":
+        ids, matrix = _of_catalogue(ids, matrix, given)
+    if not len(ids) and held is None:
+        return None, None
+    held = held or fresh(project, matrix.shape[1])
+    names = ids.cast(pa.string()).to_pylist()
+    _check_width(project, held, matrix, kind)
+    drift = _drift(held, names, matrix)
+    came = _newcomers(held, names, project.declared.training.seed)
+    before = len(held.ids)
+    held.tree.partial_fit(matrix[came])
+    held.ids += [names[row] for row in came]
+    held.placed = np.concatenate([held.placed, matrix[came]])
+    taken = admit(held.tree.tree_, held.labels, how.max_size)
+    held.labels = taken.labels
+    stored = state(project, time).members
+    members = _members(held, kind, channel, time)
+    project.lake.append("members", known.moved(members, stored))
+    shown = _shown(held, members, seen, given, how, channel)
+    changed = _changed(project, shown, kind, channel, time, how.refresh)
+    project.lake.append("groups", changed)
+    held.as_of = time
+    if len(came) or taken.split or changed.num_rows or not before:
+        save(project, held, kind, channel)
+    return held, Formed(
+        kind=kind,
+        channel=channel,
+        time=time,
+        entities=len(held.ids),
+        groups=len(np.unique(held.labels)),
+        new=len(came),
+        split=len(taken.split),
+        moved=len(taken.moved),
+        asked=changed.num_rows,
+        drift=drift,
+        kernel_drift=held.tree.drift_,
+    )
+
+
+def _of_catalogue(ids: pa.Array, matrix: Floats, given: Inputs) -> tuple[pa.Array, Floats]:
+    """Vectors of items that the catalogue lacks are left out: nothing could be said of them."""
+    inside = pc.is_in(ids, value_set=given.items[given.item.name].combine_chunks())
+    if pc.all(inside, min_count=0).as_py():
+        return ids, matrix
+    return ids.filter(inside), matrix[inside.to_numpy(zero_copy_only=False)]
+
+
+def _newcomers(held: Held, names: list[str], seed: int) -> npt.NDArray[np.int64]:
+    """Rows of entities that are not placed, in an order that no sorting of ids can make bad."""
+    there = set(held.ids)
+    rows = np.array([row for row, name in enumerate(names) if name not in there], np.int64)
+    return np.random.default_rng([seed, len(there)]).permutation(rows)
+
+
+def _drift(held: Held, names: list[str], matrix: Floats) -> float:
+    place = {name: row for row, name in enumerate(names)}
+    pairs = [(at, place[name]) for at, name in enumerate(held.ids) if name in place]
+    if not pairs:
+        return 0.0
+    then, today = (rows for rows in np.array(pairs).T)
+    a, b = held.placed[then].astype(np.float64), matrix[today].astype(np.float64)
+    norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    cosines = (a * b).sum(axis=1) / np.where(norms > 0, norms, 1)
+    return float(np.clip(1 - cosines[norms > 0], 0, 2).mean()) if (norms > 0).any() else 0.0
+
+
+def _check_width(project: Project, held: Held, matrix: Floats, kind: Kind) -> None:
+    if held.ids and len(matrix) and matrix.shape[1] != held.placed.shape[1]:
+        raise ClusterError(
+            f"vectors of {kind}s keep their length: groups were formed by it",
+            found=f"{matrix.shape[1]} floats, {held.placed.shape[1]} before",
+            mend="hand in vectors of the old length (attributes add to it); or move "
+            f"{folder(project)} away to form groups anew",
+        )
+
+
+def _members(held: Held, kind: Kind, channel: str, time: datetime) -> pa.Table:
+    count = len(held.ids)
+    columns = {
+        "kind": pa.repeat(kind, count),
+        "channel": pa.repeat(channel, count),
+        "owner": pa.array(held.ids, pa.string()),
+        "group": pa.array([group_id(n, kind, channel) for n in held.labels.tolist()], pa.string()),
+        "event_timestamp": pa.repeat(pa.scalar(time, schema.TIMESTAMP), count),
+        "created_timestamp": pa.repeat(pa.scalar(now(), schema.TIMESTAMP), count),
+    }
+    return pa.table(columns).cast(schema.MEMBERS)
+
+
+def _shown(
+    held: Held, members: pa.Table, seen: pa.Table, given: Inputs, how: Collective, channel: str
+) -> Iterator[tuple[str, list[str]]]:
+    """Each group and the items it is shown by."""
+    from reki_feast.cluster import central
+
+    if how.kind == "user":
+        rows = seen.filter(pc.equal(seen["liked"], channel == "liked"))
+        keys = {"user": given.user.name, "item": given.item.name}
+        table = extract.most_clicked(rows, members, **keys, d=how.shown)
+        yield from zip(table["group"].to_pylist(), table["shown"].to_pylist(), strict=True)
+        return
+    names = members["group"].to_pylist()
+    order = np.argsort(held.labels, kind="stable")
+    for rows in np.split(order, np.flatnonzero(np.diff(held.labels[order])) + 1):
+        nearest = central(held.tree.maps_, rows, how.shown)
+        yield names[rows[0]], [held.ids[row] for row in nearest]
+
+
+def _changed(
+    project: Project,
+    shown: Iterator[tuple[str, list[str]]],
+    kind: Kind,
+    channel: str,
+    time: datetime,
+    refresh: float,
+) -> pa.Table:
+    """Groups that are new, or whose shown items changed by more than a share."""
+    stored = groups_of(project, time).filter(
+        (pc.field("kind") == kind) & (pc.field("channel") == channel)
+    )
+    before = dict(zip(stored["group"].to_pylist(), stored["shown"].to_pylist(), strict=True))
+    times = {"event_timestamp": time, "created_timestamp": now()}
+    rows = [
+        {
+            "kind": kind,
+            "channel": channel,
+            "group": name,
+            "shown": items,
+            "hash": schema.content_hash(*items),
+            **times,
+        }
+        for name, items in shown
+        if _share_new(items, before.get(name, [])) > refresh
+    ]
+    return pa.Table.from_pylist(rows, schema=schema.GROUPS)
+
+
+def _share_new(items: list[str], before: list[str]) -> float:
+    """Share of the items that were not shown before.
+
+    >>> _share_new(["a", "b"], ["b", "c"]), _share_new(["a"], [])
+    (0.5, 1.0)
+    """
+    return len(set(items) - set(before)) / len(items) if items else 0.0
