@@ -13,7 +13,15 @@ from tempfile import TemporaryFile
 from reki_feast import inputs as sources
 from reki_feast import own_vectors
 from reki_feast.attributes import attributes
-from reki_feast.errors import DeclarationError, Fault, LakeError, LLMError, RekiError, StoreError
+from reki_feast.errors import (
+    DeclarationError,
+    Fault,
+    LakeError,
+    LLMError,
+    RekiError,
+    SourceError,
+    StoreError,
+)
 from reki_feast.inputs import Inputs
 from reki_feast.project import Project, open_project
 from reki_feast.report import Report, Table
@@ -94,7 +102,10 @@ def _groups(project: Project) -> str:
     kinds = [kind for kind in KINDS if declared.collective(kind)]
     if not kinds:
         return "none: no collective generator is declared"
-    given = sources.read(declared, project.root)
+    try:
+        given = sources.read(declared, project.root)
+    except SourceError:
+        return "not looked at before the tables are fine"
     last = sources.snapshot_times(declared.scenario, given, first=False)[-1]
     said = []
     for kind in KINDS:

@@ -20,8 +20,11 @@ What makes it fast:
   are compared point by point.
 * A sum's squared norm follows from the dot products met on the way down.
 * A node is looked at for a better shape only when its points have doubled (:func:`_rotate`).
-* No path is much longer than the logarithm of the points below it (:func:`_lowest_too_deep`), so
-  no order of arrival makes a point's walk long.
+* A path is never much longer than the logarithm of the points below it
+  (:func:`_lowest_too_deep`), so no order of arrival makes a point's walk long.
+
+All of it stands in one file: numba's cache notices changes in the file of a function, not in those
+it calls.
 """
 
 from __future__ import annotations
@@ -52,7 +55,7 @@ POINTS, ROWS, FREE, REBALANCED = 0, 1, 2, 3
 def _least_points(slope: float = 6.0, free: int = 32) -> npt.NDArray[np.int64]:
     """For each length of path, the points a node needs for such a path below it to be let be.
 
-    A path of ``free + slope * log2(points)``: twice what shuffled data make.
+    A path of ``free + slope * log2(points)``: half as long again as shuffled data make.
     """
     height = np.arange(free + int(31 * slope))
     return np.ceil(2.0 ** np.maximum((height - free) / slope, 0)).astype(np.int64)

@@ -35,10 +35,10 @@ def plan(project: Project, *, as_of: Times = None, progress: Progress | None = N
     from reki_feast.llm import plan as plan_calls
 
     given = sources.read(project.declared, project.root)
+    how, llm, prices = _how(project, True), project.llm(), _prices(project)
     times = wanted_times(project, given, as_of)
     formed = _form_groups(project, given, times, progress)
-    prompts = _all_prompts(project, given, times, True)
-    llm, prices = project.llm(), _prices(project)
+    prompts = _all_prompts(project, given, times, how)
     with project.ledger() as ledger:
         rows = [
             (kind, plan_calls(some, llm=llm, ledger=ledger, prices=prices))
@@ -50,9 +50,9 @@ def plan(project: Project, *, as_of: Times = None, progress: Progress | None = N
     notes = [whole.note, *drift_notes(project, formed), *given.notices]
     collective = [kind for kind in KINDS if project.declared.collective(kind)]
     if collective:
-        compared, how = _compared(project, given, times, collective, prompts, llm, prices)
+        compared, said = _compared(project, given, times, collective, how, prompts, llm, prices)
         tables.append(compared)
-        notes.append(how)
+        notes.append(said)
     return Report(
         f"{project.name}: {whole.to_ask:,} calls to {llm.name}",
         tables=tables,
@@ -75,6 +75,7 @@ def _compared(
     given: Inputs,
     times: list[datetime],
     kinds: list[Kind],
+    how: dict[str, Any],
     prompts: pa.Table,
     llm: LLM,
     prices: dict[str, Price],
@@ -84,7 +85,7 @@ def _compared(
 
     rows, calls = [], [0, 0]
     for kind in kinds:
-        entities, sample = _individual_sample(project, given, times, kind)
+        entities, sample = _individual_sample(project, given, times, kind, how)
         each = plan_calls(sample, llm=llm, prices=prices)
         scale = entities / max(sample.num_rows, 1)
         grouped = plan_calls(prompts.filter(pc.field("kind") == kind), llm=llm, prices=prices)
@@ -108,10 +109,9 @@ def _spent(found: CallPlan, scale: float) -> tuple[int, int, float | None]:
 
 
 def _individual_sample(
-    project: Project, given: Inputs, times: list[datetime], kind: Kind
+    project: Project, given: Inputs, times: list[datetime], kind: Kind, how: dict[str, Any]
 ) -> tuple[int, pa.Table]:
     """How many individual prompts there would be, and some of them, evenly spread."""
-    how = _how(project, True)
     if kind == "item":
         some = given.items.take(_spread(given.items.num_rows))
         return given.items.num_rows, extract.item_prompts(some, as_of=times[0], **how)
@@ -174,11 +174,11 @@ def generate(
         LLMError: no call can succeed.
     """
     given = sources.read(project.declared, project.root)
+    how, llm = _how(project, allow_unconfirmed), project.llm()
     times = wanted_times(project, given, as_of)
     choose_times(project, times)
     formed = _form_groups(project, given, times, progress)
-    prompts = _all_prompts(project, given, times, allow_unconfirmed)
-    llm = project.llm()
+    prompts = _all_prompts(project, given, times, how)
     with project.ledger() as ledger:
         asked = _ask(project, prompts, llm, ledger, limit, progress or Silent())
         table, faults = extract.knowledge_from(prompts, ledger.answers(prompts, llm), created=now())
@@ -231,11 +231,10 @@ def _failures(asked: RunReport) -> list[str]:
 
 
 def _all_prompts(
-    project: Project, given: Inputs, times: list[datetime], allow_unconfirmed: bool
+    project: Project, given: Inputs, times: list[datetime], how: dict[str, Any]
 ) -> pa.Table:
     """The prompts of every generator at every time."""
     declared = project.declared
-    how = _how(project, allow_unconfirmed)
     kinds = [kind for kind in KINDS if declared.collective(kind)]
     tables = [schema.PROMPTS.empty_table()]
     for number, time in enumerate(times):
@@ -252,6 +251,7 @@ def _all_prompts(
 
 
 def _how(project: Project, allow_unconfirmed: bool) -> dict[str, Any]:
+    """What prompts are written with; missing factors are told before groups take their time."""
     asks = bool(project.declared.generators)
     factors = project.factors(allow_unconfirmed=allow_unconfirmed) if asks else ()
     return {"wording": project.wording(factors), "templates": project.templates}
