@@ -12,6 +12,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from reki_feast.cluster.compiled import compiled
 from reki_feast.cluster.kernel import Maps
@@ -95,7 +96,9 @@ class Admitted:
     moved: Labels
 
 
-def admit(tree: Tree, labels: Labels, cap: int) -> Admitted:
+def admit(
+    tree: Tree, labels: Labels, cap: int, live: npt.NDArray[np.bool_] | None = None
+) -> Admitted:
     """Put points that came since into groups: each into that of the leaf it split.
 
     A group that passes ``cap`` is split where the tree parts its points most evenly; the larger
@@ -105,6 +108,8 @@ def admit(tree: Tree, labels: Labels, cap: int) -> Admitted:
         tree: n points.
         labels: int64 ``[k]``, groups of the first k points; none: :func:`partition` forms them.
         cap: points of a group, at most.
+        live: bool ``[n]``, the points that count and may move; the others only show the way to
+            those that came after them. None: all.
 
     Raises:
         ClusterError: ``cap`` is below 1.
@@ -119,8 +124,10 @@ def admit(tree: Tree, labels: Labels, cap: int) -> Admitted:
     joined = found.copy()
     split: list[tuple[int, int]] = []
     fresh = int(labels.max()) + 1
-    sizes = np.bincount(found)
-    by_group = np.split(np.argsort(found, kind="stable"), np.cumsum(sizes)[:-1])
+    counted = np.arange(len(found)) if live is None else np.flatnonzero(live)
+    sizes = np.bincount(found[counted])
+    in_order = counted[np.argsort(found[counted], kind="stable")]
+    by_group = np.split(in_order, np.cumsum(sizes)[:-1])
     for group in np.flatnonzero(sizes > cap).tolist():
         waiting = [(group, by_group[group])]
         while waiting:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from reki_feast.cluster import StreaKHC
 
 Floats = npt.NDArray[np.float32]
+Flags = npt.NDArray[np.bool_]
 
 #: The channels whose text is a group's, by kind.
 CHANNELS: dict[Kind, tuple[str, ...]] = {"item": ("knowledge",), "user": ("liked", "disliked")}
@@ -50,6 +51,8 @@ class Held:
         ids: ``[n]``, ids as text, in the order of the tree's points.
         labels: ``[n]``, the group of each.
         placed: ``[n, d]``, the vectors they were placed by.
+        cold: ``[n]``, placed before there was anything to learn a vector from.
+        live: ``[n]``, not placed anew since; the last point of an id is.
         as_of: the last time it was brought up to; None when new.
     """
 
@@ -57,7 +60,14 @@ class Held:
     ids: list[str]
     labels: npt.NDArray[np.int64]
     placed: Floats
+    cold: Flags
+    live: Flags
     as_of: datetime | None
+
+    def point(self, entity: str) -> int | None:
+        """The live point of an entity, None for one that is not placed."""
+        last = next((at for at in range(len(self.ids) - 1, -1, -1) if self.ids[at] == entity), None)
+        return last if last is not None and self.live[last] else None
 
 
 def folder(project: Project) -> Path:
@@ -75,7 +85,8 @@ def fresh(project: Project, width: int) -> Held:
 
     tree = StreaKHC(random_state=project.declared.training.seed)
     empty = np.empty((0, width), np.float32)
-    return Held(tree.fit(empty), [], np.empty(0, np.int64), empty, None)
+    flags = np.empty(0, np.bool_)
+    return Held(tree.fit(empty), [], np.empty(0, np.int64), empty, flags, flags, None)
 
 
 def save(project: Project, held: Held, kind: Kind, channel: str) -> None:
@@ -87,6 +98,7 @@ def save(project: Project, held: Held, kind: Kind, channel: str) -> None:
     tensors, about = held.tree.parts()
     said = {"as_of": held.as_of.isoformat() if held.as_of else None, "tree": about}
     tensors |= {"labels": held.labels, "placed": held.placed, **_packed(held.ids)}
+    tensors |= {"cold": held.cold.astype(np.uint8), "live": held.live.astype(np.uint8)}
     lake.write_tensors(_path(project, kind, channel), tensors, said)
 
 
@@ -103,8 +115,9 @@ def load(project: Project, kind: Kind, channel: str) -> Held | None:
         return None
     tensors, said = lake.read_tensors(path)
     labels, placed, ids = tensors.pop("labels"), tensors.pop("placed"), _unpacked(tensors)
+    cold, live = (tensors.pop(name).astype(np.bool_) for name in ("cold", "live"))
     as_of = datetime.fromisoformat(said["as_of"])
-    return Held(StreaKHC.of_parts(tensors, said["tree"]), ids, labels, placed, as_of)
+    return Held(StreaKHC.of_parts(tensors, said["tree"]), ids, labels, placed, cold, live, as_of)
 
 
 def _packed(ids: list[str]) -> dict[str, npt.NDArray[Any]]:

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from reki_feast import lake, own_vectors
 from reki_feast.attributes import attributes
 from reki_feast.inputs import Inputs
-from reki_feast.pipeline.group_state import Floats, folder
+from reki_feast.pipeline.group_state import Flags, Floats, folder
 from reki_feast.project import Project
 from reki_feast.report import Progress
 from reki_feast.schema import Kind
@@ -30,6 +30,7 @@ class Vectors:
         self._project, self._given, self._seen = project, given, seen
         self._time, self._progress = time, progress
         self._items: tuple[pa.Array, Floats] | None = None
+        self._met: pa.Array | None = None
         self._embedder: Embedder | None = None
 
     def items(self) -> tuple[pa.Array, Floats]:
@@ -40,6 +41,13 @@ class Vectors:
             embedder = self._learnt()
             self._items = embedder.item_ids, embedder.item_vectors
         return self._items
+
+    def is_cold(self, ids: pa.Array) -> Flags:
+        """Which items nobody has met yet: their categories alone say where they belong."""
+        if self._met is None:
+            return np.zeros(len(ids), np.bool_)
+        met: Flags = pc.is_in(ids, value_set=self._met).to_numpy(zero_copy_only=False)
+        return ~met
 
     def users(self, *, liked: bool) -> tuple[pa.Array, Floats]:
         """Ids and vectors of users by what they liked, or did not."""
@@ -75,7 +83,13 @@ class Vectors:
     def _learnt(self) -> Embedder:
         from reki_feast.embed import extend, learn, restore
 
+        """The embedder of all items; what is stored knows only those that somebody met.
+
+        So an item that is met later is learnt then, and not held to be known.
+        """
         given, project = self._given, self._project
+        self._met = self._seen[given.item.name].unique()
+        met = given.items.filter(pc.is_in(given.items[given.item.name], value_set=self._met))
         path = folder(project) / "embedder.safetensors"
         seed = project.declared.training.seed
         with self._progress.bar("embedding") as bar:
@@ -85,12 +99,12 @@ class Vectors:
             }
             if path.exists():
                 before = restore(*lake.read_tensors(path))
-                made = extend(before, self._seen, given.items, given.users, **how)
+                made = extend(before, self._seen, met, given.users, **how)
             else:
                 before = None
                 made = learn(
                     self._seen,
-                    given.items,
+                    met,
                     given.users,
                     user=given.user,
                     item=given.item,
@@ -100,5 +114,5 @@ class Vectors:
                 )
         if made is not before:
             lake.write_tensors(path, made.tensors(), made.manifest())
-        self._embedder = made
-        return made
+        self._embedder = extend(made, self._seen, given.items, given.users, seed=seed)
+        return self._embedder

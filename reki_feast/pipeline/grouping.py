@@ -23,6 +23,7 @@ from reki_feast.errors import ClusterError
 from reki_feast.inputs import Inputs
 from reki_feast.pipeline.group_state import (
     CHANNELS,
+    Flags,
     Floats,
     Held,
     folder,
@@ -54,8 +55,9 @@ class Formed:
         entities: members of all groups.
         groups: number of groups.
         new: entities that came.
+        met: items placed anew, because somebody met them for the first time.
         split: groups that passed their cap.
-        moved: known entities that a split put into another group.
+        moved: known entities that are in another group now.
         asked: groups whose shown items are new or changed enough to ask again.
         drift: mean cosine distance between the vectors known entities have now and those they were
             placed by.
@@ -68,6 +70,7 @@ class Formed:
     entities: int
     groups: int
     new: int
+    met: int
     split: int
     moved: int
     asked: int
@@ -127,7 +130,9 @@ def form_groups(project: Project, *, progress: Progress | None = None) -> Report
 
 def formed_table(formed: list[Formed]) -> list[Table]:
     """What happened, as a table for a report; none where nothing did."""
-    columns = ("as_of", "of", "members", "groups", "new", "splits", "moved", "changed", "drift")
+    columns = (
+        *("as_of", "of", "members", "groups", "new", "anew", "splits", "moved", "changed", "drift"),
+    )
     rows = [
         (
             one.time,
@@ -135,6 +140,7 @@ def formed_table(formed: list[Formed]) -> list[Table]:
             one.entities,
             one.groups,
             one.new,
+            one.met,
             one.split,
             one.moved,
             one.asked,
@@ -202,14 +208,22 @@ def _bring_up(
     held = held or fresh(project, matrix.shape[1])
     names = ids.cast(pa.string()).to_pylist()
     _check_width(project, held, matrix, kind)
+    cold = vectors.is_cold(ids) if kind == "item" else np.zeros(len(ids), np.bool_)
+    met = _retired(held, names, cold)
     drift = _drift(held, names, matrix)
     came = _newcomers(held, names, project.declared.training.seed)
     before = len(held.ids)
     held.tree.partial_fit(matrix[came])
     held.ids += [names[row] for row in came]
     held.placed = np.concatenate([held.placed, matrix[came]])
-    taken = admit(held.tree.tree_, held.labels, how.max_size)
+    held.cold = np.concatenate([held.cold, cold[came]])
+    held.live = np.concatenate([held.live, np.ones(len(came), np.bool_)])
+    taken = admit(held.tree.tree_, held.labels, how.max_size, held.live)
     held.labels = taken.labels
+    now_at = dict(
+        zip(held.ids, held.labels.tolist(), strict=True)
+    )  # the last point of an id counts
+    left = sum(now_at[one] != group for one, group in met.items())
     stored = state(project, time).members
     members = _members(held, kind, channel, time)
     project.lake.append("members", known.moved(members, stored))
@@ -223,11 +237,12 @@ def _bring_up(
         kind=kind,
         channel=channel,
         time=time,
-        entities=len(held.ids),
-        groups=len(np.unique(held.labels)),
-        new=len(came),
+        entities=int(held.live.sum()),
+        groups=len(np.unique(held.labels[held.live])),
+        new=len(came) - len(met),
+        met=len(met),
         split=len(taken.split),
-        moved=len(taken.moved),
+        moved=int(held.live[taken.moved].sum()) + left,
         asked=changed.num_rows,
         drift=drift,
         kernel_drift=held.tree.drift_,
@@ -242,16 +257,28 @@ def _of_catalogue(ids: pa.Array, matrix: Floats, given: Inputs) -> tuple[pa.Arra
     return ids.filter(inside), matrix[inside.to_numpy(zero_copy_only=False)]
 
 
+def _retired(held: Held, names: list[str], cold: Flags) -> dict[str, int]:
+    """Cold items that were met since lose their point, to be placed anew; their old groups."""
+    if not held.cold.any():
+        return {}
+    warm = {name for name, is_cold in zip(names, cold.tolist(), strict=True) if not is_cold}
+    points = np.flatnonzero(held.cold & held.live).tolist()
+    met = [point for point in points if held.ids[point] in warm]
+    held.live[met] = False
+    return {held.ids[point]: int(held.labels[point]) for point in met}
+
+
 def _newcomers(held: Held, names: list[str], seed: int) -> npt.NDArray[np.int64]:
     """Rows of entities that are not placed, in an order that no sorting of ids can make bad."""
-    there = set(held.ids)
+    there = {held.ids[point] for point in np.flatnonzero(held.live).tolist()}
     rows = np.array([row for row, name in enumerate(names) if name not in there], np.int64)
     return np.random.default_rng([seed, len(there)]).permutation(rows)
 
 
 def _drift(held: Held, names: list[str], matrix: Floats) -> float:
     place = {name: row for row, name in enumerate(names)}
-    pairs = [(at, place[name]) for at, name in enumerate(held.ids) if name in place]
+    points = np.flatnonzero(held.live).tolist()
+    pairs = [(at, place[held.ids[at]]) for at in points if held.ids[at] in place]
     if not pairs:
         return 0.0
     then, today = (rows for rows in np.array(pairs).T)
@@ -272,12 +299,14 @@ def _check_width(project: Project, held: Held, matrix: Floats, kind: Kind) -> No
 
 
 def _members(held: Held, kind: Kind, channel: str, time: datetime) -> pa.Table:
-    count = len(held.ids)
+    live = np.flatnonzero(held.live).tolist()
+    count = len(live)
+    names = [group_id(label, kind, channel) for label in held.labels[live].tolist()]
     columns = {
         "kind": pa.repeat(kind, count),
         "channel": pa.repeat(channel, count),
-        "owner": pa.array(held.ids, pa.string()),
-        "group": pa.array([group_id(n, kind, channel) for n in held.labels.tolist()], pa.string()),
+        "owner": pa.array([held.ids[point] for point in live], pa.string()),
+        "group": pa.array(names, pa.string()),
         "event_timestamp": pa.repeat(pa.scalar(time, schema.TIMESTAMP), count),
         "created_timestamp": pa.repeat(pa.scalar(now(), schema.TIMESTAMP), count),
     }
@@ -296,11 +325,11 @@ def _shown(
         table = extract.most_clicked(rows, members, **keys, d=how.shown)
         yield from zip(table["group"].to_pylist(), table["shown"].to_pylist(), strict=True)
         return
-    names = members["group"].to_pylist()
-    order = np.argsort(held.labels, kind="stable")
-    for rows in np.split(order, np.flatnonzero(np.diff(held.labels[order])) + 1):
-        nearest = central(held.tree.maps_, rows, how.shown)
-        yield names[rows[0]], [held.ids[row] for row in nearest]
+    live = np.flatnonzero(held.live)
+    order = live[np.argsort(held.labels[live], kind="stable")]
+    for points in np.split(order, np.flatnonzero(np.diff(held.labels[order])) + 1):
+        name = group_id(int(held.labels[points[0]]), how.kind, channel)
+        yield name, [held.ids[one] for one in central(held.tree.maps_, points, how.shown)]
 
 
 def _changed(

@@ -174,7 +174,7 @@ def _explained(project: Project, found: list[About], of: str, kind: Kind) -> Rep
     paths = [
         _path_table(held, of, kind, channel, by_slot)
         for channel in CHANNELS[kind]
-        if (held := load(project, kind, channel)) is not None and of in held.ids
+        if (held := load(project, kind, channel)) is not None and held.point(of) is not None
     ]
     notes = [] if paths else ["its groups were imported: there is no tree to show a path in"]
     return Report(
@@ -190,10 +190,12 @@ def _path_table(
 
     tree = held.tree.tree_
     points, start = leaf_order(tree)
-    in_order = held.labels[points]
+    point = held.point(of)
+    assert point is not None
     rows = []
-    for step, node in enumerate(path(tree, held.ids.index(of))):
-        labels = in_order[start[node] : start[node] + tree.nodes["size"][node]]
+    for step, node in enumerate(path(tree, point)):
+        below = points[start[node] : start[node] + tree.nodes["size"][node]]
+        labels = held.labels[below[held.live[below]]]
         (most, count), *others = Counter(labels.tolist()).most_common()
         group = group_id(most, kind, channel)
         about = by_slot.get((kind, channel, group))

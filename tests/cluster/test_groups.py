@@ -169,3 +169,15 @@ def test_central_members_resemble_their_group_most(n: int, count: int, seed: int
     like = {one: int((maps[one] == maps[members]).sum()) for one in members.tolist()}
     wanted = sorted(members.tolist(), key=lambda one: (-like[one], one))[:count]
     assert central(maps, members, count).tolist() == wanted
+
+
+def test_points_that_are_not_live_neither_count_nor_move() -> None:
+    fitted = StreaKHC(random_state=0).fit(np.random.default_rng(0).normal(size=(200, 3)))
+    before = partition(fitted.tree_, 20)
+    live = np.arange(400) % 2 == 0
+    fitted.partial_fit(np.random.default_rng(1).normal(size=(200, 3)))
+    after = admit(fitted.tree_, before, 20, live)
+    assert np.bincount(after.labels[live]).max() <= 20
+    assert live[after.moved].all()
+    dead = np.flatnonzero(~live[:200])
+    assert (after.labels[dead] == before[dead]).all()

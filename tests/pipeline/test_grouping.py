@@ -164,6 +164,40 @@ def test_new_rows_go_down_the_tree_and_known_ones_stay(shop: Project) -> None:
     assert members(shop, T0 + timedelta(days=10)) == before
 
 
+def test_an_item_that_is_met_at_last_is_learnt_then_and_placed_anew(shop: Project) -> None:
+    path = shop.root / "interactions.parquet"
+    log = pq.read_table(path)
+    late = ["s-4", "s-11"]
+    known = log.filter(~pc.field("sku").isin(late))
+    pq.write_table(known, path)
+    pipeline.generate(shop, as_of=[T0 + timedelta(days=10)])
+    first = group_state.load(shop, "item", "knowledge")
+    assert first is not None
+    assert sorted(np.array(first.ids)[first.cold]) == sorted(late)
+    assert {owner for channel, owner in members(shop) if channel == "knowledge"} >= set(late)
+    pq.write_table(log, path)
+    report = pipeline.generate(again(shop), as_of=[LATE])
+    told = next(row for row in rows(report, "groups") if row["of"] == "items")
+    assert (told["members"], told["new"], told["anew"]) == (20, 0, 2)
+    then = group_state.load(shop, "item", "knowledge")
+    assert then is not None
+    assert len(then.ids) == 22
+    assert then.live.sum() == 20
+    assert not then.cold[then.live].any()
+    for item in late:
+        old, new = (np.flatnonzero(np.array(then.ids) == item)).tolist()
+        assert (then.live[old], then.point(item)) == (False, new)
+        assert (then.placed[old] != then.placed[new]).any()
+    assert then.placed[:20].tobytes() == first.placed.tobytes()
+    sizes = Counter(
+        group for (channel, _), group in members(shop).items() if channel == "knowledge"
+    )
+    assert max(sizes.values()) <= ITEMS
+    path_table = pipeline.groups(again(shop), of="s-4", kind="item").tables[-1]
+    assert path_table.rows[0][1] == 20
+    assert rows(pipeline.generate(again(shop), as_of=[LATE]), "calls")[0]["asked"] == 0
+
+
 def test_a_run_killed_before_the_state_is_stored_goes_on(
     shop: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
