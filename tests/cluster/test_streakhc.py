@@ -119,7 +119,12 @@ def test_it_has_the_manners_of_scikit_learn() -> None:
     fitted = model(9).fit(some(100))
     check_is_fitted(fitted)
     copy = clone(fitted)
-    assert copy.get_params() == {"n_estimators": 30, "max_samples": 7, "random_state": 9}
+    assert copy.get_params() == {
+        "n_estimators": 30,
+        "max_samples": 7,
+        "random_state": 9,
+        "beam_width": 2,
+    }
     assert not hasattr(copy, "n_features_in_")
     assert same(copy.fit(some(100)), fitted)
     copy.set_params(max_samples=3).fit(some(100))
@@ -179,7 +184,12 @@ def test_parameters_of_numpy_are_saved_too(tmp_path: Path) -> None:
     fitted = StreaKHC(np.int64(5), np.int32(3), random_state=np.int64(2)).fit(some(9))  # type: ignore[arg-type]
     fitted.save(tmp_path / "tree")
     loaded = StreaKHC.load(tmp_path / "tree")
-    assert loaded.get_params() == {"n_estimators": 5, "max_samples": 3, "random_state": 2}
+    assert loaded.get_params() == {
+        "n_estimators": 5,
+        "max_samples": 3,
+        "random_state": 2,
+        "beam_width": 2,
+    }
     assert same(loaded.fit(some(9)), fitted)
 
 
@@ -210,13 +220,13 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
         ({}, "format None"),
         ("weights", "format None"),
         ([1], "format None"),
-        ({"format": 1}, "no centres_"),
+        ({"format": 1}, "no beam_width, "),
     ],
 )
 def test_a_file_of_something_else_is_named(about: Any, found: str, tmp_path: Path) -> None:
     lake.write_tensors(tmp_path / "other", {"nodes": np.zeros(3)}, about)
     rule = r"(?s)a saved StreaKHC is of format 1, and whole.*found: "
-    with pytest.raises(ClusterError, match=rule + found.replace("centres_", "draw")):
+    with pytest.raises(ClusterError, match=rule + found):
         StreaKHC.load(tmp_path / "other")
 
 

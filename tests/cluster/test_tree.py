@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -70,12 +70,12 @@ STREAMS: dict[str, Callable[[int, int, Draw], Maps]] = {
 }
 
 
-def build(maps: Maps, least: Least = LEAST, rows: int | None = None) -> Tree:
+def build(maps: Maps, least: Least = LEAST, rows: int | None = None, beam: int = 1) -> Tree:
     """All points inserted; ``rows`` bounds the rows of sums there are."""
     tree = with_room(empty(maps.shape[1] * PSI), len(maps))
     if rows is not None:
         tree = tree._replace(sums=tree.sums[:rows].copy(), free=tree.free[:rows].copy())
-    insert(tree, maps, len(maps), least)
+    insert(tree, maps, len(maps), least, beam)
     return tree
 
 
@@ -195,16 +195,14 @@ class Plain:
         return tuple(child.shape() for child in self.children)
 
 
-def grow(maps: Maps, least: Least = LEAST) -> Plain:
+def grow(maps: Maps, least: Least = LEAST, beam: int = 1) -> Plain:
     """Every point by the rule, each sum taken anew."""
     ones = np.zeros((len(maps), maps.shape[1] * PSI), np.int64)
     np.put_along_axis(ones, maps + np.arange(maps.shape[1]) * PSI, 1, axis=1)
     root = Plain(ones[0], point=0)
     for k in range(1, len(maps)):
-        node, way = root, []
-        while node.point < 0:
-            way.append(node)
-            node = nearer(ones[k], *node.children)
+        node = reach(root, ones[k], beam)
+        way = list(ancestors(node))[::-1]
         inner, above = Plain(node.total), node.parent
         inner.adopt(node, Plain(ones[k], point=k))
         if above is None:
@@ -231,12 +229,38 @@ def grow(maps: Maps, least: Least = LEAST) -> Plain:
     return root
 
 
-def nearer(one: npt.NDArray[np.int64], a: Plain, b: Plain) -> Plain:
+def reach(root: Plain, one: npt.NDArray[np.int64], beam: int) -> Plain:
+    """The best leaf met when each level goes on from its ``beam`` best nodes."""
+    going, leaves = [root], []
+    while going:
+        level = [child for node in going if node.point < 0 for child in node.children]
+        leaves += [node for node in going if node.point >= 0]
+        for rank in range(min(beam, len(level))):
+            top = first_best(one, level[rank:]) + rank
+            level[rank], level[top] = level[top], level[rank]
+        going = level[:beam]
+    return leaves[first_best(one, leaves)]
+
+
+def first_best(one: npt.NDArray[np.int64], nodes: list[Plain]) -> int:
+    best = 0
+    for place, node in enumerate(nodes):
+        best = place if is_nearer(one, node, nodes[best]) else best
+    return best
+
+
+def is_nearer(one: npt.NDArray[np.int64], a: Plain, b: Plain) -> bool:
     like_a = int(one @ a.total) / math.sqrt(a.norm2())
     like_b = int(one @ b.total) / math.sqrt(b.norm2())
     if abs(like_a - like_b) <= 1e-9 * max(like_a, like_b):
-        return a if a.size <= b.size else b
-    return a if like_a > like_b else b
+        return a.size < b.size
+    return like_a > like_b
+
+
+def ancestors(node: Plain) -> Iterator[Plain]:
+    while node.parent is not None:
+        node = node.parent
+        yield node
 
 
 def rotate(node: Plain) -> None:
@@ -289,20 +313,44 @@ def nested(tree: Tree) -> Any:
 
 @settings(deadline=None, max_examples=60)
 @given(
-    streams, st.sampled_from(sorted(TABLES)), st.integers(1, 40), st.integers(1, 12), st.integers()
+    streams,
+    st.sampled_from(sorted(TABLES)),
+    st.integers(1, 40),
+    st.integers(1, 12),
+    st.sampled_from([1, 2, 5]),
+    st.integers(),
 )
-def test_the_walk_is_the_rule(stream: str, table: str, n: int, t: int, seed: int) -> None:
+def test_the_walk_is_the_rule(
+    stream: str, table: str, n: int, t: int, beam: int, seed: int
+) -> None:
     maps = STREAMS[stream](n, t, np.random.default_rng(abs(seed)))
-    assert nested(build(maps, TABLES[table])) == grow(maps, TABLES[table]).shape()
+    found = build(maps, TABLES[table], beam=beam)
+    check(found, maps)
+    assert nested(found) == grow(maps, TABLES[table], beam).shape()
 
 
+@pytest.mark.parametrize("beam", [1, 3])
 @pytest.mark.parametrize("table", sorted(TABLES))
 @pytest.mark.parametrize("stream", sorted(STREAMS))
-def test_the_walk_is_the_rule_where_sums_are_kept(stream: str, table: str) -> None:
+def test_the_walk_is_the_rule_where_sums_are_kept(stream: str, table: str, beam: int) -> None:
     maps = STREAMS[stream](250, 20, np.random.default_rng(4))
-    tree = build(maps, TABLES[table])
+    tree = build(maps, TABLES[table], beam=beam)
     assert (tree.nodes["row"] > 0).any()
-    assert nested(tree) == grow(maps, TABLES[table]).shape()
+    assert nested(tree) == grow(maps, TABLES[table], beam).shape()
+
+
+def test_a_beam_finds_what_one_path_misses() -> None:
+    draw = np.random.default_rng(6)
+    centres = draw.integers(0, 6, (60, 40))
+    mine = draw.integers(0, 60, 1_500)
+    noisy = np.where(
+        draw.random((1_500, 40)) < 0.6, centres[mine], draw.integers(0, 6, (1_500, 40))
+    )
+    maps = noisy.astype(np.uint8)
+    purity = [
+        shape.dendrogram_purity(build(maps, beam=beam), mine.astype(np.int64)) for beam in (1, 8)
+    ]
+    assert purity[1] > purity[0] + 0.1
 
 
 def deepest(n: int) -> float:
@@ -325,6 +373,7 @@ def test_no_order_of_arrival_makes_a_path_long(stream: str) -> None:
     for n in (500, 2_000):
         maps = STREAMS[stream](n, 100, np.random.default_rng(5))
         assert shape.depths(build(maps)).max() <= deepest(n)
+        assert shape.depths(build(maps, beam=4)).max() <= deepest(n)
         met = walks(maps, LEAST)
         assert max(met) <= deepest(n)
         assert sum(met) <= 6 * n * math.log2(n)
