@@ -267,9 +267,11 @@ def _connected(path: Path | None) -> sqlite3.Connection:
 
 
 def _prepare(connection: sqlite3.Connection, where: str) -> None:
+    # Tables first: where another process makes the ledger just now, its tables and its id come in
+    # one step, so that whoever sees the tables sees the id afterwards.
+    tables = connection.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()[0]
     application = connection.execute("PRAGMA application_id").fetchone()[0]
     version = connection.execute("PRAGMA user_version").fetchone()[0]
-    tables = connection.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()[0]
     if application != _APPLICATION and (application or tables):
         raise LLMError(
             "the ledger is a file that reki-feast made",

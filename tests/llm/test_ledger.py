@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
 
 from reki_feast.errors import LLMError
 from reki_feast.llm import Answer, EchoLLM, Ledger, Request, RequestError
-from reki_feast.llm.ledger import ANSWERS, VERSION, Totals
+from reki_feast.llm.ledger import ANSWERS, VERSION, Totals, _prepare
 from reki_feast.llm.port import call_key
 from reki_feast.schema import PROMPTS
 
@@ -218,3 +220,22 @@ def test_a_ledger_that_became_read_only(tmp_path: Path) -> None:
         with pytest.raises(LLMError, match="readonly database(.|\n)*make the folder writable"):
             ledger.record_answer(REQUEST, LLM, ANSWER)
         blocker.close()
+
+
+def test_a_ledger_that_another_process_makes_at_the_same_moment_is_ours(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+
+    class Raced(sqlite3.Connection):
+        """Another process makes the ledger between this one's first look and its second."""
+
+        looks = 0
+
+        def execute(self, *arguments: Any) -> sqlite3.Cursor:
+            self.looks += 1
+            if self.looks == 2:
+                Ledger(path).close()
+            return super().execute(*arguments)
+
+    with closing(sqlite3.connect(path, factory=Raced)) as connection:
+        _prepare(connection, str(path))
+        assert connection.execute("PRAGMA user_version").fetchone() == (VERSION,)
