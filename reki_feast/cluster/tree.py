@@ -350,18 +350,31 @@ def _join(tree: Tree, maps: Maps, at: Ints, node: int, dot: int) -> None:
 
 @compiled
 def _keep_one_row(tree: Tree, maps: Maps, node: int) -> None:
-    """Of two children with ``DENSE`` points one keeps its sum in a row; smaller pairs keep none."""
+    """See that one child's sum is in a row where both have ``DENSE`` points."""
+    child = _new_row(tree, node)
+    if child >= 0:
+        _gather(tree, maps, child, tree.sums[tree.nodes[child].row])
+
+
+@compiled
+def _new_row(tree: Tree, node: int) -> int:
+    """Give a row to the smaller child where both have ``DENSE`` points and none has one.
+
+    Rows that are not needed are given back. The child whose row is to be filled; -1 for none.
+    """
     nodes = tree.nodes
     a, b = nodes[node].left, nodes[node].right
     if min(nodes[a].size, nodes[b].size) < DENSE:
         _give_row(tree, a)
         _give_row(tree, b)
-    elif nodes[a].row >= 0:
+        return _NONE
+    if nodes[a].row >= 0:
         _give_row(tree, b)
-    elif nodes[b].row < 0:
-        small = a if nodes[a].size <= nodes[b].size else b
-        if _take_row(tree, small):
-            _gather(tree, maps, small, tree.sums[nodes[small].row])
+        return _NONE
+    if nodes[b].row >= 0:
+        return _NONE
+    small = a if nodes[a].size <= nodes[b].size else b
+    return small if _take_row(tree, small) else _NONE
 
 
 @compiled
@@ -610,21 +623,12 @@ def _build(
 @compiled
 def _keep_part_row(tree: Tree, node: int, suffix: Sums, lo: int, cut: int, hi: int) -> None:
     """As :func:`_keep_one_row`, from sums at hand."""
-    nodes = tree.nodes
-    a, b = nodes[node].left, nodes[node].right
-    if min(nodes[a].size, nodes[b].size) < DENSE:
-        _give_row(tree, a)
-        _give_row(tree, b)
-    elif nodes[a].row >= 0:
-        _give_row(tree, b)
-    elif nodes[b].row < 0:
-        first = nodes[a].size <= nodes[b].size
-        small = a if first else b
-        start, end = (lo, cut) if first else (cut, hi)
-        if _take_row(tree, small):
-            total = tree.sums[nodes[small].row]
-            for j in range(len(total)):
-                total[j] = suffix[start, j] - suffix[end, j]
+    child = _new_row(tree, node)
+    if child >= 0:
+        start, end = (lo, cut) if child == tree.nodes[node].left else (cut, hi)
+        total = tree.sums[tree.nodes[child].row]
+        for j in range(len(total)):
+            total[j] = suffix[start, j] - suffix[end, j]
 
 
 @compiled
