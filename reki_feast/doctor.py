@@ -104,9 +104,9 @@ def _groups(project: Project) -> str:
         return "none: no collective generator is declared"
     try:
         given = sources.read(declared, project.root)
+        last = sources.snapshot_times(declared.scenario, given, first=False)[-1]
     except SourceError:
         return "not looked at before the tables are fine"
-    last = sources.snapshot_times(declared.scenario, given, first=False)[-1]
     said = []
     for kind in KINDS:
         key = given.item if kind == "item" else given.user

@@ -15,12 +15,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from reki_feast import pipeline, schema
+from reki_feast.doctor import doctor
 from reki_feast.errors import ClusterError, CondenseError, DeclarationError, SourceError
 from reki_feast.pipeline import group_state, grouping
 from reki_feast.pipeline.stored import groups_of, state
 from reki_feast.project import Project, open_project
 from reki_feast.report import Report
-from tests.pipeline.conftest import T0, make_shop, write_tables
+from tests.pipeline.conftest import T0, Edit, make_shop, write_tables
 
 ITEMS, USERS = 6, 8
 LATE = datetime(2026, 6, 1, tzinfo=timezone.utc)
@@ -377,6 +378,27 @@ def test_a_vector_holds_from_its_time_on(tmp_path: Path) -> None:
     assert ("knowledge", "s-7") not in members(project)
     pipeline.generate(again(project), as_of=[T0 + timedelta(days=90)])
     assert ("knowledge", "s-7") in members(project)
+
+
+def test_doctor_says_what_groups_will_be_formed_by(tmp_path: Path) -> None:
+    def told(edit: Edit, name: str) -> tuple[str, str]:
+        project = make_shop(tmp_path / name, edit)
+        write_vectors(project.root)
+        table = doctor(project.root).tables[0]
+        return next((state, found) for check, state, found in table.rows if check == "groups")
+
+    learnt = told(collective, "learnt")
+    assert learnt == (
+        "fine",
+        "of users and items; user embeddings learnt, with region; "
+        "item embeddings learnt, with kind",
+    )
+    assert told(handed_in, "own")[1].endswith("item vectors handed in: 20 of 4 floats")
+    assert told(lambda text: text, "none")[1] == "none: no collective generator is declared"
+    wrong = told(lambda text: handed_in(text).replace("select sku, vector", "select sku"), "wrong")
+    assert wrong[0] == "wrong"
+    broken = told(lambda text: collective(text).replace("items.parquet", "gone.parquet"), "broken")
+    assert broken == ("fine", "not looked at before the tables are fine")
 
 
 def test_one_side_may_be_individual(tmp_path: Path) -> None:
