@@ -43,7 +43,7 @@ bench: bench-clustering bench-streaming  ## the benchmarks that ask for no encod
 bench-clustering: $(READY) ## speed, purity and memory of StreaKHC beside others
 	@"$(BIN)/python" -m tests.bench.clustering
 
-bench-streaming: $(READY) ## calls, splits and moves as MovieLens-100K comes in ten slices
+bench-streaming: $(READY) ## calls as MovieLens-100K comes in ten slices; calls for MovieLens-1M
 	@"$(BIN)/python" -m tests.bench.streaming
 
 clean:           ## remove what was built and generated (not the virtual environment)

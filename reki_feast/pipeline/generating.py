@@ -246,6 +246,8 @@ def _all_prompts(
             tables.append(extract.item_prompts(given.items, as_of=time, **how))
         if kinds:
             shown = groups_of(project, time).filter(pc.field("kind").isin(kinds))
+            peopled = state(project, time).members["group"].unique()
+            shown = shown.filter(pc.is_in(shown["group"], value_set=peopled))
             tables.append(extract.group_prompts(shown, given.items, as_of=time, **how))
     return pa.concat_tables(tables)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
@@ -230,6 +231,22 @@ def test_a_lower_cap_splits_what_is_there(shop: Project) -> None:
     assert sum(row["splits"] for row in rows(report, "groups")) > 0
     sizes = Counter(group for (channel, _), group in members(shop).items() if channel == "liked")
     assert max(sizes.values()) <= 3
+
+
+def test_groups_formed_anew_leave_none_behind_that_nobody_is_in(shop: Project) -> None:
+    pipeline.generate(shop)
+    before = {row["group"] for row in groups_of(shop).to_pylist()}
+    shutil.rmtree(shop.data / "clusters")
+    path = shop.declared.path
+    path.write_text(path.read_text().replace(f"max_items={ITEMS}", "max_items=20"))
+    pipeline.form_groups(again(shop))
+    left = before - set(members(shop).values())
+    assert left
+    path.write_text(path.read_text().replace('"style"]', '"style", "size"]'))
+    pipeline.generate(again(shop))
+    told = shop.lake.read("knowledge", schema.KNOWLEDGE).to_pylist()
+    asked = {row["owner"] for row in told if any(name == "size" for name, _ in row["factors"])}
+    assert asked == set(members(shop).values())
 
 
 def test_an_earlier_time_is_served_by_what_is_stored_or_refused(shop: Project) -> None:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from reki_feast import pipeline
 from reki_feast.pipeline.stored import groups_of, state
 from reki_feast.project import open_project
-from tests.bench.streaming import batch, lay_down, stream
+from tests.bench.streaming import batch, planned, stream
 
 PAPER_CALLS = 377
 
@@ -32,19 +31,6 @@ def test_ten_slices_cost_less_than_twice_one_batch(tmp_path: Path, movielens_100
 def test_movielens_1m_takes_no_more_calls_than_the_papers(
     tmp_path: Path, movielens_1m: Path
 ) -> None:
-    root = lay_down(tmp_path / "million")
-    rated = f"item_id in (select item_id from '{movielens_1m}/ratings.parquet')"
-    tables = {
-        "items": f"'{movielens_1m}/movies.parquet' where {rated}",
-        "users": f"'{movielens_1m}/users.parquet'",
-        "interactions": f"'{movielens_1m}/ratings.parquet'",
-    }
-    path = root / "generators" / "films.py"
-    text = path.read_text().replace('name="films"', 'name="films", as_of=["2001-01-01"]')
-    for name, table in tables.items():
-        text = text.replace(f"'{name}.parquet'", table)
-    path.write_text(text)
-    told = pipeline.plan(open_project(root)).plain()["tables"]["collective instead of individual"]
-    calls = {row["a prompt for"]: row["calls"] for row in told}
+    calls = planned(tmp_path / "million", movielens_1m)
     assert calls["each user"] + calls["each item"] == 9_746
     assert 0 < calls["groups of users"] + calls["groups of items"] <= PAPER_CALLS
