@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from reki_feast import lake
+from reki_feast.errors import LakeError
 from reki_feast.project import Project
 from reki_feast.schema import Kind
 
@@ -109,7 +110,7 @@ def load(project: Project, kind: Kind, channel: str) -> Held | None:
     """The stored groups of a channel; None before they are formed.
 
     Raises:
-        LakeError: the file is damaged.
+        LakeError: the file is damaged, or of another version.
     """
     from reki_feast.cluster import StreaKHC
 
@@ -117,10 +118,22 @@ def load(project: Project, kind: Kind, channel: str) -> Held | None:
     if not path.exists():
         return None
     tensors, said = lake.read_tensors(path)
-    labels, placed, ids = tensors.pop("labels"), tensors.pop("placed"), _unpacked(tensors)
-    cold, live = (tensors.pop(name).astype(np.bool_) for name in ("cold", "live"))
-    as_of = datetime.fromisoformat(said["as_of"])
-    return Held(StreaKHC.of_parts(tensors, said["tree"]), ids, labels, placed, cold, live, as_of)
+    try:
+        return Held(
+            labels=tensors.pop("labels"),
+            placed=tensors.pop("placed"),
+            ids=_unpacked(tensors),
+            cold=tensors.pop("cold").astype(np.bool_),
+            live=tensors.pop("live").astype(np.bool_),
+            as_of=datetime.fromisoformat(said["as_of"]),
+            tree=StreaKHC.of_parts(tensors, said["tree"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise LakeError(
+            "the state of groups was stored by this version",
+            found=f"{path}: {type(error).__name__}: {error}",
+            mend=f"move {folder(project)} away to form groups anew",
+        ) from error
 
 
 def _packed(ids: list[str]) -> dict[str, npt.NDArray[Any]]:

@@ -15,9 +15,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from reki_feast import pipeline, schema
+from reki_feast import lake, pipeline, schema
 from reki_feast.doctor import doctor
-from reki_feast.errors import ClusterError, CondenseError, DeclarationError, SourceError
+from reki_feast.errors import (
+    ClusterError,
+    CondenseError,
+    DeclarationError,
+    LakeError,
+    SourceError,
+)
 from reki_feast.pipeline import group_state, grouping
 from reki_feast.pipeline.stored import groups_of, state
 from reki_feast.project import Project, open_project
@@ -247,6 +253,16 @@ def test_groups_formed_anew_leave_none_behind_that_nobody_is_in(shop: Project) -
     told = shop.lake.read("knowledge", schema.KNOWLEDGE).to_pylist()
     asked = {row["owner"] for row in told if any(name == "size" for name, _ in row["factors"])}
     assert asked == set(members(shop).values())
+
+
+def test_state_of_another_version_is_told_with_the_way_out(shop: Project) -> None:
+    pipeline.form_groups(shop)
+    path = shop.data / "clusters" / "item_knowledge.safetensors"
+    tensors, said = lake.read_tensors(path)
+    del tensors["cold"]
+    lake.write_tensors(path, tensors, said)
+    with pytest.raises(LakeError, match=r"(?s)stored by this version.*'cold'.*form groups anew"):
+        pipeline.form_groups(again(shop))
 
 
 def test_an_earlier_time_is_served_by_what_is_stored_or_refused(shop: Project) -> None:
