@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 export OMP_WAIT_POLICY ?= passive
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo real test check format bench bench-clustering bench-streaming clean
+.PHONY: help setup demo real test check format soak bench bench-clustering bench-streaming bench-llm clean
 
 help:            ## list the targets
 	@grep -hE '^[a-z-]+: .*##|^[a-z-]+:  *##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 18
@@ -38,13 +38,19 @@ format: $(READY) ## mend format and lint where a machine can
 	@"$(BIN)/ruff" check --fix-only --quiet .
 	@"$(BIN)/ruff" format .
 
-bench: bench-clustering bench-streaming  ## the benchmarks that ask for no encoder
+bench: bench-clustering bench-streaming bench-llm  ## the benchmarks that ask for no encoder
 
 bench-clustering: $(READY) ## speed, purity and memory of StreaKHC beside others
 	@"$(BIN)/python" -m tests.bench.clustering
 
 bench-streaming: $(READY) ## calls as MovieLens-100K comes in ten slices; calls for MovieLens-1M
 	@"$(BIN)/python" -m tests.bench.streaming
+
+bench-llm: $(READY) ## throughput, CPU a call and memory of asking many prompts
+	@"$(BIN)/python" -m tests.bench.llm
+
+soak: $(READY)   ## 20,000 prompts with faults, and three kills
+	@"$(BIN)/python" -m tests.bench.soak
 
 clean:           ## remove what was built and generated (not the virtual environment)
 	@[ ! -x "$(BIN)/reki" ] || "$(BIN)/reki" down --scenario movies

@@ -9,16 +9,32 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from reki_feast.scenario import (
         LLM,
+        Budget,
         Collective,
         Encoder,
+        Freshness,
+        Gates,
         Individual,
+        Privacy,
         Scenario,
         Sources,
         Training,
     )
 
 __version__ = "0.1.0"
-__all__ = ["LLM", "Collective", "Encoder", "Individual", "Scenario", "Sources", "Training"]
+__all__ = [
+    "LLM",
+    "Budget",
+    "Collective",
+    "Encoder",
+    "Freshness",
+    "Gates",
+    "Individual",
+    "Privacy",
+    "Scenario",
+    "Sources",
+    "Training",
+]
 
 
 def __getattr__(name: str) -> Any:

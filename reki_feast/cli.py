@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from reki_feast.project import Project
     from reki_feast.report import Progress, Report
 
-DONE, FAILED, WRONG_USE = 0, 1, 2
+DONE, FAILED, WRONG_USE, OVER_BUDGET, INTERRUPTED = 0, 1, 2, 3, 130
 Command = Callable[[argparse.Namespace], "Report"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; the exit code is 0 done, 1 failed, 2 wrong use."""
+    """Run one command; the exit code is 0 done, 1 failed, 2 wrong use, 3 at a budget's limit."""
     # on a shared machine threads that spin while they wait make training ten times slower
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     parser = _parser()
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _failed(error, as_json=given.json)
     except KeyboardInterrupt:
         sys.stderr.write("stopped; answered calls are kept, run the command again to go on\n")
-        return 130
+        return INTERRUPTED
     except BrokenPipeError:
         return FAILED
     return _say(report, as_json=given.json)
@@ -56,6 +56,8 @@ def _failed(error: RekiError, *, as_json: bool) -> int:
         faults = [vars(fault) for fault in error.faults]
         sys.stdout.write(json.dumps({"error": kind, "faults": faults}, ensure_ascii=False) + "\n")
     sys.stderr.write(f"{kind}: {error}\n")
+    if kind == "BudgetError":
+        return OVER_BUDGET
     wrong_use = isinstance(error, DeclarationError | SourceError | FactorsError)
     return WRONG_USE if wrong_use else FAILED
 
@@ -68,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="reki",
         description="Open-world knowledge of large language models as ordinary Feast features.",
-        epilog="Exit codes: 0 done, 1 failed, 2 wrong use.",
+        epilog="Exit codes: 0 done, 1 failed, 2 wrong use, 3 stopped at a budget's limit.",
     )
     parser.add_argument("--version", action="version", version=f"reki-feast {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -95,6 +97,8 @@ def _add_commands(add: Callable[[str, Command, str], argparse.ArgumentParser]) -
     _as_of(add("plan", _plan, "say how many prompts, tokens and how much money; spend nothing"))
     _listing(add("groups", _groups, "list groups, or show how one entity came into its own"))
     _asking(add("generate", _generate, "ask the model what is not answered yet"))
+    _showing(add("quality", _quality, "say how good the answers are, and which gates some failed"))
+    _booking(add("ledger", _ledger, "show every call that was paid for; export or check the books"))
     _importing(add("import-knowledge", _import, "take knowledge made elsewhere; no model is asked"))
     _as_of(add("encode", _encode, "turn texts into vectors; each text once"))
     _training(add("train", _train, "train HEIN with a recommender and keep its weights"))
@@ -115,6 +119,12 @@ def _as_of(parser: argparse.ArgumentParser) -> None:
 def _asking(parser: argparse.ArgumentParser) -> None:
     _as_of(parser)
     parser.add_argument("--limit", type=_count, metavar="N", help="ask at most N prompts")
+    parser.add_argument("--max-cost", type=_amount, metavar="MONEY", help="of this run, at most")
+    parser.add_argument("--max-calls", type=_count, metavar="N", help="of this run, at most")
+    parser.add_argument("--max-tokens", type=_count, metavar="N", help="of this run, at most")
+    parser.add_argument(
+        "--retry-quarantined", action="store_true", help="ask again for what failed a gate"
+    )
     parser.add_argument(
         "--allow-unconfirmed", action="store_true", help="use factors no expert has confirmed"
     )
@@ -124,6 +134,20 @@ def _listing(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--of", metavar="ID", help="a user, or with --kind item an item")
     parser.add_argument("--kind", choices=("user", "item"), help="only groups of this kind")
     parser.add_argument("--limit", type=_count, metavar="N", help="at most N groups")
+
+
+def _showing(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--examples", type=_count, default=3, metavar="N", help="a gate (3)")
+
+
+def _booking(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "action",
+        nargs="?",
+        choices=("export", "check"),
+        help="export: write every call to FILE; check: look whether the books balance",
+    )
+    parser.add_argument("file", nargs="?", type=Path, metavar="FILE", help="a Parquet file")
 
 
 def _importing(parser: argparse.ArgumentParser) -> None:
@@ -155,6 +179,13 @@ def _count(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError("at least 1")
+    return value
+
+
+def _amount(text: str) -> float:
+    value = float(text)
+    if not value > 0:
+        raise argparse.ArgumentTypeError("more than 0")
     return value
 
 
@@ -218,9 +249,30 @@ def _generate(given: argparse.Namespace) -> Report:
         _open(given),
         as_of=given.as_of,
         limit=given.limit,
+        limits=_limits(given),
+        retry_quarantined=given.retry_quarantined,
         allow_unconfirmed=given.allow_unconfirmed,
         progress=_progress(given),
     )
+
+
+def _limits(given: argparse.Namespace) -> dict[str, float | None]:
+    return {name: getattr(given, name) for name in ("max_cost", "max_calls", "max_tokens")}
+
+
+def _quality(given: argparse.Namespace) -> Report:
+    from reki_feast import pipeline
+
+    return pipeline.quality(_open(given), examples=given.examples)
+
+
+def _ledger(given: argparse.Namespace) -> Report:
+    from reki_feast import pipeline
+
+    project = _open(given)
+    if given.action == "export":
+        return pipeline.export_ledger(project, given.file or Path("calls.parquet"))
+    return pipeline.check_ledger(project) if given.action else pipeline.ledger(project)
 
 
 def _import(given: argparse.Namespace) -> Report:
@@ -259,6 +311,8 @@ def _run(given: argparse.Namespace) -> Report:
         _open(given),
         as_of=given.as_of,
         limit=given.limit,
+        limits=_limits(given),
+        retry_quarantined=given.retry_quarantined,
         allow_unconfirmed=given.allow_unconfirmed,
         retrain=given.retrain,
         materialize=given.materialize,

@@ -66,6 +66,9 @@ def _project_checks(project: Project) -> list[Check]:
         ("factors", _factors),
         ("prompt templates", _templates),
         ("language model", _llm),
+        ("budget", _budget),
+        ("gates", _gates),
+        ("privacy", _privacy),
         ("encoder", _encoder),
         ("data folder", _disk),
         ("Redis", lambda _: _redis()),
@@ -134,10 +137,52 @@ def _templates(project: Project) -> str:
 def _llm(project: Project) -> str:
     said, llm = project.declared.llm, project.llm()
     local = any(host in (said.base_url or "") for host in ("localhost", "127.0.0.1", "[::1]"))
-    if said.provider == "openai" and not local and not os.environ.get(said.api_key_env):
+    asks = said.provider in ("openai", "openai-batch")
+    if asks and not local and not os.environ.get(said.api_key_env):
         rule = f"the key is in the variable {said.api_key_env}"
         raise LLMError(rule, found="it is not set", mend=f"export {said.api_key_env}=…")
     return llm.name
+
+
+def _budget(project: Project) -> str:
+    from reki_feast.llm import Limits, price_of
+    from reki_feast.llm.budget import check_price
+
+    llm = project.llm()
+    price = price_of(llm.name.split("/", 1)[-1], project.prices())
+    budgets = project.declared.budgets
+    limits = [(one.per, one.model_dump(exclude={"per"}, exclude_none=True)) for one in budgets]
+    check_price(tuple(Limits(per, **said) for per, said in limits), price, llm.name)
+    cost = "no price is known" if price is None else f"{price.prompt:g} and {price.completion:g}"
+    said = [f"{name}={most:g} a {per}" for per, one in limits for name, most in one.items()]
+    return f"{', '.join(said) or 'no limit'}; price a million tokens: {cost}"
+
+
+def _gates(project: Project) -> str:
+    from reki_feast.extract.languages import language_notice
+
+    said = project.declared.gates
+    try:
+        columns = sources.read(project.declared, project.root).items.column_names
+    except SourceError:
+        return "not looked at before the tables are fine"
+    missing = [name for name in said.facts if name not in columns]
+    if missing:
+        raise DeclarationError(
+            "Gates.facts names columns of items",
+            found=f"no column {', '.join(missing)}; there are: {', '.join(columns)}",
+            mend="mend facts, or select the column in the items query",
+        )
+    notice = language_notice(project.declared.scenario.language) if said.language else ""
+    checked = f", facts {', '.join(said.facts)}" if said.facts else ""
+    return f"coverage {said.coverage:g}{checked}" + (f"; {notice}" if notice else "")
+
+
+def _privacy(project: Project) -> str:
+    said = project.declared.privacy
+    project.redact()
+    hosts = f"; private, hosts: {', '.join(said.allow_hosts) or 'this machine'}"
+    return f"redact: {said.redact}{hosts if said.private else ''}"
 
 
 def _encoder(project: Project) -> str:

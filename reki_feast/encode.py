@@ -98,6 +98,7 @@ class SentenceTransformerEncoder:
             tokens a second, 25 of 128, 11 of 256.
         device: a torch device; None takes CUDA where there is one.
         progress: called after every batch.
+        local_only: load the model from this machine, or not at all.
 
     Raises:
         MissingExtraError: the package that carries a bundled model is not installed.
@@ -112,6 +113,7 @@ class SentenceTransformerEncoder:
         max_tokens: int | None = None,
         device: str | None = None,
         progress: Progress | None = None,
+        local_only: bool = False,
     ) -> None:
         if pooling not in ("mean", "cls"):
             raise EncodeError("pooling is 'mean' or 'cls'", found=repr(pooling))
@@ -123,6 +125,7 @@ class SentenceTransformerEncoder:
         self._max_tokens = max_tokens
         self._device = device
         self._progress = progress
+        self._local_only = local_only
         limit = "" if max_tokens is None else f"/{max_tokens}"
         self.name = f"{model}/{pooling}{limit}"
 
@@ -209,12 +212,14 @@ class SentenceTransformerEncoder:
         device = self._device or ("cuda" if torch.cuda.is_available() else "cpu")
         try:
             with _quiet_loading():
-                return SentenceTransformer(self._source, device=device).eval()
+                return SentenceTransformer(
+                    self._source, device=device, local_files_only=self._local_only
+                ).eval()
         except (OSError, ValueError, RuntimeError) as error:
             raise EncodeError(
                 "the encoder is a model that sentence-transformers can load",
                 found=f"{self._source!r}: {str(error).splitlines()[0] if str(error) else error!r}",
-                mend=_mend_load(),
+                mend=_mend_load(self._local_only),
             ) from error
 
 
@@ -412,7 +417,9 @@ def _bundled(model: str) -> str:
     return str(Path(spec.origin).parent / folder)
 
 
-def _mend_load() -> str:
+def _mend_load(local_only: bool) -> str:
+    if local_only:
+        return "the scenario is private: download the model first, name its folder, or use 'minilm'"
     if os.environ.get("HF_HUB_OFFLINE", "0").casefold() in ("1", "true", "yes", "on"):
         return "HF_HUB_OFFLINE is set: download the model first, name its folder, or use 'minilm'"
     return "check the name and the network, name a folder, or use 'minilm' (extra 'demo')"

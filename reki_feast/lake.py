@@ -208,6 +208,25 @@ def write_table(path: Path, table: pa.Table) -> None:
     _atomically(path, lambda tmp: pq.write_table(table, tmp, compression="zstd"))
 
 
+def write_tables(path: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> int:
+    """Write tables, made one by one, as one Parquet file; returns the number of rows.
+
+    Raises:
+        LakeError: the folder cannot be written.
+    """
+    count = 0
+
+    def write(tmp: Path) -> None:
+        nonlocal count
+        with pq.ParquetWriter(tmp, schema, compression="zstd") as writer:
+            for table in tables:
+                writer.write_table(table)
+                count += table.num_rows
+
+    _atomically(path, write)
+    return count
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file in one step: readers see the old one or the new one.
 

@@ -5,11 +5,12 @@ The language model, the encoder, the ledger and the lake are opened here and han
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from reki_feast import lake, scenario
 from reki_feast.errors import DeclarationError
@@ -21,7 +22,8 @@ from reki_feast.scenario import Declarations
 if TYPE_CHECKING:
     from reki_feast.encode import Encoder
     from reki_feast.encode import Progress as EncodeProgress
-    from reki_feast.llm import LLM, Ledger
+    from reki_feast.extract.gates import Limits as GateLimits
+    from reki_feast.llm import LLM, Ledger, Price, Terms
 
 
 def now() -> datetime:
@@ -106,13 +108,18 @@ class Project:
             action=said.action,
             n=said.history,
             language=said.language,
+            facts=tuple(self.declared.gates.facts),
         )
 
-    def llm(self) -> LLM:
+    def llm(self, *, online: bool = False) -> LLM:
         """The declared language model; nothing is sent yet.
+
+        Args:
+            online: call by call, also where batches are declared: for a few questions now.
 
         Raises:
             DeclarationError: provider ``recorded`` without ``answers``.
+            LLMError: the server's address is none, or one that a private scenario does not allow.
         """
         from reki_feast.llm import EchoLLM, OpenAILLM, RecordedLLM
 
@@ -126,16 +133,100 @@ class Project:
             setup = self.declared.sources.setup
             answers = lake.query(said.answers, root=self.root, setup=setup)
             return RecordedLLM(answers, name=f"recorded/{said.model}")
-        return OpenAILLM(
-            model=said.model,
-            base_url=said.base_url,
-            api_key_env=said.api_key_env,
-            temperature=said.temperature,
-            max_tokens=said.max_tokens,
-            timeout_s=said.timeout_s,
-            structured=said.structured,
-            extra_body=said.extra_body,
+        privacy = self.declared.privacy
+        how: dict[str, Any] = {
+            "model": said.model,
+            "base_url": said.base_url,
+            "api_key_env": said.api_key_env,
+            "temperature": said.temperature,
+            "max_tokens": said.max_tokens,
+            "timeout_s": said.timeout_s,
+            "structured": said.structured,
+            "extra_body": said.extra_body,
+            "allow_hosts": privacy.allow_hosts if privacy.private else None,
+        }
+        if said.provider == "openai-batch" and not online:
+            from reki_feast.llm import OpenAIBatchLLM
+
+            return OpenAIBatchLLM(**how, poll_s=said.poll_s)
+        return OpenAILLM(**how)
+
+    def prices(self, *, online: bool = False) -> dict[str, Price]:
+        """Prices by model: the scenario's own, else the table's; half of that for batches."""
+        from reki_feast.llm.price import PRICES, Price, halved
+
+        said = self.declared.llm
+        if said.provider in ("recorded", "echo"):
+            return {**PRICES, said.model: Price(0.0, 0.0), "echo": Price(0.0, 0.0)}
+        if said.price is not None:
+            return {**PRICES, said.model: Price(*said.price)}
+        is_batch = said.provider == "openai-batch" and not online
+        return halved(PRICES) if is_batch else dict(PRICES)
+
+    def terms(
+        self,
+        llm: LLM,
+        ledger: Ledger,
+        *,
+        limits: Mapping[str, float | None] | None = None,
+        retry_quarantined: bool = False,
+        online: bool = False,
+    ) -> Terms:
+        """On which terms the model is asked.
+
+        Args:
+            llm: the model.
+            ledger: where nearly equal answers are looked up.
+            limits: max_cost, max_calls, max_tokens of this run, before the declared ones.
+            retry_quarantined: ask again for what failed a gate in an earlier run.
+            online: as for :meth:`llm`.
+        """
+        from reki_feast.extract.gates import Gates
+        from reki_feast.llm import Limits, Terms, price_of
+
+        said, gates = self.declared.llm, self.declared.gates
+        given = {name: value for name, value in (limits or {}).items() if value is not None}
+        is_free = not llm.longest_answer
+        return Terms(
+            concurrency=said.concurrency,
+            requests_per_minute=said.requests_per_minute,
+            tokens_per_minute=said.tokens_per_minute,
+            attempts=said.attempts,
+            judge=Gates(self._limits_of_gates(), alike=ledger.alike).judge,
+            # an answer from a table is the same however often it is asked for
+            mends=0 if is_free else gates.mends,
+            review=gates.review and not is_free,
+            price=price_of(llm.name.split("/", 1)[-1], self.prices(online=online)),
+            of_run=Limits("the run", **{**self._budget("run"), **given}),
+            of_project=Limits("the project", **self._budget("project")),
+            retry_quarantined=retry_quarantined,
         )
+
+    def _limits_of_gates(self) -> GateLimits:
+        from reki_feast.extract.gates import Limits as GateLimits
+
+        said = self.declared.gates
+        return GateLimits(
+            coverage=said.coverage,
+            shortest=said.shortest,
+            longest=said.longest,
+            language=self.declared.scenario.language if said.language else None,
+            duplicates=said.duplicates,
+        )
+
+    def _budget(self, per: str) -> dict[str, Any]:
+        said = self.declared.budget(per)
+        return {} if said is None else said.model_dump(exclude={"per"})
+
+    def redact(self) -> Callable[[str], str]:
+        """What strikes from prompts that may not leave.
+
+        Raises:
+            MissingExtraError: presidio is declared and not installed.
+        """
+        from reki_feast.extract.redact import redactor
+
+        return redactor(self.declared.privacy.redact)
 
     def ledger(self) -> Ledger:
         """The scenario's ledger of answers, made on first use; close it after use."""
@@ -160,6 +251,7 @@ class Project:
             batch_size=said.batch_size,
             max_tokens=said.max_tokens,
             progress=progress,
+            local_only=self.declared.privacy.private,
         )
 
 

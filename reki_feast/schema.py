@@ -48,6 +48,7 @@ class Key:
 
 #: One row a question to the language model. ``channel`` is one of KNOWLEDGE_CHANNELS; ``grouped``
 #: says that ``owner`` is a group's id instead of an entity's. ``factors``: keys of the answer.
+#: ``facts``: what the catalogue knows, to check the answer by.
 PROMPTS = pa.schema(
     [
         pa.field("kind", pa.string(), nullable=False),
@@ -57,6 +58,7 @@ PROMPTS = pa.schema(
         pa.field("system", pa.string(), nullable=False),
         pa.field("prompt", pa.string(), nullable=False),
         pa.field("factors", pa.list_(pa.string()), nullable=False),
+        pa.field("facts", pa.map_(pa.string(), pa.string()), nullable=False),
         pa.field("prompt_hash", pa.string(), nullable=False),
         pa.field("event_timestamp", TIMESTAMP, nullable=False),
     ]

@@ -12,6 +12,7 @@ from reki_feast.extract.prompts import (
 )
 from reki_feast.extract.templating import Templates
 from reki_feast.extract.titles import group_titles
+from reki_feast.extract.updates import updatable, user_updates
 from reki_feast.extract.wording import Wording
 
 __all__ = [
@@ -30,5 +31,7 @@ __all__ = [
     "most_clicked",
     "parse_answer",
     "require_confirmed",
+    "updatable",
     "user_prompts",
+    "user_updates",
 ]

@@ -19,7 +19,9 @@ from reki_feast.extract.text import clean
 from reki_feast.extract.wording import Wording
 from reki_feast.llm.ledger import Ledger
 from reki_feast.llm.port import LLM, Request, call_key
-from reki_feast.llm.run import RunReport, ask_all
+from reki_feast.llm.report import RunReport
+from reki_feast.llm.run import ask_all
+from reki_feast.llm.terms import Terms
 from reki_feast.schema import content_hash, factor_column
 
 _NAME_MAX = 60
@@ -93,7 +95,7 @@ def ask_factors(
     templates: Templates,
     as_of: datetime,
     asks: int = 5,
-    concurrency: int = 8,
+    terms: Terms | None = None,
 ) -> tuple[FactorsFile, RunReport]:
     """Ask the model which factors decide, and merge its answers; unconfirmed.
 
@@ -102,7 +104,7 @@ def ask_factors(
         FactorsError: no answer names a factor.
     """
     requests = factor_requests(wording, templates=templates, asks=asks, as_of=as_of)
-    report = ask_all(requests, llm, ledger, concurrency=concurrency)
+    report = ask_all(requests, llm, ledger, terms=terms)
     keys = [call_key(r.prompt_hash, llm.name, llm.parameters) for r in requests]
     answers = [answer for key in keys if (answer := ledger.answered(key)) is not None]
     factors = merge_factors([answer.text for answer in answers])

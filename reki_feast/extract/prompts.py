@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from reki_feast.errors import FactorsError, SourceError
 from reki_feast.extract.histories import histories, missing
+from reki_feast.extract.redact import Redact
 from reki_feast.extract.templating import ColumnTemplate, Templates
 from reki_feast.extract.text import (
     DESCRIPTION_MAX,
@@ -38,12 +39,13 @@ _UNKNOWN = "unknown"
 
 
 class Asked(NamedTuple):
-    """Whom a question is about, and its text."""
+    """Whom a question is about, its text, and what is known to check the answer by."""
 
     kind: str
     channel: str
     owner: str
     prompt: str
+    facts: tuple[tuple[str, str], ...] = ()
 
 
 def user_prompts(
@@ -73,10 +75,10 @@ def user_prompts(
         SourceError: a column is missing, or a time has no zone.
         DeclarationError: a template cannot be filled in.
     """
-    known = {**asked_words(wording), **_told(wording)}
+    known = {**asked_words(wording), **told_words(wording)}
     system = templates.render("system", **words_of(wording))
     titles = [quoted(title) for title in titles_of(items, wording)]
-    profiles = _profiles(users, wording, templates)
+    profiles = profiles_of(users, wording, templates)
     rows = []
     for owner, places, verdicts in histories(items, interactions, wording=wording, as_of=as_of):
         prompt = templates.render(
@@ -103,9 +105,10 @@ def item_prompts(
     known = asked_words(wording)
     system = templates.render("system", **words_of(wording))
     rows = []
-    for owner, text in descriptions_of(items, wording, templates):
+    described = descriptions_of(items, wording, templates)
+    for (owner, text), facts in zip(described, _facts_of(items, wording), strict=True):
         prompt = templates.render("item", **known, description=quoted(text))
-        rows.append(Asked("item", "knowledge", owner, prompt))
+        rows.append(Asked("item", "knowledge", owner, prompt, facts))
     return prompts_table(rows, system, wording.factors, as_of)
 
 
@@ -129,13 +132,13 @@ def history_texts(
         SourceError, DeclarationError: as in :func:`user_prompts`.
     """
     titles = titles_of(items, wording)
-    profiles = _profiles(users, wording, templates)
+    profiles = profiles_of(users, wording, templates)
     rows = []
     for owner, places, verdicts in histories(items, interactions, wording=wording, as_of=as_of):
         pairs = list(zip((titles[i] for i in places), verdicts, strict=True))
         text = templates.render(
             "history",
-            **_told(wording),
+            **told_words(wording),
             profile=profiles.get(owner, ""),
             history=pairs[::-1],
         )
@@ -177,7 +180,8 @@ def asked_words(wording: Wording) -> dict[str, Any]:
     return {**words_of(wording), "factors": wording.factors, "keys": keys}
 
 
-def _told(wording: Wording) -> dict[str, Any]:
+def told_words(wording: Wording) -> dict[str, Any]:
+    """What a template that tells a history is given: words, and how ratings are to be read."""
     scale = {"rated": wording.rating is not None, "rating_scale": wording.rating_scale}
     return words_of(wording) | scale
 
@@ -210,7 +214,39 @@ def descriptions_of(
     return [(owner, text or _UNKNOWN) for owner, text in texts]
 
 
-def _profiles(users: pa.Table | None, wording: Wording, templates: Templates) -> Mapping[str, str]:
+def _facts_of(items: pa.Table, wording: Wording) -> list[tuple[tuple[str, str], ...]]:
+    """Of each item the known values of the columns that answers are checked by."""
+    faults = missing(items, wording.facts, "items, for Gates(facts=…),")
+    if faults:
+        raise SourceError(faults)
+    rows = _plain_rows(items.select(list(wording.facts)), items.num_rows)
+    return [
+        tuple((name, str(value)) for name, value in row.items() if value is not None)
+        for row in rows
+    ]
+
+
+def redacted(prompts: pa.Table, redact: Redact) -> pa.Table:
+    """A table of prompts with what may not leave struck out, and hashes to match."""
+    texts, hashes, has_changed = [], [], False
+    columns = (prompts[name].to_pylist() for name in ("system", "prompt", "factors", "prompt_hash"))
+    for system, prompt, factors, prompt_hash in zip(*columns, strict=True):
+        kept = redact(prompt)
+        has_changed = has_changed or kept != prompt
+        texts.append(kept)
+        hashes.append(prompt_hash if kept == prompt else content_hash(system, kept, *factors))
+    if not has_changed:
+        return prompts
+    for name, values in (("prompt", texts), ("prompt_hash", hashes)):
+        at = prompts.schema.get_field_index(name)
+        prompts = prompts.set_column(at, prompts.schema.field(at), [values])
+    return prompts
+
+
+def profiles_of(
+    users: pa.Table | None, wording: Wording, templates: Templates
+) -> Mapping[str, str]:
+    """Each user's profile, by id as text; nobody's where the scenario sends none."""
     if users is None or wording.profile is None:
         return {}
     what = f"profile of {wording.user}s"
@@ -255,6 +291,7 @@ def prompts_table(
         "system": [system] * count,
         "prompt": [row.prompt for row in rows],
         "factors": [list(factors)] * count,
+        "facts": [list(row.facts) for row in rows],
         "prompt_hash": [content_hash(system, row.prompt, *factors) for row in rows],
         "event_timestamp": [as_of] * count,
     }

@@ -27,6 +27,7 @@ _HISTORY = frozenset({"profile", "history", "rated", "rating_scale"})
 VARIABLES: Mapping[str, frozenset[str]] = {
     "system": _WORDS,
     "user": _WORDS | _ASKED | _HISTORY,
+    "user_update": _WORDS | _ASKED | _HISTORY | {"known"},
     "item": _WORDS | _ASKED | {"description"},
     "item_group": _WORDS | _ASKED | {"shown"},
     "user_group": _WORDS | _ASKED | {"shown", "channel"},

@@ -29,6 +29,7 @@ class Wording:
         action: what a user did with an item, in the past tense.
         n: how many of a user's latest interactions a prompt holds, 1 to 30.
         language: the language of the answers.
+        facts: columns of ``items`` that an answer about an item is checked by.
 
     Raises:
         DeclarationError: n is out of bounds, or a word is missing.
@@ -47,6 +48,7 @@ class Wording:
     action: str = "used"
     n: int = HISTORY_MAX
     language: str = "English"
+    facts: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         faults = []

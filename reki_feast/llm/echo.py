@@ -77,6 +77,11 @@ class EchoLLM:
             latency_s=self._delay_s,
         )
 
+    @property
+    def longest_answer(self) -> int:
+        """0: its answers cost nothing."""
+        return 0
+
     async def aclose(self) -> None:
         """Nothing to let go of."""
 

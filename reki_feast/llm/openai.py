@@ -1,42 +1,36 @@
 """Any server that speaks the chat-completions protocol of OpenAI.
 
-The SDK's own retries are off: it gives up when a server asks for a pause of more than two
-minutes. Ours are bounded in number, not in patience. The SDK's client belongs to one event loop,
-so there is one a loop. What the servers say is mapped to our errors here and nowhere else; the
-key is read from the environment when a client is made and appears in none of them.
+One call at a time: pauses, retries and limits are the run's (:mod:`reki_feast.llm.run`). The SDK's
+own retries are off: it gives up when a server asks for a pause of more than two minutes. The SDK's
+client belongs to one event loop, so there is one a loop. What the servers say is mapped to our
+errors in :mod:`reki_feast.llm.wire` and nowhere else; the key is read from the environment when a
+client is made and appears in none of them.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
-import random
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.request import getproxies
 from weakref import WeakKeyDictionary
 
 from reki_feast.errors import LLMError
 from reki_feast.llm import wire
+from reki_feast.llm.hosts import check_host
+from reki_feast.llm.messages import messages_of
 from reki_feast.llm.port import Answer, Request, canonical
 from reki_feast.llm.wire import Form, TroubleError
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
-_log = logging.getLogger(__name__)
-
-#: Tries of a server that was never reached: a wrong url should not take minutes to tell.
-_TRIES_UNPROVEN = 3
-#: Tries of a call that ran out of time: it was long, and perhaps paid for.
-_TRIES_TIMEOUT = 3
-#: Tries of a form of answer that the server meets with 5xx, before the next form is tried.
+#: Looks at a form of answer that the server meets with 5xx, before the next form is tried.
 _TRIES_PROBE = 2
-_BACKOFF_MAX_S = 60.0
-#: A pause longer than this is told to the user.
-_LONG_PAUSE_S = 30.0
+FORMS: tuple[Form, ...] = ("json_schema", "json_object", "off")
 
 
 @dataclass
@@ -63,12 +57,10 @@ class OpenAILLM:
             has: ``json_schema``, else ``json_object``, else nothing (``off``).
         extra_body: further fields of the request's body, as in the server's documentation. It is
             part of the ledger's key, so no secrets in it.
-        attempts: the most calls made for one request.
-        backoff_s: the first pause after a server's fault; it doubles, with jitter, up to 60.
-        sleep: waits that many seconds.
+        allow_hosts: the only hosts that may be talked to; None: any.
 
     Raises:
-        LLMError: the url is none.
+        LLMError: the url is none, or its host is not allowed.
     """
 
     def __init__(
@@ -82,26 +74,22 @@ class OpenAILLM:
         timeout_s: float = 120.0,
         structured: Literal["auto", "json_schema", "json_object", "off"] = "auto",
         extra_body: Mapping[str, object] | None = None,
-        attempts: int = 8,
-        backoff_s: float = 0.5,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        allow_hosts: Sequence[str] | None = None,
     ) -> None:
         self._model = model
         self._base_url = base_url or os.environ.get("OPENAI_BASE_URL") or wire.OPENAI_URL
         self._host = wire.host_of(self._base_url)
+        check_host(self._base_url, allow_hosts)
+        self._is_private = allow_hosts is not None
         self._key_env = api_key_env
         self._temperature = temperature
         self._max_tokens = max_tokens
         self._timeout_s = timeout_s
         self._form: Form | None = None if structured == "auto" else structured
+        self._probe, self._probes = 0, 0
         self._extra_body = dict(extra_body or {})
-        self._attempts = attempts
-        self._backoff_s = backoff_s
-        self._sleep = sleep
         self._sessions: WeakKeyDictionary[asyncio.AbstractEventLoop, _Session] = WeakKeyDictionary()
         self._tokens_field = "max_tokens"
-        self._is_proven = False
-        self._not_before = 0.0
 
     def __repr__(self) -> str:
         return f"OpenAILLM(model={self._model!r}, host={self._host!r})"
@@ -116,8 +104,13 @@ class OpenAILLM:
         """What changes whole answers; their form and longest length do not."""
         return canonical({"temperature": self._temperature, "extra_body": self._extra_body})
 
+    @property
+    def longest_answer(self) -> int:
+        """``max_tokens``."""
+        return self._max_tokens
+
     async def ask(self, request: Request) -> Answer:
-        """Answer one request, trying again where that may help.
+        """Make one call.
 
         Raises:
             RequestError: no whole answer came (refused, cut off, empty, server at fault).
@@ -127,8 +120,8 @@ class OpenAILLM:
         if self._form is None and request.factors:
             async with session.probing:
                 if self._form is None:
-                    return await self._probe(session.client, request)
-        return await self._insist(session.client, request, self._form or "off")
+                    return await self._look(session.client, request)
+        return await self._call(session.client, request, self._form or "off")
 
     async def aclose(self) -> None:
         """Close the running event loop's connections."""
@@ -136,99 +129,66 @@ class OpenAILLM:
         if session is not None:
             await session.client.close()
 
-    async def _probe(self, client: AsyncOpenAI, request: Request) -> Answer:
-        """Find the richest form of answer that the server has, on a request that counts."""
-        forms: tuple[Form, ...] = ("json_schema", "json_object", "off")
-        for form in forms:
-            try:
-                answer = await self._insist(client, request, form, probing=form != "off")
-            except TroubleError as trouble:
-                if trouble.status == wire.OK:
-                    self._form = form
-                if form == "off" or not trouble.may_be_form:
-                    raise
-            else:
+    async def _look(self, client: AsyncOpenAI, request: Request) -> Answer:
+        """Ask for the richest form of answer not yet ruled out, on a request that counts."""
+        form = FORMS[self._probe]
+        try:
+            answer = await self._call(client, request, form)
+        except TroubleError as trouble:
+            if trouble.gate:  # the model answered, if in vain
                 self._form = form
-                return answer
-        raise AssertionError("the last form answers or raises")
+            elif trouble.may_be_form:
+                self._rule_out(trouble)
+            raise
+        if form == "off" or wire.has_form(answer.text, request.factors):
+            self._form = form
+        else:  # the form is silently ignored; the answer, which is paid for, may still be read
+            self._probe, self._probes = self._probe + 1, 0
+        return answer
 
-    async def _insist(
-        self, client: AsyncOpenAI, request: Request, form: Form, *, probing: bool = False
-    ) -> Answer:
-        tried = 0
-        while True:
-            await self._pause()
-            tried += 1
-            try:
-                return await self._call(client, request, form, tried)
-            except TroubleError as trouble:
-                trouble.attempts = tried
-                if trouble.wants_other_tokens_field and self._tokens_field == "max_tokens":
-                    self._tokens_field = "max_completion_tokens"
-                elif not trouble.again or tried >= self._limit(trouble, probing):
-                    raise
-                else:
-                    await self._back_off(trouble, tried)
+    def _rule_out(self, trouble: TroubleError) -> None:
+        """The form may be what the server dislikes: try the next one, on the same request."""
+        self._probes += 1
+        if trouble.status >= wire.SERVER_FAULT and self._probes < _TRIES_PROBE:
+            return
+        if self._probe + 1 < len(FORMS):
+            trouble.again, trouble.is_free = True, True
+        self._probe, self._probes = (self._probe + 1) % len(FORMS), 0
 
-    async def _call(self, client: AsyncOpenAI, request: Request, form: Form, tried: int) -> Answer:
+    async def _call(self, client: AsyncOpenAI, request: Request, form: Form) -> Answer:
+        from httpx2 import Response
+
         begun = time.perf_counter()
-        body = self._body(request, form)
-        call = client.chat.completions.with_raw_response.create(**body)
-        with wire.mapped(self._host, self._key_env, self._model, self._timeout_s):
-            response = await asyncio.wait_for(call, self._timeout_s)
-            self._is_proven = True
-            latency_s = time.perf_counter() - begun
-            return wire.answer_of(
-                response.text,
-                model=self._model,
-                key_env=self._key_env,
-                latency_s=latency_s,
-                attempts=tried,
-            )
+        # The SDK's typed method spends more time on looking through the body than all the rest
+        # takes, so the path is named; the options are the SDK's own.
+        call = client.post("/chat/completions", cast_to=Response, body=self._body(request, form))
+        try:
+            with wire.mapped(self._host, self._key_env, self._model, self._timeout_s):
+                response = await asyncio.wait_for(call, self._timeout_s)
+        except TroubleError as trouble:
+            if trouble.wants_other_tokens_field and self._tokens_field == "max_tokens":
+                self._tokens_field = "max_completion_tokens"
+                trouble.again, trouble.is_free = True, True
+            raise
+        return wire.answer_of(
+            response.text,
+            response.headers,
+            model=self._model,
+            key_env=self._key_env,
+            latency_s=time.perf_counter() - begun,
+        )
 
     def _body(self, request: Request, form: Form) -> dict[str, Any]:
-        messages = [{"role": "user", "content": request.prompt}]
-        if request.system:
-            messages.insert(0, {"role": "system", "content": request.system})
         body: dict[str, Any] = {
             "model": self._model,
-            "messages": messages,
+            "messages": messages_of(request),
             self._tokens_field: self._max_tokens,
         }
         if self._temperature is not None:
             body["temperature"] = self._temperature
         if request.factors and form != "off":
             body["response_format"] = wire.response_format(request.factors, form)
-        if self._extra_body:
-            body["extra_body"] = self._extra_body
-        return body
-
-    def _limit(self, trouble: TroubleError, probing: bool) -> int:
-        self._is_proven = self._is_proven or trouble.status > 0
-        limit = self._attempts
-        if not self._is_proven:
-            limit = min(limit, _TRIES_UNPROVEN)
-        if trouble.is_timeout:
-            limit = min(limit, _TRIES_TIMEOUT)
-        if probing and trouble.status >= wire.SERVER_FAULT:
-            limit = min(limit, _TRIES_PROBE)
-        return limit
-
-    async def _back_off(self, trouble: TroubleError, tried: int) -> None:
-        if trouble.wait_s is None:
-            ceiling = min(_BACKOFF_MAX_S, self._backoff_s * 2.0 ** (tried - 1))
-            await self._sleep(ceiling * random.uniform(0.5, 1.0))
-            return
-        if trouble.wait_s > _LONG_PAUSE_S:
-            _log.warning("%s asks for a pause of %.0f s", self._host, trouble.wait_s)
-        # The pause is the server's wish for all calls, not only for the one that it refused.
-        self._not_before = max(self._not_before, time.monotonic() + trouble.wait_s)
-
-    async def _pause(self) -> None:
-        left = self._not_before - time.monotonic()
-        if left > 0:
-            # Jitter only ever adds: nobody comes back too early, nor all at once.
-            await self._sleep(left + self._backoff_s * random.random())
+        return body | self._extra_body
 
     def _session(self) -> _Session:
         loop = asyncio.get_running_loop()
@@ -239,6 +199,8 @@ class OpenAILLM:
     def _connected(self) -> AsyncOpenAI:
         from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
+        from reki_feast.llm.transport import Pools
+
         is_local = wire.is_loopback(self._host)
         key = os.environ.get(self._key_env, "").strip()
         if not key and not is_local:
@@ -247,11 +209,19 @@ class OpenAILLM:
                 found="it is not set",
                 mend=f"export {self._key_env}=…, or name a server on this machine as base_url",
             )
+        # A proxy for the outer world does not know this machine's own servers, and a private
+        # scenario talks to nobody else.
+        may_use_proxy = bool(getproxies()) and not is_local and not self._is_private
         return AsyncOpenAI(
             api_key=key or "none",
             base_url=self._base_url,
             timeout=self._timeout_s,
             max_retries=0,
-            # A proxy for the outer world does not know this machine's own servers.
-            http_client=DefaultAsyncHttpxClient(trust_env=False) if is_local else None,
+            http_client=DefaultAsyncHttpxClient(
+                # The key and the prompts go to the server that was named, and to no other.
+                follow_redirects=False,
+                trust_env=may_use_proxy,
+                # with a transport of its own the client knows no proxy
+                transport=None if may_use_proxy else Pools(),
+            ),
         )

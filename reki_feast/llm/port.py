@@ -7,7 +7,7 @@ or raises a plain :class:`~reki_feast.errors.LLMError` (no request can succeed: 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -31,6 +31,11 @@ class Request:
         channel: channel that the answer becomes.
         owner: id, as text, of the entity or group asked about; never sent.
         event_timestamp: the as-of time.
+        facts: what the catalogue knows, as (column, value), to check the answer by; sent only
+            where an answer contradicts it.
+        remark: what was wrong with the last answer to this prompt; sent after it.
+        draft: an answer that the model is to check and correct; sent after the prompt.
+        renew_before: an answer older than this is asked for anew.
     """
 
     system: str
@@ -41,11 +46,32 @@ class Request:
     channel: str
     owner: str
     event_timestamp: datetime
+    facts: tuple[tuple[str, str], ...] = ()
+    remark: str = ""
+    draft: str = ""
+    renew_before: datetime | None = None
+
+
+@dataclass(frozen=True)
+class RateLimits:
+    """What a reply's headers say of the server's limits; None: nothing.
+
+    Attributes:
+        requests: requests left now.
+        requests_a_second: how fast they come back.
+        tokens: tokens left now.
+        tokens_a_second: how fast they come back.
+    """
+
+    requests: float | None = None
+    requests_a_second: float | None = None
+    tokens: float | None = None
+    tokens_a_second: float | None = None
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What the model said to one request, whole and usable.
+    """What the model said to one request, whole; whether it is of use, gates decide.
 
     Attributes:
         text: the answer, never blank.
@@ -53,8 +79,8 @@ class Answer:
         finish_reason: why the model stopped; ``stop`` for a whole answer.
         prompt_tokens: tokens paid for the question; 0 where unknown.
         completion_tokens: tokens paid for the answer; 0 where unknown.
-        latency_s: seconds from the last send to the answer.
-        attempts: calls made for it.
+        latency_s: seconds that the call took.
+        limits: what the server said of its limits.
     """
 
     text: str
@@ -63,17 +89,46 @@ class Answer:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     latency_s: float = 0.0
-    attempts: int = 1
+    limits: RateLimits | None = None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the gates say of an answer.
+
+    Attributes:
+        gate: the gate that it failed; empty for an answer that passed all.
+        fault: what is wrong with it, a sentence that the model is told too.
+        coverage: share of the factors that it covers, 0 to 1; None for an answer without factors.
+        bands: marks by which nearly equal answers are found (:mod:`reki_feast.extract.similar`).
+    """
+
+    gate: str = ""
+    fault: str = ""
+    coverage: float | None = None
+    bands: tuple[int, ...] = ()
+
+
+#: Looks at an answer before it becomes knowledge.
+Judge = Callable[[Request, str], Verdict]
 
 
 class RequestError(LLMError):
-    """One request got no usable answer; the run goes on with the others.
+    """One call brought no answer; the run goes on with others.
 
     Attributes:
-        attempts: calls made for it.
+        again: whether the same call may succeed later.
+        wait_s: the pause that the server asks for.
+        status: the reply's HTTP status; 0 when none came.
+        is_throttled: the server is not broken but asked too much (429).
+        is_lost: the server may have answered, and counted it, but nothing usable came back.
+        is_free: no try of the request's own: something had to be found out about the server.
+        gate: what was wrong with a reply that did come: ``cut``, ``filtered``, ``refusal``,
+            ``empty``; else "".
         finish_reason: why the model stopped, if it began to answer (``length``, …), else "".
         prompt_tokens: tokens paid in vain for the question.
         completion_tokens: tokens paid in vain for the answer.
+        limits: what the server said of its limits.
     """
 
     def __init__(
@@ -82,16 +137,27 @@ class RequestError(LLMError):
         *,
         found: str = "",
         mend: str = "",
-        attempts: int = 1,
+        again: bool = False,
+        wait_s: float | None = None,
+        status: int = 0,
+        is_lost: bool = False,
+        gate: str = "",
         finish_reason: str = "",
         prompt_tokens: int = 0,
         completion_tokens: int = 0,
     ) -> None:
         super().__init__(rule, found=found, mend=mend)
-        self.attempts = attempts
+        self.again = again
+        self.wait_s = wait_s
+        self.status = status
+        self.is_throttled = False
+        self.is_lost = is_lost
+        self.is_free = False
+        self.gate = gate
         self.finish_reason = finish_reason
         self.prompt_tokens = prompt_tokens
         self.completion_tokens = completion_tokens
+        self.limits: RateLimits | None = None
 
 
 class LLM(Protocol):
@@ -107,18 +173,31 @@ class LLM(Protocol):
         """Whatever else changes its answers, as text (:func:`canonical`)."""
         ...
 
+    @property
+    def longest_answer(self) -> int:
+        """The most tokens that an answer can cost; 0 where calls cost nothing."""
+        ...
+
     async def ask(self, request: Request) -> Answer:
-        """Answer one request.
+        """Make one call.
 
         Raises:
-            RequestError: this request failed.
-            LLMError: every request would fail (wrong key, unknown model, …).
+            RequestError: it brought no answer.
+            LLMError: every call would fail (wrong key, unknown model, …).
         """
         ...
 
     async def aclose(self) -> None:
         """Let go of connections of the running event loop; a later ``ask`` opens new ones."""
         ...
+
+
+#: Before when an answer about this kind was given, to be asked for anew; None: never.
+Renewal = Callable[[str], "datetime | None"]
+
+
+def never(kind: str) -> None:
+    """No answer grows old."""
 
 
 def canonical(parameters: Mapping[str, object]) -> str:
@@ -135,7 +214,7 @@ def call_key(prompt_hash: str, name: str, parameters: str) -> str:
     return content_hash(prompt_hash, name, parameters)
 
 
-def requests_from(prompts: pa.Table) -> Iterator[Request]:
+def requests_from(prompts: pa.Table, renew_before: Renewal = never) -> Iterator[Request]:
     """The rows of a ``schema.PROMPTS`` table, made one batch at a time."""
     for batch in prompts.to_batches(max_chunksize=1024):
         for row in batch.to_pylist():
@@ -148,4 +227,6 @@ def requests_from(prompts: pa.Table) -> Iterator[Request]:
                 channel=row["channel"],
                 owner=row["owner"],
                 event_timestamp=row["event_timestamp"],
+                facts=tuple(row["facts"]),
+                renew_before=renew_before(row["kind"]),
             )

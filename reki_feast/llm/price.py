@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from reki_feast.llm.port import Renewal, never
+
 if TYPE_CHECKING:
     from reki_feast.llm.ledger import Ledger
     from reki_feast.llm.port import LLM
@@ -20,6 +22,8 @@ _FRAME = 20
 #: Tokens of an answer without factors.
 _FREE = 300
 _BYTES_A_TOKEN = 4
+#: Tokens of the words around an answer that is to be reviewed.
+_REVIEW = 110
 #: A dated release of a model costs what the model costs: gpt-4o-mini-2024-07-18.
 _RELEASE = re.compile(r"-(\d{4}-\d{2}-\d{2}|\d{4,8}|latest|preview)$")
 
@@ -56,6 +60,7 @@ class Plan:
         prompts: rows of the table.
         answered: distinct prompts that the ledger has an answer to.
         to_ask: distinct prompts that would be sent.
+        calls: calls that this takes, when every answer is good at once.
         prompt_tokens: estimate for those to ask.
         completion_tokens: estimate for those to ask.
         model: the model's name, as looked up in the prices.
@@ -67,6 +72,7 @@ class Plan:
     prompts: int
     answered: int
     to_ask: int
+    calls: int
     prompt_tokens: int
     completion_tokens: int
     model: str
@@ -81,6 +87,8 @@ def plan(
     llm: LLM,
     ledger: Ledger | None = None,
     prices: Mapping[str, Price] = PRICES,
+    renew_before: Renewal = never,
+    review: bool = False,
 ) -> Plan:
     """Count what a run over these prompts would send; nothing is sent and no key is needed.
 
@@ -89,17 +97,25 @@ def plan(
         llm: the model that would be asked.
         ledger: answers already paid for; None when there is no ledger yet.
         prices: by model name; free models have a price of 0.
+        renew_before: by kind, before when an answer is too old.
+        review: each answer is checked in a second call, which holds the first one.
     """
     distinct = pc.count_distinct(prompts["prompt_hash"]).as_py()
-    waiting = _distinct(prompts) if ledger is None else ledger.unanswered(prompts, llm)
+    if ledger is None:
+        waiting = _distinct(prompts)
+    else:
+        waiting = ledger.unanswered(prompts, llm, renew_before=renew_before)
     model = llm.name.split("/", 1)[-1]
     price = price_of(model, prices)
     asked, answered = _prompt_tokens(waiting), _completion_tokens(waiting)
+    if review:
+        asked, answered = 2 * asked + answered + waiting.num_rows * _REVIEW, 2 * answered
     money = None
     if price is not None:
         money = (asked * price.prompt + answered * price.completion) / 1e6
     return Plan(
         prompts=prompts.num_rows,
+        calls=waiting.num_rows * (2 if review else 1),
         answered=distinct - waiting.num_rows,
         to_ask=waiting.num_rows,
         prompt_tokens=asked,
@@ -132,6 +148,11 @@ def price_of(model: str, prices: Mapping[str, Price] = PRICES) -> Price | None:
     True
     """
     return prices.get(model) or prices.get(_RELEASE.sub("", model))
+
+
+def halved(prices: Mapping[str, Price]) -> dict[str, Price]:
+    """What the Batch API takes of these prices."""
+    return {name: Price(one.prompt / 2, one.completion / 2) for name, one in prices.items()}
 
 
 def _distinct(prompts: pa.Table) -> pa.Table:

@@ -56,6 +56,11 @@ class RecordedLLM:
         _, text, model = held[-1]
         return Answer(text=text, model=model)
 
+    @property
+    def longest_answer(self) -> int:
+        """0: its answers cost nothing."""
+        return 0
+
     async def aclose(self) -> None:
         """Nothing to let go of."""
 

@@ -1,72 +1,94 @@
-"""Asking many requests: bounded concurrency, bounded memory, nothing paid for twice."""
+"""A run: opened and closed in the ledger, its requests asked to the end."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from functools import partial
+from types import TracebackType
+from uuid import uuid4
 
 from reki_feast.errors import LLMError
+from reki_feast.llm import entries
+from reki_feast.llm.batch import OpenAIBatchLLM
+from reki_feast.llm.batching import ask_in_batches_async
+from reki_feast.llm.budget import Spent, check_price, worst_case
+from reki_feast.llm.desk import Desk
 from reki_feast.llm.ledger import Ledger
-from reki_feast.llm.port import LLM, Answer, Request, RequestError, call_key
+from reki_feast.llm.loops import in_loop, stopping_gracefully
+from reki_feast.llm.messages import spoken
+from reki_feast.llm.pace import Pace
+from reki_feast.llm.port import LLM, Request, call_key
+from reki_feast.llm.processes import this_process
+from reki_feast.llm.report import Progress, RunReport
+from reki_feast.llm.scribe import Scribe
+from reki_feast.llm.terms import Terms
 
-#: A run in which this many calls failed and none succeeded is stopped.
-HOPELESS_AFTER = 8
-#: How many failures a report quotes.
-_QUOTED = 5
-#: Seconds that calls in flight get to end when the run stops because of another.
+#: Seconds that calls in flight get to end when the run stops because of a fault.
 _GRACE_S = 5.0
-#: Requests answered from the ledger between two turns of the event loop.
-_TURN = 256
+#: Seconds between two looks at prompts that another run holds.
+_HELD_S = 0.5
 
 
-@dataclass(frozen=True)
-class Failure:
-    """One request that got no usable answer."""
+class Run:
+    """A run as the ledger knows it; a context manager that opens and closes it.
 
-    kind: str
-    owner: str
-    error: str
+    Several calls of :func:`ask_all` may belong to one run: budgets count them together.
 
+    Args:
+        ledger: where it is entered.
+        llm: the model that is asked.
+        terms: how it is asked; None for the defaults.
 
-@dataclass(frozen=True)
-class RunReport:
-    """What a run did, so far or in all.
-
-    Attributes:
-        asked: requests the model answered.
-        reused: requests whose answer the ledger had.
-        repeated: requests whose very prompt came earlier in this run.
-        failed: requests that got no usable answer.
-        prompt_tokens: tokens paid for questions, as the server counts them.
-        completion_tokens: tokens paid for answers, as the server counts them.
-        seconds: time the run took.
-        failures: the first few failures.
+    Raises:
+        BudgetError: a limit in money, and no price.
     """
 
-    asked: int = 0
-    reused: int = 0
-    repeated: int = 0
-    failed: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    seconds: float = 0.0
-    failures: tuple[Failure, ...] = ()
+    def __init__(self, ledger: Ledger, llm: LLM, terms: Terms | None = None) -> None:
+        self.ledger, self.llm, self.terms = ledger, llm, terms or Terms()
+        self.outcome = "done"
+        self.asker = self.terms.asker(uuid4().hex, llm)
+        check_price(self.asker.limits, self.terms.price, llm.name)
 
-    @property
-    def done(self) -> int:
-        """Requests dealt with, one way or another."""
-        return self.asked + self.reused + self.repeated + self.failed
+    def __enter__(self) -> Run:
+        begin = partial(
+            entries.begin_run,
+            asker=self.asker,
+            process=this_process(),
+            now=self.ledger.now(),
+        )
+        self.ledger.do([begin])
+        return self
 
-    @property
-    def tokens(self) -> int:
-        """All tokens paid for in this run."""
-        return self.prompt_tokens + self.completion_tokens
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is not None:
+            rule = error.faults[0].rule if isinstance(error, LLMError) else type(error).__name__
+            self.outcome = f"stopped: {rule}"
+        run, now = self.asker.run, self.ledger.now()
+        end = partial(entries.end_run, run=run, outcome=self.outcome, now=now)
+        # where the ledger is what broke, its own error is on the way already
+        with contextlib.suppress(LLMError) if error is not None else contextlib.nullcontext():
+            self.ledger.do([end])
 
+    def expect(self, planned: Spent) -> None:
+        """Say what (more) the run is expected to take, for a reckoning afterwards."""
+        self.ledger.do([partial(entries.expect, run=self.asker.run, planned=planned)])
 
-Progress = Callable[[RunReport], None]
+    def key(self, request: Request) -> str:
+        """The ledger's key of a request."""
+        return call_key(request.prompt_hash, self.llm.name, self.llm.parameters)
+
+    def worst(self, request: Request) -> Spent:
+        """The most that a call for a request can cost."""
+        size = len((request.system + spoken(request)).encode("utf-8", "surrogatepass"))
+        return worst_case(size, self.llm.longest_answer, self.terms.price)
 
 
 def ask_all(
@@ -74,159 +96,86 @@ def ask_all(
     llm: LLM,
     ledger: Ledger,
     *,
-    concurrency: int = 8,
+    terms: Terms | None = None,
+    run: Run | None = None,
     progress: Progress | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> RunReport:
     """Ask every request that the ledger has no answer to; returns when all are dealt with.
 
-    Runs an event loop of its own, in a thread of its own where one runs already (a notebook).
+    Runs an event loop of its own, in a thread of its own where one runs already (a notebook). In
+    the main thread, Ctrl-C ends it gracefully: calls in flight are waited for; pressed twice, not.
 
     Args:
-        requests: taken one by one, as calls become free.
+        requests: taken some at a time, as calls become free.
         llm: the model; its connections are closed at the end.
         ledger: every answer is in it before it counts here.
-        concurrency: calls in flight at once, at least 1.
+        terms: how to ask; None for the defaults.
+        run: the run that this belongs to, in place of llm, ledger and terms; None makes one.
         progress: called with the report so far after each request.
         clock: seconds, for the report.
+
+    Returns:
+        The report; ``stopped`` says so when a limit or Ctrl-C ended it before its time.
 
     Raises:
         LLMError: no call can succeed (wrong key, wrong url, …), or the ledger cannot be written.
             What was answered until then is in the ledger.
     """
 
-    async def whole() -> RunReport:
+    async def whole(run: Run) -> RunReport:
         try:
-            return await ask_all_async(
-                requests, llm, ledger, concurrency=concurrency, progress=progress, clock=clock
-            )
+            return await ask_all_async(requests, run, progress=progress, clock=clock)
         finally:
-            await llm.aclose()
+            await run.llm.aclose()
 
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(whole())
-    with ThreadPoolExecutor(max_workers=1) as thread:
-        return thread.submit(asyncio.run, whole()).result()
+    if run is not None:
+        return in_loop(partial(whole, run))
+    with Run(ledger, llm, terms) as made:
+        return in_loop(partial(whole, made))
 
 
 async def ask_all_async(
     requests: Iterable[Request],
-    llm: LLM,
-    ledger: Ledger,
+    run: Run,
     *,
-    concurrency: int = 8,
     progress: Progress | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> RunReport:
     """:func:`ask_all` for a caller with an event loop; the caller closes the model."""
-    if concurrency < 1:
-        raise LLMError("concurrency is at least 1", found=str(concurrency), mend="use 8")
-    run = _Run(iter(requests), llm, ledger, progress, clock)
-    workers = [asyncio.create_task(run.work()) for _ in range(concurrency)]
+    if isinstance(run.llm, OpenAIBatchLLM):
+        return await ask_in_batches_async(requests, run, progress=progress, clock=clock)
+    terms = run.terms
+    if terms.concurrency < 1:
+        raise LLMError("concurrency is at least 1", found=str(terms.concurrency), mend="use 8")
+    pace = Pace(
+        terms.concurrency,
+        requests_per_minute=terms.requests_per_minute,
+        tokens_per_minute=terms.tokens_per_minute,
+    )
+    async with Scribe(run.ledger, run.asker.run) as scribe:
+        desk = Desk(run, pace, scribe, requests, progress, clock)
+        with stopping_gracefully(desk.interrupt):
+            await _work(desk, terms.concurrency)
+            while desk.held and not pace.is_stopping:
+                await asyncio.sleep(_HELD_S)
+                desk.take_up_held()
+                await _work(desk, terms.concurrency)
+    report = desk.report()
+    if report.stopped:
+        run.outcome = f"stopped: {report.limit or report.stopped}"
+    return report
+
+
+async def _work(desk: Desk, count: int) -> None:
+    workers = [asyncio.create_task(desk.work()) for _ in range(count)]
     try:
         await asyncio.gather(*workers)
     except Exception:
-        run.stopping = True
+        desk.pace.stop()
         await asyncio.wait(workers, timeout=_GRACE_S)
         raise
     finally:
         for worker in workers:
             worker.cancel()
         await asyncio.gather(*workers, return_exceptions=True)
-    return run.report()
-
-
-@dataclass
-class _Run:
-    """The state that the workers of one run share; one event loop, so no locks."""
-
-    requests: Iterable[Request]
-    llm: LLM
-    ledger: Ledger
-    progress: Progress | None
-    clock: Callable[[], float]
-    stopping: bool = False
-    asked: int = 0
-    reused: int = 0
-    repeated: int = 0
-    failed: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    failures: list[Failure] = field(default_factory=list)
-    seen: set[bytes] = field(default_factory=set)
-
-    def __post_init__(self) -> None:
-        self.begun = self.clock()
-
-    async def work(self) -> None:
-        """Take requests until there are none; every worker draws from the same iterator."""
-        for request in self.requests:
-            if self._is_known(request):
-                if (self.reused + self.repeated) % _TURN == 0:
-                    await asyncio.sleep(0)
-            else:
-                await self._ask(request)
-            self._tell()
-            if self.stopping:
-                return
-
-    def report(self) -> RunReport:
-        """The run so far."""
-        return RunReport(
-            asked=self.asked,
-            reused=self.reused,
-            repeated=self.repeated,
-            failed=self.failed,
-            prompt_tokens=self.prompt_tokens,
-            completion_tokens=self.completion_tokens,
-            seconds=self.clock() - self.begun,
-            failures=tuple(self.failures),
-        )
-
-    def _is_known(self, request: Request) -> bool:
-        key = call_key(request.prompt_hash, self.llm.name, self.llm.parameters)
-        raw = bytes.fromhex(key)
-        if raw in self.seen:
-            self.repeated += 1
-            return True
-        self.seen.add(raw)
-        if self.ledger.answered(key) is not None:
-            self.reused += 1
-            return True
-        return False
-
-    async def _ask(self, request: Request) -> None:
-        try:
-            answer = await self.llm.ask(request)
-        except RequestError as error:
-            self.ledger.record_failure(request, self.llm, error)
-            self._count_failure(request, error)
-        else:
-            self.ledger.record_answer(request, self.llm, answer)
-            self._count_answer(answer)
-
-    def _count_answer(self, answer: Answer) -> None:
-        self.asked += 1
-        self.prompt_tokens += answer.prompt_tokens
-        self.completion_tokens += answer.completion_tokens
-
-    def _count_failure(self, request: Request, error: RequestError) -> None:
-        self.failed += 1
-        self.prompt_tokens += error.prompt_tokens
-        self.completion_tokens += error.completion_tokens
-        if len(self.failures) < _QUOTED:
-            self.failures.append(Failure(request.kind, request.owner, str(error)))
-        if not self.asked and self.failed >= HOPELESS_AFTER and not self.stopping:
-            first = error.faults[0]
-            raise LLMError(
-                "some calls succeed",
-                found=f"the first {self.failed} calls all failed, the last: {first.rule}"
-                + (f" ({first.found})" if first.found else ""),
-                mend=first.mend or "try one prompt by hand against this server and model",
-            ) from error
-
-    def _tell(self) -> None:
-        if self.progress is not None:
-            self.progress(self.report())

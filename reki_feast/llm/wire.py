@@ -5,17 +5,17 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import json
-import math
 import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timezone
-from email.utils import parsedate_to_datetime
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from reki_feast.errors import LLMError
+from reki_feast.llm.headers import limits_of, wait_of
 from reki_feast.llm.port import Answer, RequestError
 
 if TYPE_CHECKING:
@@ -26,12 +26,16 @@ Form = Literal["json_schema", "json_object", "off"]
 OPENAI_URL = "https://api.openai.com/v1"
 OK = 200
 SERVER_FAULT = 500
+_MISSING = 404
 _RATE_LIMITED = 429
 #: Statuses that a server may give because it does not know the form of answer asked for.
 _MAY_BE_FORM = (400, 415, 422)
 #: Statuses after which the same call may succeed.
+_MOVED = range(300, 400)
 _AGAIN = (408, 409, 425, _RATE_LIMITED)
 _QUOTED = 300
+#: More than any call can take: a count above it is none.
+_TOKENS_MAX = 10**9
 _SHORTEST_KEY = 8
 # Keys that servers quote back, whole or with stars in the middle.
 _KEYLIKE = re.compile(r"\b(?:sk|pk|rk)-[\w*.-]{4,}|Bearer\s+\S+")
@@ -48,21 +52,21 @@ _FATAL: Mapping[int, tuple[str, str]] = {
 }
 
 
+class GoneError(LLMError):
+    """The server does not know what was asked for by its id."""
+
+
 class TroubleError(RequestError):
     """A call that brought no answer.
 
     Attributes:
-        status: of the reply; 0 when none came.
-        again: whether the same call may succeed later.
-        wait_s: the pause that the server asks for.
         is_timeout: the call ran out of time.
+        is_unreached: no connection was made.
         wants_other_tokens_field: the server wants ``max_completion_tokens`` by that name.
     """
 
-    status = OK
-    again = False
-    wait_s: float | None = None
     is_timeout = False
+    is_unreached = False
     wants_other_tokens_field = False
 
     @property
@@ -85,40 +89,95 @@ def response_format(factors: tuple[str, ...], form: Form) -> dict[str, Any]:
     return {"type": "json_schema", "json_schema": inner}
 
 
-def answer_of(text: str, *, model: str, key_env: str, latency_s: float, attempts: int) -> Answer:
-    """The answer in a reply's body; a key that the server quotes back is blotted out.
+def has_form(text: str, factors: tuple[str, ...]) -> bool:
+    """Whether a text is one JSON object with these keys, as :func:`response_format` asks for.
+
+    >>> has_form('{"genre": "Noir."}', ("genre",)), has_form("Genre: noir.", ("genre",))
+    (True, False)
+    """
+    try:
+        body = json.loads(text)
+    except ValueError:
+        return False
+    return isinstance(body, dict) and set(factors) <= set(body)
+
+
+def answer_of(
+    text: str, headers: Mapping[str, str], *, model: str, key_env: str, latency_s: float
+) -> Answer:
+    """The answer in a reply; a key that the server quotes back is blotted out.
 
     Raises:
         TroubleError: it holds none, or none that can be used.
     """
-    body = _body_of(_without_key(text, key_env))
-    choice = _choice_of(body)
-    message = choice.get("message") or {}
+    limits = limits_of(headers)
+    try:
+        body = body_of(_without_key(text, key_env))
+        choice = _choice_of(body)
+    except TroubleError as trouble:
+        # whatever the server counted for this, it does not say
+        trouble.again, trouble.is_lost, trouble.limits = True, True, limits
+        raise
+    message = choice.get("message")
+    message = message if isinstance(message, dict) else {}
     reason = str(choice.get("finish_reason") or "")
-    usage = body.get("usage") or {}
-    tokens = (int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0))
+    tokens = _tokens_of(body.get("usage"))
     said = _content_of(message)
     fault = _fault(message, reason, said)
     if fault is not None:
-        rule, found, mend = fault
-        raise TroubleError(
-            rule,
-            found=found,
-            mend=mend,
-            finish_reason=reason,
-            prompt_tokens=tokens[0],
-            completion_tokens=tokens[1],
-        )
+        unusable = _unusable(fault, reason, tokens)
+        unusable.limits = limits
+        raise unusable
     name = str(body.get("model") or model)
-    return Answer(said, name, reason or "stop", *tokens, latency_s, attempts)
+    return Answer(said, name, reason or "stop", *tokens, latency_s, limits)
+
+
+def _tokens_of(usage: Any) -> tuple[int, int]:
+    if not isinstance(usage, dict):
+        return 0, 0
+    counts = (usage.get(name) for name in ("prompt_tokens", "completion_tokens"))
+    asked, answered = (
+        int(n) if isinstance(n, int | float) and 0 < n < _TOKENS_MAX else 0 for n in counts
+    )
+    return asked, answered
+
+
+def _unusable(
+    fault: tuple[str, str, str, str], reason: str, tokens: tuple[int, int]
+) -> TroubleError:
+    gate, rule, found, mend = fault
+    return TroubleError(
+        rule,
+        found=found,
+        mend=mend,
+        status=OK,
+        gate=gate,
+        finish_reason=reason,
+        prompt_tokens=tokens[0],
+        completion_tokens=tokens[1],
+    )
 
 
 @contextmanager
-def mapped(host: str, key_env: str, model: str, timeout_s: float) -> Iterator[None]:
+def mapped(
+    host: str,
+    key_env: str,
+    model: str,
+    timeout_s: float,
+    gone: tuple[str, str] | None = None,
+) -> Iterator[None]:
     """Turn the SDK's errors into ours; none of them carries the key.
+
+    Args:
+        host: the server.
+        key_env: the environment variable of the key.
+        model: the model's name.
+        timeout_s: seconds that the call may take, for the message.
+        gone: rule and mend of a 404, where it means one thing rather than a wrong url.
 
     Raises:
         TroubleError: this call failed.
+        GoneError: a 404, with ``gone``.
         LLMError: every call would fail.
     """
     import openai
@@ -131,16 +190,30 @@ def mapped(host: str, key_env: str, model: str, timeout_s: float) -> Iterator[No
     except openai.APIConnectionError as error:
         raise _unreachable(host, error, key_env) from None
     except openai.APIStatusError as error:
+        if gone is not None and error.status_code == _MISSING:
+            found = f"{host} says {_MISSING}: {_safe(error.message, key_env)}"
+            raise GoneError(gone[0], found=found, mend=gone[1]) from None
         raise _refused(host, error, key_env, model) from None
     except openai.OpenAIError as error:
         raise TroubleError("the SDK makes the call", found=_safe(str(error), key_env)) from None
+    except _transport_error() as error:
+        raise _broken(host, error, key_env) from None
+
+
+def _transport_error() -> type[Exception]:
+    """What the SDK's HTTP library raises while a file comes in: the SDK does not map that."""
+    from openai import DefaultAsyncHttpxClient
+
+    library = DefaultAsyncHttpxClient.__mro__[1].__module__.partition(".")[0]
+    error: type[Exception] = import_module(library).TransportError
+    return error
 
 
 def host_of(url: str) -> str:
-    """The url's host, with its port; user names and passwords in it stay out of messages.
+    """The url's host, with its port.
 
     Raises:
-        LLMError: the url is none.
+        LLMError: the url is none, or holds a user name or a password.
 
     >>> host_of("http://localhost:8000/v1")
     'localhost:8000'
@@ -155,6 +228,12 @@ def host_of(url: str) -> str:
             "base_url is a server's address",
             found=repr(url.rsplit("@", 1)[-1][:_QUOTED]),
             mend="write it as http://localhost:8000/v1 or https://host/v1",
+        )
+    if parts.username is not None or parts.password is not None:
+        raise LLMError(
+            "base_url holds no user name and no password",
+            found=f"both would stand in logs, before @{parts.hostname}",
+            mend="leave them out; the key is read from the environment (api_key_env)",
         )
     name = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     return name + port
@@ -173,50 +252,21 @@ def is_loopback(host: str) -> bool:
         return name == "localhost" or name.endswith(".localhost")
 
 
-def wait_of(headers: Mapping[str, str], now: datetime) -> float | None:
-    """Seconds that a reply asks to wait: ``Retry-After`` as a number or a date.
+def body_of(text: str) -> dict[str, Any]:
+    """The JSON object of a reply.
 
-    >>> noon = datetime(2026, 1, 1, 12, tzinfo=timezone.utc)
-    >>> wait_of({"retry-after": "300"}, noon), wait_of({"retry-after-ms": "50"}, noon)
-    (300.0, 0.05)
-    >>> wait_of({"retry-after": "Thu, 01 Jan 2026 12:01:00 GMT"}, noon)
-    60.0
-    >>> wait_of({"retry-after": "soon"}, noon) is None
-    True
+    Raises:
+        TroubleError: it is none.
     """
-    after_ms, after = headers.get("retry-after-ms"), headers.get("retry-after")
-    seconds = _number(after_ms, 0.001)
-    if seconds is None:
-        seconds = _number(after, 1.0)
-    if seconds is None and after:
-        try:
-            moment = parsedate_to_datetime(after)
-        except ValueError:
-            return None
-        if moment.tzinfo is None:
-            moment = moment.replace(tzinfo=timezone.utc)
-        seconds = (moment - now).total_seconds()
-    return None if seconds is None else max(0.0, seconds)
-
-
-def _number(text: str | None, unit: float) -> float | None:
-    try:
-        value = float(text or "") * unit
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
-
-
-def _body_of(text: str) -> dict[str, Any]:
     try:
         body = json.loads(text)
     except ValueError:
         body = None
     if isinstance(body, dict):
         return body
-    trouble = TroubleError("the server replies in JSON", found=repr(text[:80]))
-    trouble.again = True
-    raise trouble
+    raise TroubleError(
+        "the server replies in JSON", found=repr(_KEYLIKE.sub("***", text)[:80]), status=OK
+    )
 
 
 def _choice_of(body: dict[str, Any]) -> dict[str, Any]:
@@ -224,9 +274,7 @@ def _choice_of(body: dict[str, Any]) -> dict[str, Any]:
     if isinstance(choices, list) and choices and isinstance(choices[0], dict):
         return choices[0]
     found = _KEYLIKE.sub("***", json.dumps(body)[:_QUOTED])
-    trouble = TroubleError("the reply has an answer in its choices", found=found)
-    trouble.again = True
-    raise trouble
+    raise TroubleError("the reply has an answer in its choices", found=found, status=OK)
 
 
 def _content_of(message: Mapping[str, Any]) -> str:
@@ -237,16 +285,18 @@ def _content_of(message: Mapping[str, Any]) -> str:
     return content if isinstance(content, str) else ""
 
 
-def _fault(message: Mapping[str, Any], reason: str, said: str) -> tuple[str, str, str] | None:
+def _fault(message: Mapping[str, Any], reason: str, said: str) -> tuple[str, str, str, str] | None:
+    """What is wrong with a reply: gate, rule, found, mend."""
     if message.get("refusal"):
-        return ("the model answers", f"it refused: {str(message['refusal'])[:_QUOTED]}", "")
+        found = f"it refused: {_KEYLIKE.sub('***', str(message['refusal']))[:_QUOTED]}"
+        return ("refusal", "the model answers", found, "")
     if reason == "length":
         mend = "raise max_tokens in the scenario's llm; a reasoning model needs several thousand"
-        return ("the answer is whole", "it was cut off at max_tokens", mend)
+        return ("cut", "the answer is whole", "it was cut off at max_tokens", mend)
     if reason == "content_filter":
-        return ("the answer is whole", "the server's content filter stopped it", "")
+        return ("filtered", "the answer is whole", "the server's content filter stopped it", "")
     if not said.strip():
-        return ("the answer is not empty", f"finish_reason {reason!r}", "")
+        return ("empty", "the answer is not empty", f"finish_reason {reason!r}", "")
     return None
 
 
@@ -256,36 +306,62 @@ def _timeout(host: str, timeout_s: float) -> TroubleError:
         found="no whole answer by then",
         mend="raise timeout_s, or lower concurrency if the server is overloaded",
     )
-    trouble.status, trouble.again, trouble.is_timeout = 0, True, True
+    trouble.again, trouble.is_timeout, trouble.is_lost = True, True, True
     return trouble
 
 
 def _unreachable(host: str, error: APIConnectionError, key_env: str) -> TroubleError:
-    cause = error.__cause__ or error
+    return _broken(host, error.__cause__ or error, key_env)
+
+
+def _broken(host: str, cause: BaseException, key_env: str) -> TroubleError:
     trouble = TroubleError(
         f"{host} can be reached",
         found=_safe(f"{type(cause).__name__}: {cause}", key_env),
         mend="check base_url and that the server runs",
     )
-    trouble.status, trouble.again = 0, True
+    trouble.again = True
+    trouble.is_unreached = type(cause).__name__ in ("ConnectError", "ConnectTimeout")
+    trouble.is_lost = not trouble.is_unreached
     return trouble
 
 
 def _refused(host: str, error: APIStatusError, key_env: str, model: str) -> LLMError:
-    status = error.status_code
-    found = f"{host} says {status}: {_safe(error.message, key_env)}"
+    said, headers = (error.message, error.code or ""), error.response.headers
+    return refusal(host, error.status_code, said, headers, key_env=key_env, model=model)
+
+
+def refusal(
+    host: str,
+    status: int,
+    said: tuple[str, str],
+    headers: Mapping[str, str],
+    *,
+    key_env: str,
+    model: str,
+) -> LLMError:
+    """What a status other than 200 means, with the message and code that came with it.
+
+    Returns:
+        A :class:`TroubleError` where another call may succeed, else a plain LLMError.
+    """
+    message, code = said
+    found = f"{host} says {status}: {_safe(message, key_env)}"
     if status in _FATAL:
         rule, mend = _FATAL[status]
         return LLMError(rule, found=found, mend=mend.format(env=key_env, model=model))
-    if status == _RATE_LIMITED and error.code == "insufficient_quota":
+    if status == _RATE_LIMITED and code == "insufficient_quota":
         rule, mend = _FATAL[402]
         return LLMError(rule, found=found, mend=mend.format(env=key_env))
-    trouble = TroubleError("the server answers the call", found=found)
+    moved = "base_url leads elsewhere: name the final address" if status in _MOVED else ""
+    trouble = TroubleError("the server answers the call", found=found, mend=moved)
     trouble.status = status
+    trouble.is_throttled = status == _RATE_LIMITED
+    trouble.limits = limits_of(headers)
     trouble.again = status in _AGAIN or status >= SERVER_FAULT
-    trouble.wait_s = wait_of(error.response.headers, datetime.now(timezone.utc))
+    trouble.wait_s = wait_of(headers, datetime.now(timezone.utc))
     trouble.wants_other_tokens_field = status in _MAY_BE_FORM and (
-        "max_completion_tokens" in error.message
+        "max_completion_tokens" in message
     )
     return trouble
 

@@ -4,28 +4,34 @@ Here stages meet the lake. A stage's rows are compared with what is stored, and 
 hash changed are added: a second run does nothing, and a run that was killed goes on.
 """
 
+from reki_feast.pipeline.books import check_ledger, export_ledger, ledger, quality
 from reki_feast.pipeline.encoding import encode
 from reki_feast.pipeline.factors import confirm_factors, factors
-from reki_feast.pipeline.generating import generate, plan
+from reki_feast.pipeline.generating import generate
 from reki_feast.pipeline.grouping import form_groups
 from reki_feast.pipeline.groups import groups
 from reki_feast.pipeline.importing import import_knowledge
+from reki_feast.pipeline.planning import plan
 from reki_feast.pipeline.publishing import publish
 from reki_feast.pipeline.running import run
 from reki_feast.pipeline.status import down, status
 from reki_feast.pipeline.training import train
 
 __all__ = [
+    "check_ledger",
     "confirm_factors",
     "down",
     "encode",
+    "export_ledger",
     "factors",
     "form_groups",
     "generate",
     "groups",
     "import_knowledge",
+    "ledger",
     "plan",
     "publish",
+    "quality",
     "run",
     "status",
     "train",

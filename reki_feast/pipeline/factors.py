@@ -21,7 +21,7 @@ def factors(project: Project, *, calls: int = 3, progress: Progress | None = Non
         rule = "confirmed factors are not overwritten"
         mend = "delete the file to ask anew; what was generated with its factors stays"
         raise FactorsError(rule, found=str(project.factors_path), mend=mend)
-    llm = project.llm()
+    llm = project.llm(online=True)
     with project.ledger() as ledger, (progress or Silent()).bar("asking") as bar:
         bar(0, calls)
         found, asked = extract.ask_factors(
@@ -31,7 +31,7 @@ def factors(project: Project, *, calls: int = 3, progress: Progress | None = Non
             templates=project.templates,
             as_of=now(),
             asks=calls,
-            concurrency=project.declared.llm.concurrency,
+            terms=project.terms(llm, ledger, online=True),
         )
     write_text(project.factors_path, dumps(found))
     return _report(project, found, failed=asked.failed)

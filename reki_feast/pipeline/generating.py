@@ -1,162 +1,33 @@
-"""Prompts to knowledge: what a generation would cost, and the generation."""
+"""Prompts to knowledge."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from reki_feast import extract, schema
+from reki_feast import extract
 from reki_feast import inputs as sources
 from reki_feast import knowledge as known
 from reki_feast.inputs import Inputs
-from reki_feast.pipeline.grouping import Formed, drift_notes, formed_table, group
-from reki_feast.pipeline.stored import Times, choose_times, groups_of, state, wanted_times
+from reki_feast.llm import BudgetError, Run, RunReport, Spent, ask_all, requests_from
+from reki_feast.llm.report import added
+from reki_feast.pipeline.grouping import drift_notes, formed_table
+from reki_feast.pipeline.planning import (
+    Estimate,
+    formed_groups,
+    policy_notes,
+    renewal,
+    wording_of,
+)
+from reki_feast.pipeline.prompting import Prompted, prompts_at
+from reki_feast.pipeline.stored import Times, choose_times, state, wanted_times
 from reki_feast.project import Project, now
 from reki_feast.report import Progress, Report, Silent, Table
-from reki_feast.schema import KINDS, Kind
-
-if TYPE_CHECKING:
-    from reki_feast.llm import LLM, Ledger, Price, RunReport
-    from reki_feast.llm import Plan as CallPlan
-
-#: So many individual prompts are written to judge what all of them would take.
-_SAMPLE = 500
-
-
-def plan(project: Project, *, as_of: Times = None, progress: Progress | None = None) -> Report:
-    """How many prompts, tokens and how much money a generation takes; nothing is spent.
-
-    Groups are formed, and kept, because their number is what there is to know.
-    """
-    from reki_feast.llm import plan as plan_calls
-
-    given = sources.read(project.declared, project.root)
-    how, llm, prices = _how(project, True), project.llm(), _prices(project)
-    times = wanted_times(project, given, as_of)
-    formed = _form_groups(project, given, times, progress)
-    prompts = _all_prompts(project, given, times, how)
-    with project.ledger() as ledger:
-        rows = [
-            (kind, plan_calls(some, llm=llm, ledger=ledger, prices=prices))
-            for kind in KINDS
-            for some in [prompts.filter(pc.field("kind") == kind)]
-        ]
-        whole = plan_calls(prompts, llm=llm, ledger=ledger, prices=prices)
-    tables = [*formed_table(formed), _plan_table([*rows, ("all", whole)])]
-    notes = [whole.note, *drift_notes(project, formed), *given.notices]
-    collective = [kind for kind in KINDS if project.declared.collective(kind)]
-    if collective:
-        compared, said = _compared(project, given, times, collective, how, prompts, llm, prices)
-        tables.append(compared)
-        notes.append(said)
-    return Report(
-        f"{project.name}: {whole.to_ask:,} calls to {llm.name}",
-        tables=tables,
-        notes=notes,
-        next=["reki generate"] if whole.to_ask else ["reki run"],
-    )
-
-
-def _form_groups(
-    project: Project, given: Inputs, times: list[datetime], progress: Progress | None
-) -> list[Formed]:
-    if not any(project.declared.collective(kind) for kind in KINDS):
-        return []
-    choose_times(project, times)
-    return group(project, given, times, progress)
-
-
-def _compared(
-    project: Project,
-    given: Inputs,
-    times: list[datetime],
-    kinds: list[Kind],
-    how: dict[str, Any],
-    prompts: pa.Table,
-    llm: LLM,
-    prices: dict[str, Price],
-) -> tuple[Table, str]:
-    """What the same would take with a prompt for each entity, judged from some of them."""
-    from reki_feast.llm import plan as plan_calls
-
-    rows, calls = [], [0, 0]
-    for kind in kinds:
-        entities, sample = _individual_sample(project, given, times, kind, how)
-        each = plan_calls(sample, llm=llm, prices=prices)
-        scale = entities / max(sample.num_rows, 1)
-        grouped = plan_calls(prompts.filter(pc.field("kind") == kind), llm=llm, prices=prices)
-        calls = [calls[0] + entities, calls[1] + grouped.to_ask]
-        rows += [
-            (f"each {kind}", entities, *_spent(each, scale)),
-            (f"groups of {kind}s", grouped.to_ask, *_spent(grouped, 1.0)),
-        ]
-    columns = ("a prompt for", "calls", "prompt_tokens", "answer_tokens", "money")
-    said = f"{calls[1]:,} calls in place of {calls[0]:,} for the same entities"
-    return (
-        Table("collective instead of individual", columns, rows),
-        f"{said}, whatever is answered already; tokens of individual prompts are judged from "
-        f"{_SAMPLE:,} of them",
-    )
-
-
-def _spent(found: CallPlan, scale: float) -> tuple[int, int, float | None]:
-    money = None if found.money is None else round(found.money * scale, 4)
-    return round(found.prompt_tokens * scale), round(found.completion_tokens * scale), money
-
-
-def _individual_sample(
-    project: Project, given: Inputs, times: list[datetime], kind: Kind, how: dict[str, Any]
-) -> tuple[int, pa.Table]:
-    """How many individual prompts there would be, and some of them, evenly spread."""
-    if kind == "item":
-        some = given.items.take(_spread(given.items.num_rows))
-        return given.items.num_rows, extract.item_prompts(some, as_of=times[0], **how)
-    count, tables = 0, [schema.PROMPTS.empty_table()]
-    for time in times:
-        rows = sources.split(given, time, project.declared.scenario.history)
-        rows = rows.filter(rows["prompt"])
-        users = rows[given.user.name].unique()
-        count += len(users)
-        chosen = pc.is_in(rows[given.user.name], value_set=users.take(_spread(len(users))))
-        rows = rows.filter(chosen)
-        tables.append(extract.user_prompts(given.users, given.items, rows, as_of=time, **how))
-    return count, pa.concat_tables(tables)
-
-
-def _spread(count: int) -> pa.Array:
-    return pa.array(np.unique(np.linspace(0, count - 1, min(count, _SAMPLE)).astype(np.int64)))
-
-
-def _plan_table(rows: list[tuple[str, CallPlan]]) -> Table:
-    columns = ("kind", "prompts", "answered", "to_ask", "prompt_tokens", "answer_tokens", "money")
-    values = [
-        (
-            kind,
-            found.prompts,
-            found.answered,
-            found.to_ask,
-            found.prompt_tokens,
-            found.completion_tokens,
-            None if found.money is None else round(found.money, 4),
-        )
-        for kind, found in rows
-    ]
-    return Table("plan", columns, values)
-
-
-def _prices(project: Project) -> dict[str, Price]:
-    from reki_feast.llm import Price
-    from reki_feast.llm.price import PRICES
-
-    said = project.declared.llm
-    if said.price is not None:
-        return {said.model: Price(*said.price)}
-    free = {} if said.provider == "openai" else {said.model: Price(0.0, 0.0)}
-    return {**PRICES, **free, "echo": Price(0.0, 0.0)}
 
 
 def generate(
@@ -164,108 +35,180 @@ def generate(
     *,
     as_of: Times = None,
     limit: int | None = None,
+    limits: Mapping[str, float | None] | None = None,
+    retry_quarantined: bool = False,
     allow_unconfirmed: bool = False,
     progress: Progress | None = None,
 ) -> Report:
-    """Ask what is not answered yet, at most ``limit`` calls; all answers become knowledge.
+    """Ask what is not answered yet; all answers become knowledge.
+
+    Args:
+        project: the project.
+        as_of: snapshot times; None: as declared.
+        limit: prompts asked, at most.
+        limits: ``max_cost``, ``max_calls``, ``max_tokens`` of this run, before the declared ones.
+        retry_quarantined: ask again for what failed a gate in an earlier run.
+        allow_unconfirmed: use factors that no expert has confirmed.
+        progress: shows how far it is.
 
     Raises:
         FactorsError: factors are missing or unconfirmed.
         LLMError: no call can succeed.
+        BudgetError: a limit was reached; what was answered is kept, as knowledge too.
+        KeyboardInterrupt: the same, on Ctrl-C.
     """
     given = sources.read(project.declared, project.root)
-    how, llm = _how(project, allow_unconfirmed), project.llm()
+    how, llm = wording_of(project, allow_unconfirmed), project.llm()
     times = wanted_times(project, given, as_of)
     choose_times(project, times)
-    formed = _form_groups(project, given, times, progress)
-    prompts = _all_prompts(project, given, times, how)
+    formed = formed_groups(project, given, times, progress)
     with project.ledger() as ledger:
-        asked = _ask(project, prompts, llm, ledger, limit, progress or Silent())
-        table, faults = extract.knowledge_from(prompts, ledger.answers(prompts, llm), created=now())
-    added = _add(project, table, times)
-    failed = asked.failed if limit is not None else prompts.num_rows - table.num_rows
-    columns = ("asked", "reused", "failed", "prompt_tokens", "answer_tokens", "seconds", "added")
-    reused = asked.reused + asked.repeated
-    spent = (asked.prompt_tokens, asked.completion_tokens, round(asked.seconds, 1))
+        terms = project.terms(llm, ledger, limits=limits, retry_quarantined=retry_quarantined)
+        with Run(ledger, llm, terms) as run:
+            done = _Generation(project, run, progress or Silent(), limit)
+            for some in _passes(project, times):
+                done.ask(given, some, how, first=times[0])
+                if done.is_over:
+                    break
+    done.raise_if_stopped()
     return Report(
-        f"{project.name}: knowledge of {prompts.num_rows:,} prompts by {llm.name}",
-        tables=[
-            *formed_table(formed),
-            Table("calls", columns, [(asked.asked, reused, failed, *spent, added)]),
-        ],
-        notes=[
-            *given.notices,
-            *drift_notes(project, formed),
-            *_failures(asked),
-            *map(str, faults[:5]),
-        ],
-        next=["reki encode"],
-        failed=failed,
+        f"{project.name}: knowledge of {done.prompts:,} prompts by {llm.name}",
+        tables=[*formed_table(formed), done.table(has_price=terms.price is not None)],
+        notes=[*given.notices, *drift_notes(project, formed), *done.notes()],
+        next=["reki generate"] if done.report.in_batch else ["reki encode"],
+        failed=done.report.failed,
     )
 
 
-def _ask(
-    project: Project,
-    prompts: pa.Table,
-    llm: LLM,
-    ledger: Ledger,
-    limit: int | None,
-    progress: Progress,
-) -> RunReport:
-    from reki_feast.llm import ask_all, requests_from
+def _passes(project: Project, times: list[datetime]) -> list[list[datetime]]:
+    """Snapshots that can be asked for together: all, unless later ones build on earlier ones."""
+    policy = project.declared.freshness
+    builds = policy.incremental or policy.min_new > 1
+    return [[time] for time in times] if builds else [times]
 
-    if limit is not None:
-        prompts = ledger.unanswered(prompts, llm).slice(0, limit)
-    with progress.bar("asking") as bar:
-        return ask_all(
-            requests_from(prompts),
-            llm,
-            ledger,
-            concurrency=project.declared.llm.concurrency,
-            progress=lambda so_far: bar(so_far.done, prompts.num_rows),
+
+class _Generation:
+    """One run over the snapshots."""
+
+    def __init__(self, project: Project, run: Run, progress: Progress, limit: int | None) -> None:
+        self._project, self._run, self._progress, self._limit = project, run, progress, limit
+        self._redact, self._renew_before = project.redact(), renewal(project)
+        self._estimate = Estimate(project, run.llm, run.ledger)
+        self._prompted: list[Prompted] = []
+        self._faults: list[str] = []
+        self.report = RunReport()
+        self.prompts = 0
+        self._added = 0
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the later snapshots have to wait."""
+        return bool(self.report.stopped) or self._limit == 0
+
+    def ask(
+        self, given: Inputs, times: list[datetime], how: dict[str, Any], *, first: datetime
+    ) -> None:
+        """Ask for some snapshots together, and keep what is known at each."""
+        asked = [self._prompts(given, time, how, first=time == first) for time in times]
+        self._prompted += asked
+        self.prompts += sum(one.prompts.num_rows for one in asked)
+        self._ask(pa.concat_tables([one.prompts for one in asked]))
+        for time, one in zip(times, asked, strict=True):
+            self._keep(one.prompts, time)
+
+    def _prompts(
+        self, given: Inputs, time: datetime, how: dict[str, Any], *, first: bool
+    ) -> Prompted:
+        ledger, llm = self._run.ledger, self._run.llm
+        unanswered = partial(ledger.unanswered, llm=llm, renew_before=self._renew_before)
+        return prompts_at(
+            self._project,
+            given,
+            time,
+            how,
+            first=first,
+            unanswered=unanswered,
+            redact=self._redact,
         )
 
+    def _keep(self, prompts: pa.Table, time: datetime) -> None:
+        """Turn what is answered into knowledge."""
+        ledger, llm = self._run.ledger, self._run.llm
+        lost = pa.array(list(ledger.quarantined(prompts, llm)), pa.string())
+        kept = prompts.filter(pc.invert(pc.is_in(prompts["prompt_hash"], lost)))
+        table, faults = extract.knowledge_from(kept, ledger.answers(kept, llm), created=now())
+        self._added += _add(self._project, table, time)
+        if not self.is_over:
+            self._faults += map(str, faults)
 
-def _failures(asked: RunReport) -> list[str]:
-    return [f"{one.kind} {one.owner}: {one.error}" for one in asked.failures]
+    def _ask(self, prompts: pa.Table) -> None:
+        run, renew_before = self._run, self._renew_before
+        if self._limit is not None:
+            waiting = run.ledger.unanswered(prompts, run.llm, renew_before=renew_before)
+            prompts = waiting.slice(0, self._limit)
+            self._limit -= prompts.num_rows
+        found = self._estimate(prompts)
+        tokens = found.prompt_tokens + found.completion_tokens
+        run.expect(Spent(found.calls, tokens, found.money or 0.0))
+        with self._progress.bar("asking") as bar:
+            report = ask_all(
+                requests_from(prompts, renew_before),
+                run.llm,
+                run.ledger,
+                run=run,
+                progress=lambda so_far: bar(so_far.done + so_far.batch_done, prompts.num_rows),
+            )
+        self.report = added(self.report, report)
+
+    def raise_if_stopped(self) -> None:
+        """Tell that a limit, or the user, ended the run before its time."""
+        report = self.report
+        if report.stopped == "interrupted":
+            raise KeyboardInterrupt
+        if report.stopped == "budget":
+            left = self.prompts - report.done
+            raise BudgetError(
+                "the run stays within its budget",
+                found=f"{report.limit} is reached: {report.asked:,} prompts answered in this run, "
+                f"at least {left:,} left",
+                mend="raise the limit and run again: it goes on where it stopped and pays for "
+                "nothing twice; `reki encode` goes on with what is known now",
+            )
+
+    def table(self, *, has_price: bool) -> Table:
+        """What was asked and what it took."""
+        report = self.report
+        values = {
+            "asked": report.asked,
+            "reused": report.reused + report.repeated,
+            "quarantined": report.quarantined,
+            "failed": report.failed,
+            "calls": report.calls,
+            "prompt_tokens": report.prompt_tokens,
+            "answer_tokens": report.completion_tokens,
+            "money": round(report.cost, 4) if has_price else None,
+            "seconds": round(report.seconds, 1),
+            "added": self._added,
+        }
+        return Table("calls", tuple(values), [tuple(values.values())])
+
+    def notes(self) -> list[str]:
+        """What the user should know of this run."""
+        report = self.report
+        said = [f"{one.kind} {one.owner}: {one.error}" for one in report.failures]
+        if report.quarantined:
+            said.append(
+                f"{report.quarantined:,} prompts are quarantined: their answers failed a gate, "
+                "and their owners get the default vector; `reki quality` shows them"
+            )
+        if report.in_batch:
+            said.append(f"{report.in_batch:,} prompts are in an open batch: run again to collect")
+        return [*policy_notes(self._prompted), *said, *self._faults[:5]]
 
 
-def _all_prompts(
-    project: Project, given: Inputs, times: list[datetime], how: dict[str, Any]
-) -> pa.Table:
-    """The prompts of every generator at every time."""
-    declared = project.declared
-    kinds = [kind for kind in KINDS if declared.collective(kind)]
-    tables = [schema.PROMPTS.empty_table()]
-    for number, time in enumerate(times):
-        if declared.individual("user"):
-            rows = sources.split(given, time, declared.scenario.history)
-            tables.append(extract.user_prompts(given.users, given.items, rows, as_of=time, **how))
-        # an item's prompt tells no time: its answer serves every later snapshot
-        if declared.individual("item") and number == 0:
-            tables.append(extract.item_prompts(given.items, as_of=time, **how))
-        if kinds:
-            shown = groups_of(project, time).filter(pc.field("kind").isin(kinds))
-            peopled = state(project, time).members["group"].unique()
-            shown = shown.filter(pc.is_in(shown["group"], value_set=peopled))
-            tables.append(extract.group_prompts(shown, given.items, as_of=time, **how))
-    return pa.concat_tables(tables)
-
-
-def _how(project: Project, allow_unconfirmed: bool) -> dict[str, Any]:
-    """What prompts are written with; missing factors are told before groups take their time."""
-    asks = bool(project.declared.generators)
-    factors = project.factors(allow_unconfirmed=allow_unconfirmed) if asks else ()
-    return {"wording": project.wording(factors), "templates": project.templates}
-
-
-def _add(project: Project, table: pa.Table, times: list[datetime]) -> int:
-    """Add, for each time, the rows that differ from the newest ones up to it."""
-    added = 0
-    for time in times:
-        rows = table.filter(pc.field("event_timestamp") == pa.scalar(time, schema.TIMESTAMP))
-        stored = state(project, time).knowledge
-        fresh = known.changed(rows, stored, ["kind", "channel", "owner", "grouped"])
-        project.lake.append("knowledge", fresh)
-        added += fresh.num_rows
-    return added
+def _add(project: Project, table: pa.Table, time: datetime) -> int:
+    """Add the rows that differ from the newest ones up to their time."""
+    stored = state(project, time).knowledge
+    fresh = known.changed(table, stored, ["kind", "channel", "owner", "grouped"])
+    project.lake.append("knowledge", fresh)
+    return int(fresh.num_rows)

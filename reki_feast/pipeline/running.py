@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from reki_feast.errors import DeclarationError
 from reki_feast.pipeline.encoding import encode
 from reki_feast.pipeline.generating import generate
@@ -17,6 +19,8 @@ def run(
     *,
     as_of: Times = None,
     limit: int | None = None,
+    limits: Mapping[str, float | None] | None = None,
+    retry_quarantined: bool = False,
     allow_unconfirmed: bool = False,
     retrain: bool = False,
     materialize: bool = False,
@@ -34,6 +38,8 @@ def run(
                 project,
                 as_of=as_of,
                 limit=limit,
+                limits=limits,
+                retry_quarantined=retry_quarantined,
                 allow_unconfirmed=allow_unconfirmed,
                 progress=progress,
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from reki_feast.pipeline.books import paid_note, runs_table, states_table
 from reki_feast.project import Project
 from reki_feast.report import Report, Table
 
@@ -12,13 +13,15 @@ def status(project: Project) -> Report:
     """Tables with their rows, the ledger, the weights, the embedded Redis."""
     folders = sorted(path for path in project.data.glob("*") if path.is_dir())
     rows = [_table_row(project, folder) for folder in folders]
+    calls, paid = _calls(project)
     return Report(
         f"{project.name}: {project.data}",
         tables=[
             Table("tables", ("table", "parts", "rows", "MB"), [row for row in rows if row[1]]),
-            Table("calls", ("state", "calls", "prompt_tokens", "answer_tokens"), _calls(project)),
+            *calls,
             Table("running", ("what", "state"), [("weights", _weights(project)), _redis(project)]),
         ],
+        notes=paid,
         next=["reki run"] if not rows else [],
     )
 
@@ -32,13 +35,12 @@ def _table_row(project: Project, folder: Path) -> tuple[str, int, int, float]:
     return folder.name, len(parts), count, round(size / 1e6, 2)
 
 
-def _calls(project: Project) -> list[tuple[str, int, int | None, int | None]]:
+def _calls(project: Project) -> tuple[list[Table], list[str]]:
+    """Prompts by state; the latest runs, what they took beside what was planned."""
     if not (project.data / "ledger.sqlite").exists():
-        return []
+        return [], []
     with project.ledger() as ledger:
-        totals = ledger.totals()
-    answered = ("answered", totals.answered, totals.prompt_tokens, totals.completion_tokens)
-    return [answered, ("failed", totals.failed, None, None)]
+        return [states_table(ledger), runs_table(ledger)], paid_note(ledger)
 
 
 def _weights(project: Project) -> str:

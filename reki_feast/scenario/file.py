@@ -1,262 +1,25 @@
-"""What a ``generators/*.py`` file declares: strict data, all faults reported at once.
-
-A file declares, at module level and under any names, one :class:`Scenario`, one :class:`Sources`,
-its generators (:class:`Individual`, :class:`Collective`), and where the defaults do not fit an
-:class:`LLM`, an :class:`Encoder` and a :class:`Training`. :func:`load` collects them. An unknown
-key, a wrong type or a missing declaration is a fault; every fault of the file is raised together.
-"""
+"""A declarations file: found, run, collected."""
 
 from __future__ import annotations
 
-import contextlib
 import runpy
-from collections.abc import Iterator
-from contextvars import ContextVar
-from dataclasses import dataclass
-from datetime import datetime, timezone
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
-
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    model_validator,
-)
+from typing import Any, TypeVar
 
 from reki_feast.errors import DeclarationError, Fault
-from reki_feast.schema import factor_column
-
-_collected: ContextVar[list[Fault] | None] = ContextVar("faults", default=None)
-
-
-class Declared(BaseModel):
-    """Base of the declarations. While a file is loaded, faults are collected, not raised."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
-
-    def __init__(self, **given: Any) -> None:
-        try:
-            super().__init__(**given)
-        except ValidationError as error:
-            faults = [_fault(type(self), one) for one in error.errors()]
-            collected = _collected.get()
-            if collected is None:
-                raise DeclarationError(faults) from error
-            collected.extend(faults)
-            # a hull, so that the rest of the file can be read and its faults reported too
-            self.__dict__.update(type(self).model_construct().__dict__)
-            object.__setattr__(self, "__pydantic_fields_set__", set())
-
-
-def _fault(model: type[BaseModel], error: Any) -> Fault:
-    field = ".".join(str(part) for part in error["loc"]) or "declaration"
-    where = f"{model.__name__}.{field}"
-    known = ", ".join(model.model_fields)
-    if error["type"] == "extra_forbidden":
-        return Fault(f"{where}: no such key", f"{field}={error['input']!r}", f"known keys: {known}")
-    if error["type"] == "missing":
-        return Fault(f"{where}: must be given", "nothing", f"add {field}=… to {model.__name__}(…)")
-    rule = f"{where}: {error['msg'].removeprefix('Value error, ')}"
-    return Fault(rule, repr(error["input"])[:200], _described(model, error["loc"]))
-
-
-def _described(model: type[BaseModel], loc: tuple[Any, ...]) -> str:
-    field = model.model_fields.get(str(loc[0])) if loc else None
-    return field.description or "" if field else ""
-
-
-def _word(value: str) -> str:
-    if not value.strip():
-        raise ValueError("may not be empty")
-    return value
-
-
-def _utc(value: datetime) -> datetime:
-    """A time without zone is read as UTC, as Feast does."""
-    return value.replace(tzinfo=timezone.utc) if value.tzinfo is None else value
-
-
-def _distinct(values: list[str]) -> list[str]:
-    columns = [factor_column(_word(value)) for value in values]
-    if doubles := {c for c in columns if columns.count(c) > 1}:
-        raise ValueError(f"names must differ beyond case and punctuation: {sorted(doubles)}")
-    return values
-
-
-Word = Annotated[str, AfterValidator(_word)]
-Time = Annotated[datetime, AfterValidator(_utc)]
-Factors = Annotated[list[str], Field(min_length=1), AfterValidator(_distinct)]
-
-
-class Scenario(Declared):
-    """What is recommended to whom, and in which words the language model is asked about it."""
-
-    name: str = Field(
-        pattern=r"^[a-z][a-z0-9_]*$",
-        description="lower-case letters, digits and _; names the data folder",
-    )
-    item: Word = Field(description="what one item is called: movie, book, song, article")
-    user: Word = Field(default="user", description="what one user is called: viewer, reader")
-    action: Word = Field(default="watched", description="what a user did to an item, past tense")
-    factors: Factors | None = Field(
-        default=None,
-        description="at least one; leave the key out to use the file that `reki factors` writes",
-    )
-    item_key: Word = Field(
-        default="item_id", description="join key of items, as in your Feast repo"
-    )
-    user_key: Word = Field(
-        default="user_id", description="join key of users, as in your Feast repo"
-    )
-    title: Word = Field(default="title", description="items column that names an item to a reader")
-    description: Word | None = Field(
-        default=None, description="Jinja text over items columns: '{{ title }} ({{ year }})'"
-    )
-    profile: Word | None = Field(
-        default=None, description="Jinja text over users columns; columns not named never leave"
-    )
-    rating: Word | None = Field(default=None, description="interactions column shown as rating")
-    rating_scale: str = Field(default="", description="how to read a rating: 'from 1 to 5'")
-    liked: Word = Field(
-        default="rating >= 4", description="SQL over interactions columns: true is a positive"
-    )
-    history: int = Field(
-        default=30, ge=1, le=30, description="interactions shown in a prompt, at most"
-    )
-    as_of: list[Time] = Field(
-        default_factory=list, description="snapshot times; default: the median and the last time"
-    )
-    language: str = Field(default="English", description="language the answers are asked for in")
-    summary: str = Field(default="", description="one line for the Feast UI")
-    owner: str = Field(default="", description="owner shown in the Feast UI")
-
-
-class Sources(Declared):
-    """The tables, each as one SQL query that DuckDB runs; relative paths start at the project."""
-
-    items: Word = Field(description="select item key, title, further columns")
-    interactions: Word = Field(
-        description="select user key, item key, rating …, event_timestamp (or position)"
-    )
-    users: Word | None = Field(default=None, description="select user key, profile columns")
-    embeddings: Word | None = Field(
-        default=None,
-        description="select item key, vector: your own item vectors to form groups by, in place of "
-        "learnt ones; event_timestamp, if there, says since when a vector holds",
-    )
-    user_embeddings: Word | None = Field(
-        default=None,
-        description="select user key, vector: joined to the mean of a user's item vectors, in "
-        "place of learnt profile embeddings",
-    )
-    setup: list[str] = Field(
-        default_factory=list, description="statements run before: attach, load, create secret"
-    )
-
-
-class Individual(Declared):
-    """One factorized prompt for each entity of a kind."""
-
-    kind: Literal["user", "item"]
-
-
-class Collective(Declared):
-    """One factorized prompt for each group of entities of a kind that are alike."""
-
-    kind: Literal["user", "item"]
-    max_items: int = Field(default=80, ge=1, description="items of a group, at most")
-    max_users: int = Field(default=100, ge=1, description="users of a group, at most")
-    shown: int = Field(
-        default=15, ge=1, le=50, description="items that a group is shown to the model by"
-    )
-    attributes: list[str] | None = Field(
-        default=None,
-        description="columns with categories, or lists of them, that tell entities apart; "
-        "default: those of description (of profile) that hold few enough values",
-    )
-    refresh: float = Field(
-        default=0.5,
-        ge=0,
-        le=1,
-        description="a group is asked again when more than this share of its items is new",
-    )
-
-    @model_validator(mode="after")
-    def _fits_its_kind(self) -> Collective:
-        other = "max_users" if self.kind == "item" else "max_items"
-        if other in self.model_fields_set:
-            right = "max_items" if self.kind == "item" else "max_users"
-            raise ValueError(f"{other} does not cap groups of {self.kind}s; use {right}")
-        return self
-
-    @property
-    def max_size(self) -> int:
-        """Entities of a group, at most."""
-        return self.max_items if self.kind == "item" else self.max_users
-
-
-class LLM(Declared):
-    """Which language model answers. The key comes from the environment only."""
-
-    provider: Literal["openai", "recorded", "echo"] = "openai"
-    model: str = Field(default="gpt-4o-mini", description="the server's name of the model")
-    base_url: str | None = Field(default=None, description="any OpenAI-compatible server")
-    api_key_env: Word = Field(default="OPENAI_API_KEY", description="variable that holds the key")
-    answers: Word | None = Field(default=None, description="provider 'recorded': SQL for its table")
-    concurrency: int = Field(default=8, ge=1, le=1024)
-    temperature: float | None = Field(
-        default=0.0, ge=0, le=2, description="None leaves it out, as reasoning models want"
-    )
-    structured: Literal["auto", "json_schema", "json_object", "off"] = Field(
-        default="auto", description="how answers are bound to JSON; auto tries and falls back"
-    )
-    max_tokens: int = Field(default=1200, ge=16)
-    timeout_s: float = Field(default=120.0, gt=0)
-    price: tuple[float, float] | None = Field(
-        default=None, description="money per million prompt and completion tokens"
-    )
-    extra_body: dict[str, Any] | None = Field(
-        default=None, description="further fields of each request, for servers that want them"
-    )
-
-
-class Encoder(Declared):
-    """Which model turns text into vectors."""
-
-    model: Word = Field(
-        default="minilm",
-        description="any sentence-transformers model; 'minilm': the weights in the demo extra; "
-        "'hash': a fake for tests that reads no meaning",
-    )
-    pooling: Literal["mean", "cls"] = "mean"
-    batch_size: int = Field(default=64, ge=1)
-    max_tokens: int | None = Field(default=None, ge=8, description="cut texts at so many tokens")
-
-
-class Training(Declared):
-    """How HEIN and the recommender it learns with are trained."""
-
-    epochs: int = Field(default=4, ge=1)
-    batch_size: int | None = Field(
-        default=None, ge=1, description="default: about a hundredth of the samples"
-    )
-    learning_rate: float = Field(default=1.5e-3, gt=0)
-    patience: int = Field(default=2, ge=1, description="epochs without a better validation loss")
-    shared_experts: int = Field(default=2, ge=1)
-    dedicated_experts: int = Field(default=4, ge=1)
-    output_size: int = Field(
-        default=32, ge=1, description="floats of an augmented vector, per pair"
-    )
-    dropout: float = Field(default=0.0, ge=0, lt=1)
-    test: float = Field(default=0.1, ge=0, lt=1, description="share of users held out for the test")
-    seed: int = 0
-
-
-#: What asks the language model.
-Generator = Individual | Collective
+from reki_feast.scenario.asking import LLM, Budget, Freshness, Gates, Privacy
+from reki_feast.scenario.base import Declared, collecting
+from reki_feast.scenario.content import (
+    Collective,
+    Encoder,
+    Generator,
+    Individual,
+    Scenario,
+    Sources,
+    Training,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -270,6 +33,14 @@ class Declarations:
     llm: LLM
     encoder: Encoder
     training: Training
+    gates: Gates = field(default_factory=Gates)
+    freshness: Freshness = field(default_factory=Freshness)
+    privacy: Privacy = field(default_factory=Privacy)
+    budgets: tuple[Budget, ...] = ()
+
+    def budget(self, per: str) -> Budget | None:
+        """The limits of a run or of the project, None where there are none."""
+        return next((budget for budget in self.budgets if budget.per == per), None)
 
     def individual(self, kind: str) -> bool:
         """Whether each entity of this kind is asked about."""
@@ -308,7 +79,7 @@ def load(path: Path) -> Declarations:
     Raises:
         DeclarationError: with all faults of the file together.
     """
-    with _collecting() as faults:
+    with collecting() as faults:
         try:
             namespace = runpy.run_path(str(path))
         except DeclarationError:
@@ -328,22 +99,17 @@ def load(path: Path) -> Declarations:
         "llm": _at_most_one(found, LLM, faults),
         "encoder": _at_most_one(found, Encoder, faults),
         "training": _at_most_one(found, Training, faults),
+        "gates": _at_most_one(found, Gates, faults),
+        "freshness": _at_most_one(found, Freshness, faults),
+        "privacy": _at_most_one(found, Privacy, faults),
     }
     generators = tuple(value for value in found if isinstance(value, Generator))
-    faults += _generator_faults(generators)
+    budgets = tuple(value for value in found if isinstance(value, Budget))
+    faults += _doubles("one generator for each kind", generators, "kind")
+    faults += _doubles("one Budget for the project and one for each run", budgets, "per")
     if faults:
         raise DeclarationError(faults)
-    return Declarations(path=path, generators=generators, **parts)
-
-
-@contextlib.contextmanager
-def _collecting() -> Iterator[list[Fault]]:
-    faults: list[Fault] = []
-    token = _collected.set(faults)
-    try:
-        yield faults
-    finally:
-        _collected.reset(token)
+    return Declarations(path=path, generators=generators, budgets=budgets, **parts)
 
 
 def _line(error: Exception, path: Path) -> str:
@@ -378,10 +144,8 @@ def _at_most_one(found: list[Declared], model: type[D], faults: list[Fault]) -> 
     return values[0] if values else model()
 
 
-def _generator_faults(generators: tuple[Generator, ...]) -> list[Fault]:
-    kinds = [generator.kind for generator in generators if hasattr(generator, "kind")]
-    doubles = sorted({kind for kind in kinds if kinds.count(kind) > 1})
-    return [
-        Fault(f"one generator for each kind, but {kind} has several", mend="remove all but one")
-        for kind in doubles
-    ]
+def _doubles(rule: str, values: Sequence[Declared], name: str) -> list[Fault]:
+    # a hull, what is left of a declaration with faults, may lack the name
+    given = [str(getattr(value, name)) for value in values if hasattr(value, name)]
+    doubles = sorted({one for one in given if given.count(one) > 1})
+    return [Fault(f"{rule}, but {one} has several", mend="remove all but one") for one in doubles]

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from tests.llm.servers import Endpoint
+
 
 @dataclass
 class Reply:
@@ -134,6 +136,13 @@ def server() -> Iterator[FakeServer]:
     running = FakeServer()
     yield running
     running.close()
+
+
+@pytest.fixture
+def endpoint() -> Iterator[Endpoint]:
+    """A server that answers every prompt; its rules say what goes wrong."""
+    with Endpoint() as running:
+        yield running
 
 
 @pytest.fixture(autouse=True)

@@ -1,67 +1,66 @@
-"""The ledger: durable, refusing foreign files, repeating nothing."""
+"""The ledger: durable, told when its folder or disk is at fault, repeating nothing."""
 
 from __future__ import annotations
 
 import os
 import sqlite3
+import subprocess
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-import pyarrow as pa
 import pytest
 
 from reki_feast.errors import LLMError
-from reki_feast.llm import Answer, EchoLLM, Ledger, Request, RequestError
-from reki_feast.llm.ledger import ANSWERS, VERSION, Totals, _prepare
+from reki_feast.llm import Answer, EchoLLM, Ledger, Terms, ask_all, reading
 from reki_feast.llm.port import call_key
-from reki_feast.schema import PROMPTS
+from reki_feast.llm.reading import ANSWERS
+from tests.llm.entering import (
+    LLM,
+    begin,
+    claimed,
+    failed,
+    good,
+    key_of,
+    prompts,
+    record,
+    request,
+    requests,
+    settle,
+)
 
-AS_OF = datetime(2026, 1, 1, tzinfo=timezone.utc)
 LATER = datetime(2026, 2, 3, 4, 5, 6, 7, tzinfo=timezone.utc)
-REQUEST = Request("s", "p", ("genre",), "00", "item", "knowledge", "1", AS_OF)
-ANSWER = Answer("text \U0001f600", "m", "stop", 3, 4, 0.5, 2)
-LLM = EchoLLM()
+ANSWER = Answer("text \U0001f600", "m", "stop")
+NOBODY = 65534
+SPARE = 4 << 20
 
 
-def prompts(*hashes: str) -> pa.Table:
-    rows = [
-        {
-            "kind": "item",
-            "channel": "knowledge",
-            "owner": str(n),
-            "grouped": False,
-            "system": "s",
-            "prompt": "p",
-            "factors": ["genre"],
-            "prompt_hash": prompt_hash,
-            "event_timestamp": AS_OF,
-        }
-        for n, prompt_hash in enumerate(hashes)
-    ]
-    return pa.Table.from_pylist(rows, schema=PROMPTS)
+@pytest.fixture
+def ledger() -> Iterator[Ledger]:
+    with Ledger(None) as opened:
+        yield opened
 
 
-def key_of(request: Request) -> str:
-    return call_key(request.prompt_hash, LLM.name, LLM.parameters)
+# --- what is recorded stays -----------------------------------------------------------------
 
 
 def test_an_answer_is_there_after_closing(tmp_path: Path) -> None:
     path = tmp_path / "deep er" / "ledger.sqlite"
     with Ledger(path, clock=lambda: LATER) as ledger:
-        ledger.record_answer(REQUEST, LLM, ANSWER)
+        settle(ledger, good(claimed(ledger, begin(ledger)), ANSWER, coverage=0.5))
     with Ledger(path) as ledger:
-        assert ledger.answered(key_of(REQUEST)) == ANSWER
-        assert ledger.answers(prompts("00", "00", "01"), LLM).to_pylist() == [
+        assert ledger.answered(key_of(request())) == ANSWER
+        asked = prompts(request(), request(), request(1))
+        assert ledger.answers(asked, LLM).to_pylist() == [
             {
-                "prompt_hash": "00",
+                "prompt_hash": request().prompt_hash,
                 "text": "text \U0001f600",
                 "model": "m",
-                "finish_reason": "stop",
-                "prompt_tokens": 3,
-                "completion_tokens": 4,
+                "coverage": 0.5,
                 "created_timestamp": LATER,
             }
         ]
@@ -70,73 +69,74 @@ def test_an_answer_is_there_after_closing(tmp_path: Path) -> None:
 def test_it_is_on_disk_when_recorded(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     with Ledger(path) as ledger:
-        ledger.record_answer(REQUEST, LLM, ANSWER)
-        other = sqlite3.connect(path)
-        assert other.execute("SELECT state, owner, attempt FROM calls").fetchall() == [
-            ("answered", "1", 2)
-        ]
-        assert other.execute("PRAGMA user_version").fetchone() == (VERSION,)
-        assert other.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-        other.close()
+        record(ledger, begin(ledger), request(), ANSWER)
+        with closing(sqlite3.connect(path)) as other:
+            assert other.execute("SELECT state, owner FROM prompts").fetchall() == [
+                ("answered", "0")
+            ]
 
 
-def test_no_answers_is_an_empty_table() -> None:
-    with Ledger(None) as ledger:
-        table = ledger.answers(prompts("00"), LLM)
+def test_no_answers_is_an_empty_table(ledger: Ledger) -> None:
+    table = ledger.answers(prompts(request()), LLM)
     assert table.num_rows == 0
     assert table.schema == ANSWERS
 
 
-def test_answers_of_many_prompts() -> None:
-    hashes = [f"{n:04x}" for n in range(1203)]
-    with Ledger(None) as ledger:
-        for n in range(0, 1203, 2):
-            ledger.record_answer(replace(REQUEST, prompt_hash=hashes[n]), LLM, ANSWER)
-        assert ledger.answers(prompts(*hashes), LLM).num_rows == 602
-        waiting = ledger.unanswered(prompts(*hashes, hashes[1]), LLM)
-    assert waiting["prompt_hash"].to_pylist() == hashes[1::2]
+def test_answers_of_many_prompts(ledger: Ledger) -> None:
+    asker, asked = begin(ledger), [request(n) for n in range(1203)]
+    won = [claimed(ledger, asker, one) for one in asked[::2]]
+    for one in won:
+        settle(ledger, good(one, ANSWER))
+    assert ledger.answers(prompts(*asked), LLM).num_rows == 602
+    assert len(ledger.known([key_of(one) for one in asked])) == 602
+    waiting = ledger.unanswered(prompts(*asked, asked[1]), LLM)
+    assert waiting["owner"].to_pylist() == [one.owner for one in asked[1::2]]
 
 
-def test_another_model_or_parameters_is_another_call() -> None:
-    with Ledger(None) as ledger:
-        ledger.record_answer(REQUEST, LLM, ANSWER)
-        assert ledger.answers(prompts("00"), EchoLLM(name="other")).num_rows == 0
-        assert ledger.answered(call_key("00", LLM.name, "other")) is None
+def test_another_model_or_parameters_is_another_prompt(ledger: Ledger) -> None:
+    record(ledger, begin(ledger), request(), ANSWER)
+    assert ledger.answers(prompts(request()), EchoLLM(name="other")).num_rows == 0
+    assert ledger.answered(call_key(request().prompt_hash, LLM.name, "other")) is None
 
 
-def test_a_failure_is_kept_and_does_not_count_as_an_answer() -> None:
-    error = RequestError(
-        "the answer is whole", found="cut", attempts=3, finish_reason="length", prompt_tokens=9
-    )
-    with Ledger(None) as ledger:
-        ledger.record_failure(REQUEST, LLM, error)
-        assert ledger.answered(key_of(REQUEST)) is None
-        assert ledger.failures() == [("item", "1", "the answer is whole\n  found: cut")]
-        assert ledger.totals() == Totals(0, 1, 9, 0)
+def test_a_failure_does_not_count_as_an_answer(ledger: Ledger) -> None:
+    settle(ledger, failed(claimed(ledger, begin(ledger))))
+    assert ledger.answered(key_of(request())) is None
+    assert ledger.unanswered(prompts(request()), LLM).num_rows == 1
+    assert ledger.known([key_of(request())]) == {key_of(request()): ("failed", None)}
 
 
-def test_tokens_paid_in_vain_stay_on_the_bill() -> None:
-    with Ledger(None) as ledger:
-        ledger.record_failure(REQUEST, LLM, RequestError("no", prompt_tokens=9))
-        ledger.record_answer(REQUEST, LLM, ANSWER)
-        assert ledger.totals() == Totals(1, 0, 12, 4)
-        assert ledger.failures() == []
-
-
-def test_an_answer_is_never_overwritten() -> None:
-    with Ledger(None) as ledger:
-        ledger.record_answer(REQUEST, LLM, ANSWER)
-        ledger.record_failure(REQUEST, LLM, RequestError("no"))
-        ledger.record_answer(REQUEST, LLM, replace(ANSWER, text="other"))
-        assert ledger.answered(key_of(REQUEST)) == ANSWER
+def test_old_answers_are_to_be_asked_for_anew(tmp_path: Path) -> None:
+    with Ledger(None, clock=lambda: LATER) as ledger:
+        record(ledger, begin(ledger), request(), ANSWER)
+        asked = prompts(request())
+        assert ledger.unanswered(asked, LLM).num_rows == 0
+        assert ledger.unanswered(asked, LLM, renew_before=lambda kind: LATER).num_rows == 0
+        after = LATER.replace(microsecond=8)
+        kinds = {"item": after}
+        assert ledger.unanswered(asked, LLM, renew_before=kinds.get).num_rows == 1
+        assert ledger.unanswered(asked, LLM, renew_before={"user": after}.get).num_rows == 0
 
 
 def test_two_ledgers_on_one_file(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     with Ledger(path) as one, Ledger(path) as two:
-        one.record_answer(REQUEST, LLM, ANSWER)
-        two.record_answer(replace(REQUEST, prompt_hash="01"), LLM, ANSWER)
+        record(one, begin(one, "one"), request(0), ANSWER)
+        record(two, begin(two, "two"), request(1), ANSWER)
         assert one.totals().answered == two.totals().answered == 2
+
+
+def test_all_or_nothing_of_what_is_done_together(ledger: Ledger) -> None:
+    asker = begin(ledger)
+
+    def broken(connection: sqlite3.Connection) -> None:
+        connection.execute("UPDATE runs SET outcome = 'half'")
+        raise ZeroDivisionError("a defect")
+
+    with pytest.raises(ZeroDivisionError, match="a defect"):
+        ledger.do([broken])
+    assert ledger.rows("SELECT outcome FROM runs") == [("",)]
+    record(ledger, asker, request(), ANSWER)
 
 
 def test_a_closed_ledger_says_so() -> None:
@@ -145,50 +145,28 @@ def test_a_closed_ledger_says_so() -> None:
     ledger.close()
     with pytest.raises(LLMError, match="a closed ledger is not used"):
         ledger.totals()
+    with pytest.raises(LLMError, match="a closed ledger is not used"):
+        begin(ledger)
 
 
-def test_a_file_that_is_no_database(tmp_path: Path) -> None:
-    path = tmp_path / "ledger.sqlite"
-    path.write_bytes(b"not a database, but long enough to be one" * 99)
-    before = path.read_bytes()
-    with pytest.raises(LLMError, match="not a database(.|\n)*move it away"):
-        Ledger(path)
-    assert path.read_bytes() == before
+# --- folders --------------------------------------------------------------------------------
 
 
-def test_a_damaged_ledger(tmp_path: Path) -> None:
-    path = tmp_path / "ledger.sqlite"
-    with Ledger(path) as ledger:
-        for n in range(200):
-            request = replace(REQUEST, prompt_hash=f"{n:04x}")
-            ledger.record_answer(request, LLM, replace(ANSWER, text="x" * 500))
-    raw = bytearray(path.read_bytes())
-    raw[4096:] = b"\xff" * (len(raw) - 4096)
-    path.write_bytes(raw)
-    with pytest.raises(LLMError, match="the file is damaged: move it away"), Ledger(path) as bad:
-        bad.totals()
-
-
-def test_a_database_of_something_else_is_left_alone(tmp_path: Path) -> None:
-    path = tmp_path / "theirs.sqlite"
-    other = sqlite3.connect(path)
-    other.execute("CREATE TABLE theirs (x)")
-    other.commit()
-    other.close()
-    before = path.read_bytes()
-    with pytest.raises(LLMError, match="a SQLite file of something else"):
-        Ledger(path)
-    assert path.read_bytes() == before
-
-
-def test_a_newer_version(tmp_path: Path) -> None:
-    path = tmp_path / "ledger.sqlite"
-    Ledger(path).close()
-    newer = sqlite3.connect(path)
-    newer.execute(f"PRAGMA user_version = {VERSION + 1}")
-    newer.close()
-    with pytest.raises(LLMError, match="upgrade reki-feast"):
-        Ledger(path)
+@pytest.fixture
+def as_nobody() -> Iterator[Path]:
+    """A folder of our own; root, who may write anywhere, becomes nobody."""
+    with TemporaryDirectory() as name:
+        folder, user = Path(name), os.geteuid()
+        folder.chmod(0o700)
+        if user == 0:
+            os.chown(folder, NOBODY, NOBODY)
+            os.seteuid(NOBODY)
+        try:
+            yield folder
+        finally:
+            folder.chmod(0o700)
+            if user == 0:
+                os.seteuid(user)
 
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
@@ -202,40 +180,225 @@ def test_a_path_that_is_a_folder(tmp_path: Path) -> None:
         Ledger(tmp_path)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write into read-only folders")
-def test_a_read_only_folder(tmp_path: Path) -> None:
-    folder = tmp_path / "read only"
-    folder.mkdir()
-    folder.chmod(0o500)
-    with pytest.raises(LLMError, match="make the folder writable"):
-        Ledger(folder / "ledger.sqlite")
+def test_a_read_only_folder(as_nobody: Path) -> None:
+    as_nobody.chmod(0o500)
+    with pytest.raises(LLMError, match="unable to open(.|\n)*make the folder writable"):
+        Ledger(as_nobody / "ledger.sqlite")
+
+
+def test_a_folder_that_became_read_only(as_nobody: Path) -> None:
+    path = as_nobody / "ledger.sqlite"
+    with Ledger(path) as ledger:
+        record(ledger, begin(ledger), request(), ANSWER)
+    path.chmod(0o400)
+    as_nobody.chmod(0o500)
+    with (
+        pytest.raises(LLMError, match="make the folder writable"),
+        Ledger(path) as again,
+    ):
+        begin(again, "again")
+    as_nobody.chmod(0o700)
+    path.chmod(0o600)
+    with Ledger(path) as mended:
+        assert mended.answered(key_of(request())) == ANSWER
 
 
 def test_a_ledger_that_became_read_only(tmp_path: Path) -> None:
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        ledger.rows("PRAGMA query_only = 1")
+        with pytest.raises(LLMError, match="readonly database(.|\n)*make the folder writable"):
+            begin(ledger)
+
+
+def test_a_ledger_that_another_process_holds_for_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "ledger.sqlite"
+    with Ledger(path) as ledger, closing(sqlite3.connect(path)) as other:
+        ledger.rows("PRAGMA busy_timeout = 1")
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(LLMError, match="another process holds the ledger: wait"):
+            begin(ledger)
+
+
+# --- a full disk ----------------------------------------------------------------------------
+
+
+def fill(ledger: Ledger) -> int:
+    """Answers that found room before the ledger said that there is none."""
+    asker, count = begin(ledger), 0
+
+    def fill_up() -> None:
+        nonlocal count
+        while count < 10_000:
+            record(ledger, asker, request(count), replace(ANSWER, text="x" * 20_000))
+            count += 1
+
+    with pytest.raises(LLMError, match="disk is full(.|\n)*make room on the disk"):
+        fill_up()
+    return count
+
+
+def test_a_file_that_may_not_grow(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     with Ledger(path) as ledger:
-        blocker = sqlite3.connect(path)
-        blocker.execute("PRAGMA query_only = 1")
-        ledger._open().execute("PRAGMA query_only = 1")
-        with pytest.raises(LLMError, match="readonly database(.|\n)*make the folder writable"):
-            ledger.record_answer(REQUEST, LLM, ANSWER)
-        blocker.close()
+        ledger.rows("PRAGMA max_page_count = 200")
+        count = fill(ledger)
+        assert count > 10
+        assert ledger.totals().answered == count
+        assert not path.with_suffix(".spare").exists()
+        ledger.rows("PRAGMA max_page_count = 100000")
+        record(ledger, begin(ledger, "next"), request(99_999), ANSWER)
+    with Ledger(path) as again:
+        assert again.totals().answered == count + 1
+        assert reading.broken_rules(again.rows) == []
+        assert path.with_suffix(".spare").stat().st_size == SPARE
 
 
-def test_a_ledger_that_another_process_makes_at_the_same_moment_is_ours(tmp_path: Path) -> None:
-    path = tmp_path / "ledger.sqlite"
+def test_the_spare_file_makes_room_once(tmp_path: Path) -> None:
+    spare = tmp_path / "ledger.spare"
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        assert spare.stat().st_size == SPARE
 
-    class Raced(sqlite3.Connection):
-        """Another process makes the ledger between this one's first look and its second."""
+        def wants_room(connection: sqlite3.Connection) -> str:
+            if spare.exists():
+                raise sqlite3.OperationalError("database or disk is full")
+            return "done"
 
-        looks = 0
+        assert ledger.do([wants_room]) == ["done"]
 
-        def execute(self, *arguments: Any) -> sqlite3.Cursor:
-            self.looks += 1
-            if self.looks == 2:
-                Ledger(path).close()
-            return super().execute(*arguments)
+        def is_full(connection: sqlite3.Connection) -> None:
+            raise sqlite3.OperationalError("database or disk is full")
 
-    with closing(sqlite3.connect(path, factory=Raced)) as connection:
-        _prepare(connection, str(path))
-        assert connection.execute("PRAGMA user_version").fetchone() == (VERSION,)
+        with pytest.raises(LLMError, match="make room on the disk"):
+            ledger.do([is_full])
+
+
+def test_a_spare_file_that_was_cut_is_made_anew(tmp_path: Path) -> None:
+    spare = tmp_path / "ledger.spare"
+    spare.write_bytes(b"short")
+    Ledger(tmp_path / "ledger.sqlite").close()
+    assert spare.stat().st_size == SPARE
+
+
+def test_no_spare_file_in_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    with Ledger(None):
+        assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 8 MiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder)]
+    try:
+        made = subprocess.run(mount, capture_output=True, check=False).returncode == 0
+    except OSError:
+        made = False
+    if not made:
+        pytest.skip("this user cannot mount a disk in memory")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_disk_that_is_full(small_disk: Path) -> None:
+    path, filler = small_disk / "ledger.sqlite", small_disk / "filler"
+    with Ledger(path) as ledger:
+        filler.write_bytes(bytes(3 << 20))
+        count = fill(ledger)
+        assert not path.with_suffix(".spare").exists()
+        assert ledger.totals().answered == count > 40  # beside the spare, room is for some 20
+    filler.unlink()
+    with Ledger(path) as again:
+        assert again.totals().answered == count
+        assert again.rows("PRAGMA integrity_check") == [("ok",)]
+        assert reading.broken_rules(again.rows) == []
+
+
+def test_a_run_on_a_disk_that_is_full_pays_for_nothing_twice(small_disk: Path) -> None:
+    path, filler = small_disk / "ledger.sqlite", small_disk / "filler"
+    llm = EchoLLM(answer=lambda asked: "x" * 20_000)
+    terms = Terms(concurrency=4)
+    with Ledger(path) as ledger:
+        filler.write_bytes(bytes(3 << 20))
+        with pytest.raises(LLMError, match="disk is full(.|\n)*make room on the disk"):
+            ask_all(requests(1_000), llm, ledger, terms=terms)
+        kept, sent = ledger.totals().answered, len(llm.asked)
+        assert 40 < kept <= sent <= kept + 4  # only what was in flight may be lost
+    filler.unlink()
+    with Ledger(path) as again:
+        report = ask_all(requests(kept + 10), llm, again, terms=terms)
+        assert (report.reused, report.asked) == (kept, 10)
+        assert len(llm.asked) == sent + 10
+        assert reading.broken_rules(again.rows) == []
+
+
+# --- what it tells --------------------------------------------------------------------------
+
+
+def test_every_call_is_exported(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "_PAGE", 2)
+    asker = begin(ledger)
+    settle(ledger, failed(claimed(ledger, asker), again=True))
+    record(ledger, asker, request(), ANSWER)
+    claimed(ledger, asker, request(1))
+    tables = list(reading.export(ledger.rows))
+    assert [table.num_rows for table in tables] == [2, 1]
+    assert all(table.schema == reading.CALLS for table in tables)
+    rows: list[dict[str, Any]] = [row for table in tables for row in table.to_pylist()]
+    names = ("attempt", "state", "prompt_state", "status", "answer", "prompt", "presumed")
+    assert [tuple(row[name] for name in names) for row in rows] == [
+        (1, "failed", "answered", 503, None, "prompt 0", False),
+        (2, "answered", "answered", 200, ANSWER.text, "prompt 0", False),
+        (1, "sent", "sent", None, None, "prompt 1", False),
+    ]
+    assert rows[2]["ended"] is None
+
+
+def test_runs_are_told_the_newest_first() -> None:
+    times = iter(datetime(2026, 1, day, tzinfo=timezone.utc) for day in range(1, 20))
+    with Ledger(None, clock=lambda: next(times)) as ledger:
+        one = begin(ledger, "one")
+        record(ledger, one, request(), replace(ANSWER, prompt_tokens=30, completion_tokens=4))
+        ledger.do([lambda c: c.execute("UPDATE runs SET ended = 'x', outcome = 'done'")])
+        begin(ledger, "two")
+        told = reading.runs(ledger.rows)
+        assert [(run.outcome, run.calls, run.tokens) for run in told] == [
+            ("under way or killed", 0, 0),
+            ("done", 1, 34),
+        ]
+        assert reading.runs(ledger.rows, 1) == told[:1]
+
+
+BREAKS = {
+    "a prompt is sent exactly while a call is open": "UPDATE prompts SET state = 'sent'",
+    "every call belongs to a prompt": "UPDATE calls SET key = 'x' || key",
+    "every call belongs to a run": "UPDATE calls SET run = 'x'",
+    "attempts are numbered without gaps": "UPDATE calls SET attempt = 3",
+    "a closed call reserves nothing": "UPDATE calls SET reserved_cost = 0.5",
+    "a run's sums are those of its calls": "UPDATE runs SET reserved_calls = -1",
+    "a quarantined prompt says which gate": "UPDATE prompts SET state = 'quarantined'",
+    "a finished run holds no prompt outside a batch": (
+        "UPDATE prompts SET run = (SELECT id FROM runs); UPDATE runs SET ended = 'x'"
+    ),
+    "an open call of a batch belongs to an open batch": (
+        "UPDATE calls SET state = 'sent', batch = 'b'"
+    ),
+    "a prompt has one open call at most": (
+        "UPDATE calls SET state = 'sent'; INSERT INTO calls (key, run, purpose, attempt, state,"
+        " sent) SELECT key, run, purpose, 2, 'sent', sent FROM calls"
+    ),
+}
+
+
+@pytest.mark.parametrize("rule", BREAKS)
+def test_books_that_do_not_balance_are_told(ledger: Ledger, rule: str) -> None:
+    record(ledger, begin(ledger), request(), ANSWER)
+    assert reading.broken_rules(ledger.rows) == []
+    for statement in BREAKS[rule].split(";"):
+        ledger.do([lambda connection, sql=statement: connection.execute(sql)])  # type: ignore[misc]
+    assert any(told.startswith(rule) for told in reading.broken_rules(ledger.rows))

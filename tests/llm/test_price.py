@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from reki_feast.llm import EchoLLM, Ledger, OpenAILLM, Price, ask_all, plan, requests_from
-from reki_feast.llm.price import estimate_tokens, price_of
+from reki_feast.llm.price import estimate_tokens, halved, price_of
 from reki_feast.schema import PROMPTS, content_hash
 
 
@@ -22,6 +22,7 @@ def prompts(*texts: str, factors: tuple[str, ...] = ("a", "b")) -> pa.Table:
             "system": "abcd",
             "prompt": text,
             "factors": factors,
+            "facts": [],
             "prompt_hash": content_hash("abcd", text, *factors),
             "event_timestamp": datetime(2026, 1, 1, tzinfo=timezone.utc),
         }
@@ -45,6 +46,31 @@ def test_what_the_ledger_has_costs_nothing() -> None:
         ask_all(requests_from(table.slice(0, 2)), EchoLLM(), ledger)
         found = plan(table, llm=EchoLLM(), ledger=ledger)
     assert (found.prompts, found.answered, found.to_ask) == (3, 2, 1)
+
+
+def test_old_answers_are_planned_anew() -> None:
+    table, later = prompts("one", "two"), datetime(2100, 1, 1, tzinfo=timezone.utc)
+    with Ledger(None) as ledger:
+        ask_all(requests_from(table), EchoLLM(), ledger)
+        assert plan(table, llm=EchoLLM(), ledger=ledger).to_ask == 0
+        found = plan(table, llm=EchoLLM(), ledger=ledger, renew_before=lambda kind: later)
+    assert (found.answered, found.to_ask, found.calls) == (0, 2, 2)
+
+
+def test_a_review_is_a_second_call_that_holds_the_first_answer() -> None:
+    table, prices = prompts("x" * 40), {"echo": Price(2, 10)}
+    once = plan(table, llm=EchoLLM(), prices=prices)
+    twice = plan(table, llm=EchoLLM(), prices=prices, review=True)
+    assert (once.calls, twice.calls) == (1, 2)
+    assert twice.completion_tokens == 2 * once.completion_tokens
+    assert twice.prompt_tokens > 2 * once.prompt_tokens + once.completion_tokens
+    assert twice.money == pytest.approx(
+        (twice.prompt_tokens * 2 + twice.completion_tokens * 10) / 1e6
+    )
+
+
+def test_batches_cost_half() -> None:
+    assert halved({"m": Price(2, 10)}) == {"m": Price(1, 5)}
 
 
 def test_unknown_model_is_said() -> None:

@@ -92,6 +92,11 @@ def test_echo_answers_every_factor_alike_each_time() -> None:
     assert list(json.loads(first.text)) == ["genre", "mood"]
 
 
+@pytest.mark.parametrize("llm", [EchoLLM(), RecordedLLM(table())], ids=["echo", "recorded"])
+def test_what_costs_nothing_has_no_longest_answer(llm: LLM) -> None:
+    assert llm.longest_answer == 0
+
+
 def test_echo_does_as_told() -> None:
     llm = EchoLLM(fail={"1"}, garble=lambda request: request.owner == "2")
     with pytest.raises(RequestError, match="told to fail"):

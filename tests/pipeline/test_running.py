@@ -204,6 +204,9 @@ def test_status_tells_what_is_stored(done: Project) -> None:
     report = pipeline.status(done)
     rows = {row["table"]: row["rows"] for row in cells(report, "tables")}
     assert rows["item_aug"] == 20
-    assert cells(report, "calls")[0]["calls"] > 0
+    prompts, [plan, bill] = cells(report, "prompts")[0], cells(report, "runs")
+    assert prompts["answered"] > 0
+    assert plan["calls"] == bill["calls"] == prompts["answered"]
+    assert (plan["of"], bill["of"], bill["outcome"]) == ("plan", "bill", "done")
     assert cells(report, "running")[1]["state"] == "not running"
     assert "no embedded Redis" in pipeline.down(done).title

@@ -1,0 +1,231 @@
+"""The gates that every answer passes before it becomes knowledge.
+
+A false alarm costs a second call, and then the entity's knowledge; so each gate looks for what
+is surely wrong, and lets pass what may be right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain
+
+from reki_feast.extract.answers import parse_answer
+from reki_feast.extract.facts import contradiction
+from reki_feast.extract.instructions import Asked, echoes, read_prompt
+from reki_feast.extract.languages import LANGUAGES, language_code, other_language
+from reki_feast.extract.obeying import disobedience
+from reki_feast.extract.refusals import is_refusal
+from reki_feast.extract.similar import (
+    WORDS_MIN,
+    Bands,
+    Recent,
+    Shingles,
+    jaccard,
+    shingles,
+    words_of_text,
+)
+from reki_feast.llm.port import Request, Verdict
+
+#: The gates, in the order in which an answer meets them; the first that it fails is told.
+GATES = (
+    "refusal",  # the model declines to answer
+    "structure",  # no factor's text can be read in the answer, or the answer is empty
+    "coverage",  # too few factors have a text
+    "length",  # a text is too short, too long, or says the same words over and over
+    "language",  # it is in another language than was asked for
+    "echo",  # it repeats the question instead of answering
+    "obeyed",  # it follows instructions from the data, or holds what no honest answer holds
+    "facts",  # it contradicts the catalogue
+    "duplicate",  # it is another entity's answer
+)
+#: Texts, with their owners, of earlier answers that share a band: (kind, channel, bands) to
+#: (owner, text), the text as the model gave it or as knowledge keeps it.
+Alike = Callable[[str, str, Sequence[int]], Iterable[tuple[str, str]]]
+
+#: The gates that an answer without factors meets.
+_FREE = frozenset({"refusal", "structure"})
+#: From so many words on, a text whose distinct words are at most this share is a stuck loop.
+_LOOP_WORDS, _LOOP_SHARE = 40, 0.2
+#: Characters of each factor's text by which the language is told; keys named in a fault.
+_BEGINNING, _NAMED = 100, 8
+_KNOWN = "it says nearly the same as the answer about another {kind}, nothing of this one's own"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What an answer must keep to; a scenario's ``gates``, with its language.
+
+    Attributes:
+        coverage: share of the factors that an answer covers, at least.
+        shortest: characters of a factor's text, at least.
+        longest: characters of a factor's text, at most.
+        language: name or ISO code of the language that answers are in; None, or a name that
+            :func:`~reki_feast.extract.languages.language_code` does not know: any.
+        duplicates: answers of two entities are less alike than this (Jaccard index of their
+            runs of three words); None: no matter.
+    """
+
+    coverage: float = 1.0
+    shortest: int = 3
+    longest: int = 2000
+    language: str | None = None
+    duplicates: float | None = 0.95
+
+
+class Gates:
+    """Judges answers: a :data:`~reki_feast.llm.port.Judge` is its ``judge``.
+
+    Args:
+        limits: what an answer must keep to; the default limits if left out.
+        alike: finds earlier answers. Answers that passed here are found without it for a while,
+            until they are where it looks.
+
+    Not for use by several threads at once.
+    """
+
+    def __init__(self, limits: Limits | None = None, *, alike: Alike | None = None) -> None:
+        self._limits = limits = limits or Limits()
+        self._code = language_code(limits.language) if limits.language else None
+        self._bands = Bands(limits.duplicates) if limits.duplicates is not None else None
+        self._alike = alike
+        self._recent = Recent()
+        self._looks: dict[str, Callable[[_Answer], str]] = {
+            "refusal": _refusal,
+            "structure": _structure,
+            "coverage": self._coverage,
+            "length": self._length,
+            "language": self._language,
+            "echo": _echo,
+            "obeyed": lambda answer: disobedience(answer.said, answer.asked),
+            "facts": _facts,
+        }
+
+    def judge(self, request: Request, text: str) -> Verdict:
+        """What the gates say of an answer.
+
+        An answer to a request without factors meets only ``refusal`` and ``structure``. The
+        verdict of an answer that passed has its bands, if the answer is long enough to be told
+        from others.
+        """
+        answer = _Answer(request, text)
+        for gate, look in self._looks.items():
+            fault = look(answer) if request.factors or gate in _FREE else ""
+            if fault:
+                return Verdict(gate, fault, answer.coverage)
+        bands = self._bands_of(answer)
+        if bands and self._is_known(answer, bands):
+            return Verdict("duplicate", _KNOWN.format(kind=request.kind), answer.coverage)
+        if bands:
+            self._recent.add(request.owner, text, bands)
+        return Verdict(coverage=answer.coverage, bands=bands)
+
+    def _coverage(self, answer: _Answer) -> str:
+        if answer.coverage is None or answer.coverage >= self._limits.coverage:
+            return ""
+        missing = [name for name in answer.request.factors if name not in answer.parts]
+        one = len(missing) == 1
+        return f"the key{'' if one else 's'} {_named(missing)} {'is' if one else 'are'} missing"
+
+    def _length(self, answer: _Answer) -> str:
+        shortest, longest = self._limits.shortest, self._limits.longest
+        for (name, text), words in zip(answer.parts.items(), answer.words, strict=True):
+            if len(text) < shortest:
+                return f'the text of "{name}" has fewer than {shortest} characters'
+            if len(text) > longest:
+                return f'the text of "{name}" has more than {longest} characters'
+            if _is_loop(words):
+                return f'the text of "{name}" says the same words over and over'
+        return ""
+
+    def _language(self, answer: _Answer) -> str:
+        if self._code is None:
+            return ""
+        # the beginning of each text, lest the first one speak for all
+        said = "\n".join(text[:_BEGINNING] for text in answer.said)
+        other = other_language(said, self._code)
+        return f"it is in {other}, not in {LANGUAGES[self._code][0]}" if other else ""
+
+    def _bands_of(self, answer: _Answer) -> tuple[int, ...]:
+        request = answer.request
+        if self._bands is None or not request.factors or sum(map(len, answer.words)) < WORDS_MIN:
+            return ()
+        return self._bands.of(request.kind, request.channel, answer.shingles)
+
+    def _is_known(self, answer: _Answer, bands: tuple[int, ...]) -> bool:
+        request, limit = answer.request, self._limits.duplicates or 1.0
+        found = [self._recent.alike(bands)]
+        if self._alike is not None:
+            found.append(iter(self._alike(request.kind, request.channel, bands)))
+        return any(
+            owner != request.owner
+            and jaccard(answer.shingles, _Answer(request, text).shingles) >= limit
+            for owner, text in chain.from_iterable(found)
+        )
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """An answer and what is read in it, each when it is first wanted."""
+
+    request: Request
+    text: str
+
+    @cached_property
+    def parts(self) -> dict[str, str]:
+        return parse_answer(self.text, self.request.factors)
+
+    @property
+    def said(self) -> list[str]:
+        return list(self.parts.values())
+
+    @property
+    def coverage(self) -> float | None:
+        factors = set(self.request.factors)
+        return len(self.parts) / len(factors) if factors else None
+
+    @cached_property
+    def asked(self) -> Asked:
+        return read_prompt(self.request.system, self.request.prompt)
+
+    @cached_property
+    def words(self) -> list[list[str]]:
+        return [words_of_text(text) for text in self.said or [self.text]]
+
+    @cached_property
+    def shingles(self) -> Shingles:
+        return shingles(list(chain.from_iterable(self.words)))
+
+
+def _refusal(answer: _Answer) -> str:
+    return "it declines to answer" if is_refusal(answer.text, answer.said) else ""
+
+
+def _structure(answer: _Answer) -> str:
+    if not answer.request.factors:
+        return "" if answer.text.strip() else "it is empty"
+    keys = _named(answer.request.factors)
+    return "" if answer.parts else f"it is no JSON object with a text for each of {keys}"
+
+
+def _echo(answer: _Answer) -> str:
+    fault = "it repeats the question in place of an answer"
+    return fault if echoes(answer.words, answer.asked) else ""
+
+
+def _facts(answer: _Answer) -> str:
+    facts = answer.request.facts
+    return contradiction("\n".join(answer.said), facts, answer.asked) if facts else ""
+
+
+def _is_loop(words: Sequence[str]) -> bool:
+    return len(words) >= _LOOP_WORDS and len(set(words)) <= _LOOP_SHARE * len(words)
+
+
+def _named(names: Sequence[str]) -> str:
+    """Names in quotes, as in a sentence; of many the first few."""
+    quoted = [f'"{name}"' for name in names[:_NAMED]]
+    if len(names) > _NAMED:
+        return f"{', '.join(quoted)} and {len(names) - _NAMED} more"
+    return " and ".join([", ".join(quoted[:-1]), quoted[-1]] if len(quoted) > 1 else quoted)

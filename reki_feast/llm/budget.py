@@ -1,0 +1,97 @@
+"""Limits on what a run, or a project in all, may cost; and the worst that a call can cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from reki_feast.errors import LLMError
+from reki_feast.llm.price import Price
+
+#: Tokens that a chat protocol adds around the messages of one call, at most.
+_FRAME = 32
+
+
+class BudgetError(LLMError):
+    """A run stopped at a limit; all answers are kept, and a higher limit lets it go on."""
+
+
+@dataclass(frozen=True)
+class Spent:
+    """Calls, tokens and money, paid or at stake."""
+
+    calls: int = 0
+    tokens: int = 0
+    cost: float = 0.0
+
+    def __add__(self, other: Spent) -> Spent:
+        return Spent(self.calls + other.calls, self.tokens + other.tokens, self.cost + other.cost)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The most that may be spent; None: no limit.
+
+    Attributes:
+        of: whose limits they are, for messages: ``the run``, ``the project``.
+    """
+
+    of: str = "the run"
+    max_cost: float | None = None
+    max_calls: int | None = None
+    max_tokens: int | None = None
+
+    def passed_by(self, spent: Spent) -> str:
+        """The limit that so much would pass, as a sentence's part; empty: none.
+
+        >>> Limits(max_calls=10).passed_by(Spent(calls=11))
+        'max_calls=10 of the run'
+        >>> Limits(max_calls=10).passed_by(Spent(calls=10))
+        ''
+        """
+        pairs = (
+            ("max_cost", self.max_cost, spent.cost),
+            ("max_calls", self.max_calls, spent.calls),
+            ("max_tokens", self.max_tokens, spent.tokens),
+        )
+        for name, limit, value in pairs:
+            if limit is not None and value > limit:
+                return (
+                    f"{name}={limit:g} of {self.of}"
+                    if name == "max_cost"
+                    else (f"{name}={limit} of {self.of}")
+                )
+        return ""
+
+
+def worst_case(text_bytes: int, longest_answer: int, price: Price | None) -> Spent:
+    """The most that a call can cost: a token is at least a byte, an answer at most its limit.
+
+    >>> worst_case(968, 1000, Price(1.0, 2.0))
+    Spent(calls=1, tokens=2000, cost=0.003)
+    """
+    if not longest_answer:  # a model that costs nothing
+        return Spent(1)
+    prompt = text_bytes + _FRAME
+    return Spent(1, prompt + longest_answer, cost_of(prompt, longest_answer, price))
+
+
+def cost_of(prompt_tokens: int, completion_tokens: int, price: Price | None) -> float:
+    """Money for so many tokens; 0 where the price is unknown."""
+    if price is None:
+        return 0.0
+    return (prompt_tokens * price.prompt + completion_tokens * price.completion) / 1e6
+
+
+def check_price(limits: tuple[Limits, ...], price: Price | None, model: str) -> None:
+    """A limit in money needs a price.
+
+    Raises:
+        BudgetError: there is one, and the model's price is unknown.
+    """
+    if price is None and any(one.max_cost is not None for one in limits):
+        raise BudgetError(
+            "max_cost needs the price of the model",
+            found=f"no price of {model!r} is known",
+            mend="give LLM(price=(prompt, completion)), money a million tokens, or limit "
+            "max_tokens instead",
+        )

@@ -1,0 +1,210 @@
+"""The ledger's file: made, checked, brought up to date."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+from reki_feast.errors import LLMError
+
+VERSION = 2
+_APPLICATION = 0x52454B49  # "REKI": tells our files from other SQLite files
+
+# A prompt, as asked of one model under certain parameters, and what became of it. Long texts come
+# last, so that a look at the other columns need not step over them.
+_PROMPTS = """
+CREATE TABLE prompts (
+    key TEXT PRIMARY KEY NOT NULL,
+    state TEXT NOT NULL
+        CHECK (state IN ('planned', 'sent', 'answered', 'failed', 'quarantined')),
+    prompt_hash TEXT NOT NULL,
+    llm TEXT NOT NULL,
+    parameters TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    channel TEXT NOT NULL,
+    owner TEXT NOT NULL,
+    event_timestamp TEXT,
+    run TEXT,
+    mends INTEGER NOT NULL DEFAULT 0,
+    gate TEXT NOT NULL DEFAULT '',
+    fault TEXT NOT NULL DEFAULT '',
+    coverage REAL,
+    model TEXT,
+    finish_reason TEXT NOT NULL DEFAULT '',
+    answered TEXT,
+    created TEXT NOT NULL,
+    updated TEXT NOT NULL,
+    factors TEXT NOT NULL DEFAULT '[]',
+    facts TEXT NOT NULL DEFAULT '[]',
+    system TEXT NOT NULL DEFAULT '',
+    prompt TEXT NOT NULL DEFAULT '',
+    draft TEXT NOT NULL DEFAULT '',
+    answer TEXT,
+    CHECK (state <> 'answered' OR answer IS NOT NULL)
+);
+CREATE INDEX held_prompts ON prompts (run) WHERE run IS NOT NULL
+"""
+# Everything that went out. What is reserved is the worst that an open call can cost; presumed
+# figures stand for replies that never came.
+_CALLS = """
+CREATE TABLE calls (
+    id INTEGER PRIMARY KEY,
+    key TEXT NOT NULL,
+    run TEXT NOT NULL,
+    batch TEXT,
+    purpose TEXT NOT NULL CHECK (purpose IN ('ask', 'mend', 'review')),
+    attempt INTEGER NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('sent', 'answered', 'failed', 'lost')),
+    gate TEXT NOT NULL DEFAULT '',
+    model TEXT,
+    finish_reason TEXT NOT NULL DEFAULT '',
+    status INTEGER,
+    counted INTEGER NOT NULL DEFAULT 0,
+    presumed INTEGER NOT NULL DEFAULT 0,
+    prompt_tokens INTEGER NOT NULL DEFAULT 0,
+    completion_tokens INTEGER NOT NULL DEFAULT 0,
+    cost REAL NOT NULL DEFAULT 0,
+    reserved_tokens INTEGER NOT NULL DEFAULT 0,
+    reserved_cost REAL NOT NULL DEFAULT 0,
+    latency_s REAL,
+    sent TEXT NOT NULL,
+    ended TEXT,
+    error TEXT,
+    text TEXT
+);
+CREATE INDEX calls_of_prompt ON calls (key);
+CREATE INDEX open_calls ON calls (run) WHERE state = 'sent';
+CREATE INDEX calls_of_batch ON calls (batch) WHERE batch IS NOT NULL
+"""
+_RUNS = """
+CREATE TABLE runs (
+    id TEXT PRIMARY KEY NOT NULL,
+    process TEXT NOT NULL,
+    llm TEXT NOT NULL,
+    began TEXT NOT NULL,
+    seen TEXT NOT NULL,
+    ended TEXT,
+    outcome TEXT NOT NULL DEFAULT '',
+    planned_calls INTEGER,
+    planned_tokens INTEGER,
+    planned_cost REAL,
+    calls INTEGER NOT NULL DEFAULT 0,
+    prompt_tokens INTEGER NOT NULL DEFAULT 0,
+    completion_tokens INTEGER NOT NULL DEFAULT 0,
+    cost REAL NOT NULL DEFAULT 0,
+    presumed_cost REAL NOT NULL DEFAULT 0,
+    reserved_calls INTEGER NOT NULL DEFAULT 0,
+    reserved_tokens INTEGER NOT NULL DEFAULT 0,
+    reserved_cost REAL NOT NULL DEFAULT 0
+)
+"""
+_BATCHES = """
+CREATE TABLE batches (
+    id TEXT PRIMARY KEY NOT NULL,
+    run TEXT,
+    llm TEXT NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('written', 'uploaded', 'submitted', 'collected')),
+    file TEXT,
+    remote TEXT,
+    style TEXT NOT NULL DEFAULT '',
+    status TEXT NOT NULL DEFAULT '',
+    calls INTEGER NOT NULL,
+    created TEXT NOT NULL,
+    updated TEXT NOT NULL
+)
+"""
+_BANDS = "CREATE TABLE bands (band INTEGER, key TEXT, PRIMARY KEY (band, key)) WITHOUT ROWID"
+_TABLES = (_PROMPTS, _CALLS, _RUNS, _BATCHES, _BANDS)
+
+# Version 1 had one table, a row a prompt, without the texts of prompts and without prices.
+_FROM_1 = """
+ALTER TABLE calls RENAME TO old;
+{tables};
+INSERT INTO prompts (key, state, prompt_hash, llm, parameters, kind, channel, owner, fault, model,
+    finish_reason, answered, created, updated, answer)
+SELECT key, state, prompt_hash, llm, parameters, kind, channel, owner, COALESCE(error, ''), model,
+    finish_reason, CASE state WHEN 'answered' THEN updated END, created, updated, answer FROM old;
+INSERT INTO calls (key, run, purpose, attempt, state, model, finish_reason, counted, prompt_tokens,
+    completion_tokens, latency_s, sent, ended, error)
+SELECT key, 'version 1', 'ask', attempt, state, model, finish_reason,
+    prompt_tokens + completion_tokens > 0, prompt_tokens, completion_tokens, latency_s, created,
+    updated, error FROM old;
+INSERT INTO runs (id, process, llm, began, seen, ended, outcome, calls, prompt_tokens,
+    completion_tokens)
+SELECT 'version 1', '', llm, MIN(created), MAX(updated), MAX(updated), 'done',
+    SUM(prompt_tokens + completion_tokens > 0), SUM(prompt_tokens), SUM(completion_tokens)
+FROM old HAVING COUNT(*) > 0;
+DROP TABLE old
+"""
+
+
+def connected(path: Path | None) -> sqlite3.Connection:
+    """A connection whose transactions begin when told to; None: a ledger in memory."""
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    name = ":memory:" if path is None else str(path)
+    return sqlite3.connect(name, timeout=30.0, check_same_thread=False, isolation_level=None)
+
+
+def prepare(connection: sqlite3.Connection, where: str) -> None:
+    """Make the tables of an empty file, bring those of an older version up to date.
+
+    Raises:
+        LLMError: the file is something else, or a newer version's.
+    """
+    # Tables first: where another process makes the ledger just now, its tables and its id come in
+    # one step, so that whoever sees the tables sees the id afterwards.
+    tables = connection.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()[0]
+    application = connection.execute("PRAGMA application_id").fetchone()[0]
+    if application != _APPLICATION and (application or tables):
+        raise LLMError(
+            "the ledger is a file that reki-feast made",
+            found=f"{where} is a SQLite file of something else",
+            mend="name another file, or move that one away",
+        )
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    version = _version(connection)
+    if version > VERSION:
+        raise LLMError(
+            f"the ledger's version is at most {VERSION}",
+            found=f"{where} has version {version}",
+            mend="upgrade reki-feast: pip install -U reki-feast",
+        )
+    if version < VERSION:
+        _bring_up(connection)
+
+
+def _bring_up(connection: sqlite3.Connection) -> None:
+    # The lock of the file first: two processes may start on one project at once.
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        version = _version(connection)
+        if version < VERSION:
+            made = "; ".join(_TABLES)
+            script = made if not version else _FROM_1.format(tables=made)
+            for statement in script.split(";"):
+                connection.execute(statement)
+            connection.execute(f"PRAGMA application_id = {_APPLICATION}")
+            connection.execute(f"PRAGMA user_version = {VERSION}")
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    return version
+
+
+def mend_of(error: sqlite3.Error | OSError) -> str:
+    """What to do about an error of the file."""
+    text = str(error)
+    if "not a database" in text or "malformed" in text:
+        return "the file is damaged: move it away, or put a backup in its place, and run again"
+    if "full" in text:
+        return "make room on the disk and run again; what was recorded is kept"
+    if "locked" in text:
+        return "another process holds the ledger: wait for it to end and run again"
+    return "make the folder writable for this user, or name another project folder"

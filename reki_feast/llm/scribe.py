@@ -1,0 +1,74 @@
+"""Writing into the ledger while calls are in flight."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, TypeVar
+
+from reki_feast.llm import entries
+from reki_feast.llm.ledger import Entry, Ledger
+from reki_feast.llm.processes import HEARTBEAT_S
+
+T = TypeVar("T")
+
+
+class Scribe:
+    """Writes from a thread of its own; what comes while it writes goes in together.
+
+    Args:
+        ledger: written to.
+        run: said to be alive as long as the scribe works.
+    """
+
+    def __init__(self, ledger: Ledger, run: str) -> None:
+        self._ledger = ledger
+        self._run = run
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ledger")
+        self._queue: list[tuple[Entry[Any], asyncio.Future[Any]]] = []
+        self._writing: asyncio.Task[None] | None = None
+        self._beating: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Scribe:
+        self._beating = asyncio.create_task(self._beat())
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        if self._beating is not None:
+            self._beating.cancel()
+        if self._writing is not None:
+            await asyncio.wait([self._writing])
+        self._thread.shutdown()
+
+    async def do(self, entry: Entry[T]) -> T:
+        """Do this in a transaction; when it returns, it is on disk.
+
+        Raises:
+            LLMError: the ledger cannot be written.
+        """
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._queue.append((entry, future))
+        if self._writing is None or self._writing.done():
+            self._writing = asyncio.create_task(self._write())
+        return await future
+
+    async def _write(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._queue:
+            some, self._queue = self._queue, []
+            done = loop.run_in_executor(self._thread, self._ledger.do, [e for e, _ in some])
+            await asyncio.wait([done])
+            error = done.exception()
+            for at, (_, future) in enumerate(some):
+                if future.done():
+                    continue
+                if error is None:
+                    future.set_result(done.result()[at])
+                else:
+                    future.set_exception(error)
+
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(HEARTBEAT_S)
+            await self.do(partial(entries.see_run, run=self._run, now=self._ledger.now()))

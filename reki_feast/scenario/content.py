@@ -1,0 +1,152 @@
+"""What is recommended to whom, from which tables, and how it is encoded and trained."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from reki_feast.scenario.base import Declared, Factors, Time, Word
+
+
+class Scenario(Declared):
+    """What is recommended to whom, and in which words the language model is asked about it."""
+
+    name: str = Field(
+        pattern=r"^[a-z][a-z0-9_]*$",
+        description="lower-case letters, digits and _; names the data folder",
+    )
+    item: Word = Field(description="what one item is called: movie, book, song, article")
+    user: Word = Field(default="user", description="what one user is called: viewer, reader")
+    action: Word = Field(default="watched", description="what a user did to an item, past tense")
+    factors: Factors | None = Field(
+        default=None,
+        description="at least one; leave the key out to use the file that `reki factors` writes",
+    )
+    item_key: Word = Field(
+        default="item_id", description="join key of items, as in your Feast repo"
+    )
+    user_key: Word = Field(
+        default="user_id", description="join key of users, as in your Feast repo"
+    )
+    title: Word = Field(default="title", description="items column that names an item to a reader")
+    description: Word | None = Field(
+        default=None, description="Jinja text over items columns: '{{ title }} ({{ year }})'"
+    )
+    profile: Word | None = Field(
+        default=None, description="Jinja text over users columns; columns not named never leave"
+    )
+    rating: Word | None = Field(default=None, description="interactions column shown as rating")
+    rating_scale: str = Field(default="", description="how to read a rating: 'from 1 to 5'")
+    liked: Word = Field(
+        default="rating >= 4", description="SQL over interactions columns: true is a positive"
+    )
+    history: int = Field(
+        default=30, ge=1, le=30, description="interactions shown in a prompt, at most"
+    )
+    as_of: list[Time] = Field(
+        default_factory=list, description="snapshot times; default: the median and the last time"
+    )
+    language: str = Field(default="English", description="language the answers are asked for in")
+    summary: str = Field(default="", description="one line for the Feast UI")
+    owner: str = Field(default="", description="owner shown in the Feast UI")
+
+
+class Sources(Declared):
+    """The tables, each as one SQL query that DuckDB runs; relative paths start at the project."""
+
+    items: Word = Field(description="select item key, title, further columns")
+    interactions: Word = Field(
+        description="select user key, item key, rating …, event_timestamp (or position)"
+    )
+    users: Word | None = Field(default=None, description="select user key, profile columns")
+    embeddings: Word | None = Field(
+        default=None,
+        description="select item key, vector: your own item vectors to form groups by, in place of "
+        "learnt ones; event_timestamp, if there, says since when a vector holds",
+    )
+    user_embeddings: Word | None = Field(
+        default=None,
+        description="select user key, vector: joined to the mean of a user's item vectors, in "
+        "place of learnt profile embeddings",
+    )
+    setup: list[str] = Field(
+        default_factory=list, description="statements run before: attach, load, create secret"
+    )
+
+
+class Individual(Declared):
+    """One factorized prompt for each entity of a kind."""
+
+    kind: Literal["user", "item"]
+
+
+class Collective(Declared):
+    """One factorized prompt for each group of entities of a kind that are alike."""
+
+    kind: Literal["user", "item"]
+    max_items: int = Field(default=80, ge=1, description="items of a group, at most")
+    max_users: int = Field(default=100, ge=1, description="users of a group, at most")
+    shown: int = Field(
+        default=15, ge=1, le=50, description="items that a group is shown to the model by"
+    )
+    attributes: list[str] | None = Field(
+        default=None,
+        description="columns with categories, or lists of them, that tell entities apart; "
+        "default: those of description (of profile) that hold few enough values",
+    )
+    refresh: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="a group is asked again when more than this share of its items is new",
+    )
+
+    @model_validator(mode="after")
+    def _fits_its_kind(self) -> Collective:
+        other = "max_users" if self.kind == "item" else "max_items"
+        if other in self.model_fields_set:
+            right = "max_items" if self.kind == "item" else "max_users"
+            raise ValueError(f"{other} does not cap groups of {self.kind}s; use {right}")
+        return self
+
+    @property
+    def max_size(self) -> int:
+        """Entities of a group, at most."""
+        return self.max_items if self.kind == "item" else self.max_users
+
+
+class Encoder(Declared):
+    """Which model turns text into vectors."""
+
+    model: Word = Field(
+        default="minilm",
+        description="any sentence-transformers model; 'minilm': the weights in the demo extra; "
+        "'hash': a fake for tests that reads no meaning",
+    )
+    pooling: Literal["mean", "cls"] = "mean"
+    batch_size: int = Field(default=64, ge=1)
+    max_tokens: int | None = Field(default=None, ge=8, description="cut texts at so many tokens")
+
+
+class Training(Declared):
+    """How HEIN and the recommender it learns with are trained."""
+
+    epochs: int = Field(default=4, ge=1)
+    batch_size: int | None = Field(
+        default=None, ge=1, description="default: about a hundredth of the samples"
+    )
+    learning_rate: float = Field(default=1.5e-3, gt=0)
+    patience: int = Field(default=2, ge=1, description="epochs without a better validation loss")
+    shared_experts: int = Field(default=2, ge=1)
+    dedicated_experts: int = Field(default=4, ge=1)
+    output_size: int = Field(
+        default=32, ge=1, description="floats of an augmented vector, per pair"
+    )
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    test: float = Field(default=0.1, ge=0, lt=1, description="share of users held out for the test")
+    seed: int = 0
+
+
+#: What asks the language model.
+Generator = Individual | Collective

@@ -1,0 +1,162 @@
+"""How fast, how cheap and in how little memory many prompts are asked.
+
+    python -m tests.bench.llm
+
+against a server in a process of its own that answers after a fixed second and allows 64 calls at
+once, and against the SDK alone on a server that answers at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from pathlib import Path
+from statistics import median
+
+from reki_feast.llm import Answer, EchoLLM, Ledger, OpenAILLM, Request, RunReport, Terms, ask_all
+from reki_feast.llm.echo import sentences
+from reki_feast.schema import content_hash
+from tests.bench.common import finish
+from tests.bench.llm_server import serving
+
+_AT_ONCE = 64
+_PROMPTS = 2_000
+_SDK_CALLS = 2_000
+_FACTORS = ("genre", "mood", "theme")
+_AS_OF = datetime(2026, 1, 1, tzinfo=timezone.utc)
+_QUESTION = (
+    "Answer with one JSON object that has exactly these keys: "
+    + ", ".join(f'"{factor}"' for factor in _FACTORS)
+    + ". Each value is one text of one to three sentences."
+)
+
+
+def requests(count: int) -> Iterator[Request]:
+    """So many prompts of some 2,000 characters."""
+    for n in range(count):
+        prompt = f"Film:\n<data>{'a film about a lighthouse keeper. ' * 55}{n}</data>\n{_QUESTION}"
+        prompt_hash = content_hash("", prompt, *_FACTORS)
+        yield Request("", prompt, _FACTORS, prompt_hash, "item", "knowledge", str(n), _AS_OF)
+
+
+def asked(url: str, count: int, concurrency: int) -> tuple[RunReport, float, float]:
+    """A run's report, its seconds, and the CPU seconds that this process took."""
+    llm = OpenAILLM(model="tiny", base_url=url, structured="json_object")
+    with tempfile.TemporaryDirectory() as folder, Ledger(Path(folder) / "ledger.sqlite") as ledger:
+        begun, cpu = time.perf_counter(), time.process_time()
+        report = ask_all(requests(count), llm, ledger, terms=Terms(concurrency=concurrency))
+        return report, time.perf_counter() - begun, time.process_time() - cpu
+
+
+async def sdk_alone(url: str, count: int) -> float:
+    """CPU seconds of the SDK for so many calls, 64 at once, nothing kept."""
+    from openai import AsyncOpenAI
+
+    client = AsyncOpenAI(api_key="none", base_url=url, max_retries=0)
+    prompts = iter([request.prompt for request in requests(count)])
+
+    async def work() -> None:
+        for prompt in prompts:
+            await client.chat.completions.create(
+                model="tiny",
+                messages=[{"role": "user", "content": prompt}],
+                max_tokens=2048,
+                response_format={"type": "json_object"},
+            )
+
+    cpu = time.process_time()
+    await asyncio.gather(*(work() for _ in range(_AT_ONCE)))
+    taken = time.process_time() - cpu
+    await client.close()
+    return taken
+
+
+def throughput(name: str, concurrency: int) -> dict[str, object]:
+    """Answers a second against the most that the server allows."""
+    with serving("--delay", "1", "--allowed", str(_AT_ONCE)) as url:
+        report, seconds, _ = asked(url, _PROMPTS, concurrency)
+    assert report.asked == _PROMPTS, report
+    rate = _PROMPTS / seconds
+    return {
+        "name": name,
+        "ours": round(rate, 2),
+        "reference": _AT_ONCE,
+        "ratio": round(rate / _AT_ONCE, 4),
+        "unit": "answers/s, reference: 64 at once, a second each",
+    }
+
+
+def cpu_per_call(repeats: int = 3) -> dict[str, object]:
+    """CPU of the whole client a call, beside that of the SDK within it."""
+    with serving() as url:
+        ours = [asked(url, _SDK_CALLS, _AT_ONCE)[2] for _ in range(repeats)]
+        alone = [asyncio.run(sdk_alone(url, _SDK_CALLS)) for _ in range(repeats)]
+    mine, theirs = (median(times) / _SDK_CALLS * 1e3 for times in (ours, alone))
+    return {
+        "name": "cpu_per_call",
+        "ours": round(mine, 3),
+        "reference": round(theirs, 3),
+        "ratio": round(mine / theirs, 3),
+        "unit": "ms of CPU, reference: the SDK alone",
+    }
+
+
+def memory() -> dict[str, object]:
+    """Peak memory for 100,000 prompts beside 10,000, each in a process of its own."""
+    few, many = (peak_of(count) for count in (10_000, 100_000))
+    return {
+        "name": "memory_100k",
+        "ours": many,
+        "reference": few,
+        "ratio": round(many / few, 3),
+        "unit": "MB at the peak, reference: 10,000 prompts",
+    }
+
+
+def peak_of(count: int) -> int:
+    """Peak memory in MB of a process that asks so many prompts."""
+    command = [sys.executable, "-m", "tests.bench.llm", "--ask", str(count)]
+    return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
+class _Plain(EchoLLM):
+    """An echo that keeps no record of what it was asked."""
+
+    async def ask(self, request: Request) -> Answer:
+        await asyncio.sleep(0)
+        return Answer(sentences(request), self.name)
+
+
+def ask_echo(count: int) -> None:
+    """Ask the echo, and print this process's peak memory in MB."""
+    with tempfile.TemporaryDirectory() as folder, Ledger(Path(folder) / "ledger.sqlite") as ledger:
+        report = ask_all(requests(count), _Plain(), ledger, terms=Terms(concurrency=_AT_ONCE))
+    assert report.asked == count
+    sys.stdout.write(f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024}\n")
+
+
+def main() -> None:
+    """Measure all of it."""
+    rows = [
+        throughput("throughput_64", _AT_ONCE),
+        throughput("throughput_found_out", 4 * _AT_ONCE),
+        cpu_per_call(),
+        memory(),
+    ]
+    notes = [
+        "throughput_found_out: 256 at once are declared, and the server's 64 found out by its 429s"
+    ]
+    finish("llm", "asking many prompts", rows, notes)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--ask"]:
+        ask_echo(int(sys.argv[2]))
+    else:
+        main()

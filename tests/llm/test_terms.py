@@ -1,0 +1,304 @@
+"""What becomes of a call: each kind of error and answer, in each state of affairs."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from reki_feast.llm import (
+    Answer,
+    EchoLLM,
+    Limits,
+    Price,
+    Request,
+    RequestError,
+    Spent,
+    Terms,
+    Verdict,
+)
+from reki_feast.llm.entries import Claim
+from reki_feast.llm.messages import messages_of
+from reki_feast.llm.terms import Tries, settle_answer, settle_error, to_send
+from tests.llm.entering import LLM, request
+
+RESERVED = Spent(1, 1_000, 0.5)
+ASK = Claim("key", 7, reserved=RESERVED)
+MEND = replace(ASK, mends=1, remark="it was cut")
+REVIEW = replace(ASK, draft="a draft")
+PRICE = Price(prompt=1.0, completion=10.0)
+ANSWER = Answer("text", "m-1", "stop", 30, 4)
+TERMS = Terms(backoff_s=1.0, price=PRICE)
+
+
+def error(**given: Any) -> RequestError:
+    """An error of a call; attributes that the constructor does not take are set."""
+    later = {name: given.pop(name) for name in ("is_throttled", "is_free") if name in given}
+    made = RequestError("the server answers the call", found="it does not", **given)
+    for name, value in later.items():
+        setattr(made, name, value)
+    return made
+
+
+BUSY = {"again": True, "status": 429, "is_throttled": True}
+BROKEN = {"again": True, "status": 500}
+LOST = {"again": True, "is_lost": True}
+UNREACHED = {"again": True}
+REFUSED = {"status": 400}
+
+
+# --- errors ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("what", "failed", "throttled", "is_proven", "state"),
+    [
+        (REFUSED, 0, 0, True, "failed"),
+        (BROKEN, 0, 0, True, "planned"),
+        (BROKEN, 6, 0, True, "planned"),
+        (BROKEN, 7, 0, True, "failed"),  # eight attempts
+        (BROKEN, 6, 0, False, "planned"),  # a status proves that somebody is there
+        (UNREACHED, 1, 0, False, "planned"),
+        (UNREACHED, 2, 0, False, "failed"),
+        (UNREACHED, 2, 0, True, "planned"),
+        (UNREACHED, 7, 0, True, "failed"),
+        (LOST, 2, 0, True, "planned"),
+        (LOST, 3, 0, True, "failed"),  # it was long, and perhaps paid for
+        (LOST, 2, 0, False, "planned"),
+        (BUSY, 7, 0, True, "planned"),  # to be turned away is no fault
+        (BUSY, 0, 28, True, "planned"),
+        (BUSY, 0, 29, True, "failed"),
+        ({**REFUSED, "again": True, "is_free": True}, 7, 29, False, "planned"),
+    ],
+)
+def test_whether_a_call_goes_out_again(
+    what: dict[str, Any], failed: int, throttled: int, is_proven: bool, state: str
+) -> None:
+    tries = Tries(failed, throttled)
+    done, _ = settle_error(request(), ASK, error(**what), TERMS, tries, is_proven=is_proven)
+    assert done.state == state
+    assert done.keep is None
+
+
+@pytest.mark.parametrize("attempts", [1, 2, 5])
+def test_so_many_attempts_and_no_more(attempts: int) -> None:
+    terms, tries, states = replace(TERMS, attempts=attempts), Tries(), list[str]()
+    while "failed" not in states:
+        done, _ = settle_error(request(), ASK, error(**BROKEN), terms, tries, is_proven=True)
+        states.append(done.state)
+    assert len(states) == attempts
+
+
+def test_pauses_of_a_limit_use_up_no_attempts() -> None:
+    tries = Tries()
+    for what in (BUSY, BUSY, {**BUSY, "is_free": True}, BROKEN):
+        settle_error(request(), ASK, error(**what), TERMS, tries, is_proven=True)
+    assert tries == Tries(failed=1, throttled=2)
+
+
+@pytest.mark.parametrize(
+    ("what", "tries", "least", "most"),
+    [
+        (BROKEN, Tries(0), 0.5, 1.0),
+        (BROKEN, Tries(1), 1.0, 2.0),
+        (BROKEN, Tries(4), 8.0, 16.0),
+        (BUSY, Tries(4, 0), 0.5, 1.0),
+        (BUSY, Tries(0, 2), 2.0, 4.0),
+        (BUSY, Tries(0, 20), 30.0, 60.0),  # at most a minute
+        ({**BUSY, "wait_s": 300.0}, Tries(), 0.0, 0.0),  # all calls pause: see Pace
+        ({**BROKEN, "wait_s": 30.0}, Tries(), 30.0, 31.0),
+        ({**BROKEN, "wait_s": 0.0}, Tries(), 0.0, 1.0),
+        ({**BROKEN, "is_free": True}, Tries(), 0.0, 0.0),
+        (REFUSED, Tries(), 0.0, 0.0),
+    ],
+)
+def test_how_long_a_prompt_waits(
+    what: dict[str, Any], tries: Tries, least: float, most: float
+) -> None:
+    waits = []
+    for _ in range(50):
+        now = replace(tries)
+        waits.append(settle_error(request(), ASK, error(**what), TERMS, now, is_proven=True)[1])
+    assert least <= min(waits) <= max(waits) <= most
+    if least < most:
+        assert len(set(waits)) > 1, "not all come back at once"
+
+
+@pytest.mark.parametrize(
+    ("what", "spent", "prompt_tokens", "is_presumed"),
+    [
+        (BROKEN, Spent(), 0, False),
+        (BUSY, Spent(), 0, False),
+        (REFUSED, Spent(), 0, False),
+        (UNREACHED, Spent(), 0, False),
+        (LOST, RESERVED, 1_000, True),
+        ({**LOST, "prompt_tokens": 30}, Spent(1, 30, 30e-6), 30, False),
+        (
+            {"gate": "cut", "prompt_tokens": 30, "completion_tokens": 4},
+            Spent(1, 34, 70e-6),
+            30,
+            False,
+        ),
+        ({"gate": "filtered", "completion_tokens": 4}, Spent(1, 4, 40e-6), 0, False),
+    ],
+)
+def test_what_a_call_without_an_answer_takes(
+    what: dict[str, Any], spent: Spent, prompt_tokens: int, is_presumed: bool
+) -> None:
+    done, _ = settle_error(request(), ASK, error(**what), TERMS, Tries(), is_proven=True)
+    assert done.spent.cost == pytest.approx(spent.cost)
+    assert replace(done.spent, cost=spent.cost) == spent
+    assert (done.prompt_tokens, done.is_presumed) == (prompt_tokens, is_presumed)
+
+
+@pytest.mark.parametrize(
+    ("claim", "mends", "state"),
+    [
+        (ASK, 1, "planned"),
+        (ASK, 0, "quarantined"),
+        (MEND, 1, "quarantined"),
+        (MEND, 2, "planned"),
+        (REVIEW, 1, "answered"),
+    ],
+)
+@pytest.mark.parametrize("gate", ["cut", "filtered", "refusal", "empty"])
+def test_a_reply_without_an_answer_is_mended(
+    gate: str, claim: Claim, mends: int, state: str
+) -> None:
+    given = error(gate=gate, status=200, prompt_tokens=9)
+    terms = replace(TERMS, mends=mends)
+    done, wait_s = settle_error(request(), claim, given, terms, Tries(), is_proven=True)
+    assert (done.state, wait_s) == (state, 0.0)
+    if claim is REVIEW:
+        assert (done.keep, done.verdict.gate) == ("a draft", "")
+    else:
+        assert (done.keep, done.verdict) == (None, Verdict(gate, "it does not"))
+
+
+def test_a_review_that_meets_an_error_is_tried_again_then_the_draft_is_the_answer() -> None:
+    done, _ = settle_error(request(), REVIEW, error(**BROKEN), TERMS, Tries(), is_proven=True)
+    assert (done.state, done.draft, done.keep) == ("planned", "a draft", None)
+    for what in (BROKEN, REFUSED):
+        done, _ = settle_error(request(), REVIEW, error(**what), TERMS, Tries(7), is_proven=True)
+        assert (done.state, done.keep) == ("answered", "a draft")
+
+
+# --- answers --------------------------------------------------------------------------------
+
+
+def judged(gate: str = "", **verdict: Any) -> Terms:
+    fault = f"it fails {gate}" if gate else ""
+    return replace(TERMS, judge=lambda asked, text: Verdict(gate, fault, **verdict))
+
+
+def test_an_answer_that_is_good_is_kept() -> None:
+    done = settle_answer(request(), ASK, ANSWER, TERMS)
+    assert (done.state, done.keep, done.answer, done.draft) == ("answered", "text", ANSWER, "")
+    assert (done.spent.calls, done.spent.tokens, done.prompt_tokens) == (1, 34, 30)
+    assert done.spent.cost == pytest.approx(70e-6)
+    assert not done.is_presumed
+
+
+def test_what_the_gates_say_goes_with_it() -> None:
+    done = settle_answer(request(), ASK, ANSWER, judged(coverage=0.5, bands=(7,)))
+    assert done.verdict == Verdict("", "", 0.5, (7,))
+
+
+@pytest.mark.parametrize(
+    ("claim", "mends", "state"),
+    [
+        (ASK, 1, "planned"),
+        (ASK, 0, "quarantined"),
+        (MEND, 1, "quarantined"),
+        (MEND, 2, "planned"),
+    ],
+)
+def test_an_answer_that_fails_a_gate_is_mended(claim: Claim, mends: int, state: str) -> None:
+    terms = replace(judged("echo", coverage=0.5), mends=mends)
+    done = settle_answer(request(), claim, ANSWER, terms)
+    assert (done.state, done.keep, done.draft) == (state, None, "")
+    assert done.verdict == Verdict("echo", "it fails echo", 0.5)
+    assert done.spent.calls == 1
+
+
+@pytest.mark.parametrize(
+    ("claim", "factors", "state", "keep", "draft"),
+    [
+        (ASK, ("genre",), "planned", None, "text"),
+        (MEND, ("genre",), "planned", None, "text"),
+        (REVIEW, ("genre",), "answered", "text", ""),
+        (ASK, (), "answered", "text", ""),  # a list of factors is no knowledge yet
+    ],
+)
+def test_review(
+    claim: Claim, factors: tuple[str, ...], state: str, keep: str | None, draft: str
+) -> None:
+    terms = replace(judged(), review=True)
+    done = settle_answer(request(factors=factors), claim, ANSWER, terms)
+    assert (done.state, done.keep, done.draft) == (state, keep, draft)
+
+
+def test_a_review_that_fails_a_gate_leaves_the_draft() -> None:
+    def judge(asked: Request, text: str) -> Verdict:
+        if text == "a draft":
+            return Verdict(coverage=0.75, bands=(1, 2))
+        return Verdict("echo", "it fails echo", 0.0)
+
+    terms = replace(TERMS, judge=judge, review=True)
+    done = settle_answer(request(), REVIEW, ANSWER, terms)
+    assert (done.state, done.keep) == ("answered", "a draft")
+    assert done.verdict == Verdict("", "", 0.75, (1, 2))
+    assert done.spent.tokens == 34
+
+
+def test_a_server_that_counts_nothing_is_presumed_to_have_counted() -> None:
+    answer = replace(ANSWER, text="x" * 40, prompt_tokens=0, completion_tokens=0)
+    done = settle_answer(request(), ASK, answer, TERMS)
+    assert done.is_presumed
+    assert (done.prompt_tokens, done.spent.tokens) == (2, 12)  # "prompt 0", four bytes a token
+    assert done.spent.cost == pytest.approx(102e-6)
+    longer = settle_answer(request(), REVIEW, answer, TERMS)
+    assert longer.prompt_tokens > done.prompt_tokens + 50  # what is said around a draft
+
+
+def test_a_model_that_costs_nothing_is_not_presumed_to() -> None:
+    free = replace(ASK, reserved=Spent(1))
+    answer = replace(ANSWER, prompt_tokens=0, completion_tokens=0)
+    done = settle_answer(request(), free, answer, TERMS)
+    assert (done.is_presumed, done.spent) == (False, Spent(1))
+
+
+# --- what is sent ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("claim", "says", "says_not"),
+    [
+        (ASK, [], ["could not be used", "<answer>"]),
+        (MEND, ["could not be used: it was cut"], ["<answer>"]),
+        (REVIEW, ["<answer>\na draft\n</answer>"], ["could not be used"]),
+    ],
+)
+def test_what_is_said_after_the_prompt(claim: Claim, says: list[str], says_not: list[str]) -> None:
+    [message] = messages_of(to_send(request(), claim))
+    assert message["content"].startswith("prompt 0")
+    assert (message["content"] == "prompt 0") == (claim is ASK)
+    assert all(one in message["content"] for one in says)
+    assert not any(one in message["content"] for one in says_not)
+
+
+def test_the_asker_of_terms() -> None:
+    terms = Terms(of_run=Limits("the run", max_calls=3), retry_quarantined=True)
+    asker = terms.asker("run", LLM)
+    assert (asker.run, asker.llm, asker.parameters) == ("run", "echo", LLM.parameters)
+    assert asker.limits == (Limits("the run", max_calls=3), Limits("the project"))
+    assert asker.retry_quarantined
+
+
+def test_an_echo_is_asked_what_a_claim_says() -> None:
+    llm = EchoLLM(answer=lambda asked: json.dumps([asked.remark, asked.draft]))
+    asked = to_send(request(), replace(MEND, draft="a draft"))
+    assert json.loads(asyncio.run(llm.ask(asked)).text) == ["it was cut", "a draft"]

@@ -1,0 +1,359 @@
+"""A generation against a server: money, freshness, gates, safety."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from reki_feast import cli, pipeline, schema
+from reki_feast.doctor import doctor
+from reki_feast.errors import LLMError
+from reki_feast.llm import BudgetError, reading
+from reki_feast.project import Project, open_project
+from reki_feast.report import Report
+from tests.llm.server_texts import answer_text
+from tests.llm.servers import FAULTS, Endpoint, Question
+from tests.pipeline.conftest import T0, make_shop, write_tables
+
+KEY = "sk-thisisaverysecretkey0123456789"
+MODEL = 'LLM(model="gpt-4o-mini", base_url="{url}", timeout_s=5, max_tokens=300{more})'
+
+
+@pytest.fixture
+def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[Endpoint]:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    with Endpoint() as running:
+        yield running
+
+
+def shop_at(root: Path, endpoint: Endpoint, *declared: str, more: str = "") -> Project:
+    """The small shop with a model behind the endpoint, and further declarations."""
+    model = MODEL.format(url=endpoint.url, more=more)
+
+    def edit(text: str) -> str:
+        lines = [f"x{n} = reki_feast.{one}" for n, one in enumerate(declared)]
+        text = text.replace('LLM(provider="echo")', model)
+        return text + "\n".join(["import reki_feast", *lines, ""])
+
+    return make_shop(root, edit)
+
+
+def saying(words: str) -> Callable[[Question], str]:
+    """Good answers, these words before each text."""
+    return lambda question: json.dumps(
+        {key: f"{words} {text}" for key, text in json.loads(answer_text(question)).items()}
+    )
+
+
+def again(project: Project) -> Project:
+    """The project, its declarations read anew."""
+    return open_project(project.root)
+
+
+def redeclared(project: Project, old: str, new: str) -> Project:
+    path = project.declared.path
+    path.write_text(path.read_text().replace(old, new))
+    return again(project)
+
+
+def rows(report: Report, table: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = report.plain()["tables"][table]
+    return found
+
+
+def row(report: Report, table: str = "calls") -> dict[str, Any]:
+    return rows(report, table)[-1]
+
+
+def known(project: Project, kind: str) -> pa.Table:
+    table = project.lake.read("knowledge", schema.KNOWLEDGE)
+    return table.filter(pa.compute.field("kind") == kind)
+
+
+def paid(project: Project) -> tuple[int, float]:
+    """Calls and money on the ledger, whose books balance."""
+    with project.ledger() as ledger:
+        assert reading.broken_rules(ledger.rows) == []
+        totals = ledger.totals()
+    return totals.calls, totals.cost
+
+
+def test_what_was_planned_is_what_is_paid(tmp_path: Path, endpoint: Endpoint) -> None:
+    shop = shop_at(tmp_path, endpoint)
+    plan = row(pipeline.plan(shop), "plan")
+    assert plan["money"] > 0
+    done = row(pipeline.generate(shop))
+    assert done["asked"] == done["calls"] == plan["to_ask"] == len(endpoint.bodies)
+    planned, bill = rows(pipeline.status(shop), "runs")
+    assert planned["calls"] == bill["calls"] == done["calls"]
+    assert planned["tokens"] == plan["prompt_tokens"] + plan["answer_tokens"]
+    assert bill["tokens"] == done["prompt_tokens"] + done["answer_tokens"]
+    assert 0.2 < planned["money"] / bill["money"] < 5
+    assert row(pipeline.plan(shop), "plan")["to_ask"] == 0
+    again = row(pipeline.generate(shop))
+    assert (again["asked"], again["calls"], again["added"]) == (0, 0, 0)
+    assert again["reused"] == done["asked"]
+
+
+@pytest.mark.parametrize(
+    ("budget", "limit"),
+    [
+        ("Budget(max_calls=12)", "max_calls=12 of the project"),
+        ('Budget(per="run", max_calls=12)', "max_calls=12 of the run"),
+        ("Budget(max_tokens=9_000)", "max_tokens=9000 of the project"),
+        ("Budget(max_cost=0.004)", "max_cost=0.004 of the project"),
+    ],
+)
+def test_a_budget_stops_before_its_limit_and_a_higher_one_goes_on(
+    tmp_path: Path, endpoint: Endpoint, budget: str, limit: str
+) -> None:
+    shop = shop_at(tmp_path, endpoint, budget)
+    with pytest.raises(BudgetError, match=f"{limit} is reached"):
+        pipeline.generate(shop)
+    calls, cost = paid(shop)
+    assert 0 < calls <= 12 if "calls" in budget else calls > 0
+    assert cost <= 0.004 if "cost" in budget else cost > 0
+    tokens = sum(endpoint.tokens())
+    assert tokens <= 9_000 if "tokens" in budget else tokens > 0
+    assert known(shop, "user").num_rows + known(shop, "item").num_rows == calls
+    whole = redeclared(shop, budget, "Budget(max_cost=100)")
+    report = pipeline.generate(whole)
+    assert row(report)["asked"] == len(endpoint.bodies) - calls
+    assert endpoint.paid_twice() == []
+
+
+def test_a_budget_is_exit_code_3_and_flags_go_before_declarations(
+    tmp_path: Path, endpoint: Endpoint, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shop = shop_at(tmp_path, endpoint, 'Budget(per="run", max_calls=1)')
+    words = ["generate", "--project", str(shop.root), "--max-calls", "5"]
+    assert cli.main(words) == cli.OVER_BUDGET == 3
+    said = capsys.readouterr().err
+    assert "max_calls=5 of the run is reached: 5 prompts answered" in said
+    assert "raise the limit and run again" in said
+    assert cli.main(["generate", "--project", str(shop.root), "--max-calls", "500"]) == cli.DONE
+    assert endpoint.paid_twice() == []
+
+
+def test_money_without_a_price_is_told_before_anything_is_sent(
+    tmp_path: Path, endpoint: Endpoint
+) -> None:
+    shop = shop_at(tmp_path, endpoint, "Budget(max_cost=1)")
+    unknown = redeclared(shop, "gpt-4o-mini", "house-model")
+    with pytest.raises(BudgetError, match="max_cost needs the price of the model"):
+        pipeline.generate(unknown)
+    assert endpoint.bodies == []
+    checks = {check["check"]: check["state"] for check in rows(doctor(unknown.root), "checks")}
+    assert checks["budget"] == "wrong"
+
+
+def test_batches_cost_half(tmp_path: Path, endpoint: Endpoint) -> None:
+    shop = shop_at(tmp_path, endpoint)
+    online = row(pipeline.plan(shop), "plan")["money"]
+    batched = redeclared(shop, "timeout_s=5", 'provider="openai-batch", poll_s=0.01, timeout_s=5')
+    assert row(pipeline.plan(batched), "plan")["money"] == pytest.approx(online / 2, abs=1e-4)
+    report = pipeline.generate(batched)
+    assert report.failed == 0
+    assert all(call.via != "online" for call in endpoint.bill)
+    # one ledger: what was answered in batches is not asked call by call
+    assert row(pipeline.generate(shop))["calls"] == 0
+
+
+def test_old_answers_are_renewed_and_young_ones_are_not(tmp_path: Path, endpoint: Endpoint) -> None:
+    shop = shop_at(tmp_path, endpoint, "Freshness(max_age_days=30)")
+    first = row(pipeline.generate(shop))["asked"]
+    assert row(pipeline.plan(shop), "plan")["to_ask"] == 0
+    with shop.ledger() as ledger:
+        long_ago = (ledger._clock() - timedelta(days=31)).isoformat()
+        age = "UPDATE prompts SET answered = ? WHERE kind = 'item'"
+        ledger.do([lambda connection: connection.execute(age, (long_ago,))])
+    assert row(pipeline.plan(shop), "plan")["to_ask"] == 20
+    endpoint.say = saying("Newly seen:")
+    done = row(pipeline.generate(shop))
+    assert (done["asked"], done["reused"]) == (20, first - 20)
+    assert done["added"] == 20
+
+
+def test_users_with_little_news_are_left_alone(tmp_path: Path, endpoint: Endpoint) -> None:
+    shop = shop_at(tmp_path, endpoint, "Freshness(min_new=4)")
+    pipeline.generate(shop)
+    write_tables(shop.root, interactions=640)
+    news = pipeline.generate(again(shop), as_of=[T0 + timedelta(hours=640)])
+    assert any("users left alone" in note for note in news.notes)
+    every = redeclared(shop, "Freshness(min_new=4)", "Freshness()")
+    more = row(pipeline.generate(every, as_of=[T0 + timedelta(hours=640)]))
+    assert more["asked"] > 0
+    assert row(news)["asked"] < more["asked"] + row(news)["asked"]
+
+
+def test_incremental_knowledge_sends_what_is_new(tmp_path: Path, endpoint: Endpoint) -> None:
+    shop = shop_at(tmp_path, endpoint, "Freshness(incremental=True)")
+    plan = row(pipeline.plan(shop), "plan")
+    report = pipeline.generate(shop)
+    assert row(report)["asked"] == plan["to_ask"]
+    assert any("asked with their last knowledge" in note for note in report.notes)
+    first, second = sorted(set(known(shop, "user")["event_timestamp"].to_pylist()))
+    old = known(shop, "user").filter(pa.compute.field("event_timestamp") == first)
+    texts = [text for _, text in old["factors"][0].as_py()]
+    assert any(texts[0] in prompt for prompt in endpoint.prompts)
+    assert row(pipeline.generate(again(shop)))["asked"] == 0
+    assert second > first
+
+
+def test_answers_that_fail_a_gate_are_mended_or_quarantined(
+    tmp_path: Path, endpoint: Endpoint, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lamp, chair = "product 1,", "product 2,"
+    spoilt = FAULTS["missing factor"]
+
+    def rule(prompt: str, nth: int, number: int) -> Any:
+        is_item = "What do you know about this product" in prompt
+        if is_item and chair in prompt:
+            return spoilt
+        return spoilt if is_item and lamp in prompt and nth == 1 else None
+
+    endpoint.rule = rule
+    shop = shop_at(tmp_path, endpoint)
+    report = pipeline.generate(shop)
+    assert (report.failed, row(report)["quarantined"]) == (0, 1)
+    assert any("1 prompts are quarantined" in note for note in report.notes)
+    assert "An earlier answer to the above could not be used" in "".join(endpoint.prompts)
+    owners = known(shop, "item")["owner"].to_pylist()
+    assert "s-6" in owners  # product 1 is the seventh item
+    assert "s-7" not in owners
+    assert cli.main(["quality", "--project", str(shop.root), "--json"]) == cli.DONE
+    tables = json.loads(capsys.readouterr().out)["tables"]
+    [items, users] = tables["answers"]
+    assert (items["answered"], items["mended"], items["quarantined"]) == (19, 1, 1)
+    assert (items["coverage"], users["quarantined"]) == (1.0, 0)
+    assert tables["gates"] == [{"gate": "coverage", "failed": 3, "quarantined": 1}]
+    assert {example["owner"] for example in tables["examples"]} == {"s-6", "s-7"}
+    calls = len(endpoint.bodies)
+    assert row(pipeline.generate(again(shop)))["calls"] == 0  # it is not asked for ever
+    endpoint.rule = None
+    retried = pipeline.generate(again(shop), retry_quarantined=True)
+    assert (row(retried)["asked"], len(endpoint.bodies)) == (1, calls + 1)
+    assert "s-7" in known(shop, "item")["owner"].to_pylist()
+
+
+def test_a_review_corrects_answers_before_they_count(tmp_path: Path, endpoint: Endpoint) -> None:
+    def say(question: Question) -> str:
+        is_review = "Check it, claim by claim" in question.text
+        return saying("Corrected." if is_review else "Drafted.")(question)
+
+    endpoint.say = say
+    shop = shop_at(tmp_path, endpoint, "Gates(review=True)")
+    planned = row(pipeline.plan(shop), "plan")
+    done = row(pipeline.generate(shop))
+    assert done["calls"] == 2 * done["asked"] == 2 * planned["to_ask"]
+    assert all("Corrected." in text for text in known(shop, "item")["text"].to_pylist())
+    assert row(pipeline.generate(again(shop)))["calls"] == 0
+
+
+def test_facts_of_the_catalogue_are_not_contradicted(tmp_path: Path, endpoint: Endpoint) -> None:
+    shop = shop_at(tmp_path, endpoint, 'Gates(facts=["year"])')
+    with pytest.raises(Exception, match="Gates\\(facts=…\\)"):
+        pipeline.plan(shop)
+    items = pq.read_table(shop.root / "items.parquet")
+    items = items.append_column("year", pa.array([1990 + n for n in range(20)]))
+    pq.write_table(items, shop.root / "items.parquet")
+    endpoint.say = saying("Released in 1995.")
+    pipeline.generate(again(shop))
+    with shop.ledger() as ledger:
+        lost = ledger.rows("SELECT owner, gate FROM prompts WHERE state = 'quarantined'")
+    assert {gate for _, gate in lost} == {"facts"}
+    assert "s-5" not in {owner for owner, _ in lost}  # the one of 1995
+    asked = [prompt for prompt in endpoint.prompts if "could not be used" not in prompt]
+    assert "1991" not in "".join(asked)  # a fact is told when it was contradicted, not before
+
+
+def test_strangers_texts_are_struck_and_bounded(tmp_path: Path, endpoint: Endpoint) -> None:
+    shop = shop_at(tmp_path, endpoint)
+    items = pq.read_table(shop.root / "items.parquet").to_pydict()
+    items["title"][6] = "Lamp, write to jo.doe@example.org or +49 170 1234567\x00\u202e"
+    pq.write_table(pa.table(items), shop.root / "items.parquet")
+    pipeline.generate(shop)
+    sent = json.dumps(endpoint.bodies, ensure_ascii=False)
+    assert "[e-mail]" in sent
+    assert "[phone]" in sent
+    assert "jo.doe" not in sent
+    assert "\\u0000" not in sent
+    assert "\u202e" not in sent
+    assert row(pipeline.generate(again(shop)))["calls"] == 0
+
+
+def test_user_ids_and_undeclared_columns_never_leave(tmp_path: Path, endpoint: Endpoint) -> None:
+    shop = shop_at(tmp_path, endpoint)
+    users = pq.read_table(shop.root / "users.parquet").to_pydict()
+    users["salary"] = [f"salary-{n}" for n in range(30)]
+    pq.write_table(pa.table(users), shop.root / "users.parquet")
+    pipeline.generate(shop)
+    sent = json.dumps(endpoint.bodies)
+    assert "from north" in sent
+    assert "salary" not in sent
+    assert not any(f"c'{n}" in sent for n in range(30))
+
+
+def test_a_private_scenario_refuses_other_hosts(tmp_path: Path, endpoint: Endpoint) -> None:
+    shop = shop_at(tmp_path, endpoint, 'Privacy(private=True, allow_hosts=["llm.internal"])')
+    assert pipeline.generate(shop).failed == 0  # this machine is not another host
+    away = redeclared(shop, endpoint.url, "https://api.example.org/v1")
+    with pytest.raises(LLMError, match="private"):
+        pipeline.generate(away)
+
+
+def test_the_key_is_nowhere(
+    tmp_path: Path, endpoint: Endpoint, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def rule(prompt: str, nth: int, number: int) -> Any:
+        return replace(FAULTS["500"], name=f"broken for {KEY}") if number % 7 == 0 else None
+
+    endpoint.rule = rule
+    shop = shop_at(tmp_path, endpoint)
+    root = str(shop.root)
+    for words in (
+        ["generate", "--json"],
+        ["status", "--json"],
+        ["ledger", "--json"],
+        ["ledger", "check"],
+        ["ledger", "export", str(tmp_path / "calls.parquet")],
+        ["quality", "--json"],
+    ):
+        assert cli.main([*words, "--project", root]) == cli.DONE
+    said = capsys.readouterr()
+    assert KEY not in said.out + said.err
+    assert all(f"Bearer {KEY}" == one for one in endpoint.authorizations)
+    for file in tmp_path.rglob("*"):
+        assert not file.is_file() or KEY.encode() not in file.read_bytes(), file
+
+
+def test_every_call_is_exported(tmp_path: Path, endpoint: Endpoint) -> None:
+    endpoint.rule = lambda prompt, nth, number: FAULTS["500"] if number == 3 else None
+    shop = shop_at(tmp_path, endpoint)
+    pipeline.generate(shop)
+    path = tmp_path / "calls.parquet"
+    pipeline.export_ledger(shop, path)
+    table = pq.read_table(path)
+    assert table.num_rows == len(endpoint.bodies)
+    assert table.filter(pa.compute.field("state") == "failed").num_rows == 1
+    answered = table.filter(pa.compute.field("state") == "answered")
+    assert answered["answer"].null_count == 0
+    assert set(answered["prompt"].to_pylist()) == set(endpoint.prompts)
+    assert answered["cost"].to_pylist() == pytest.approx(
+        [
+            (asked * 0.15 + said * 0.6) / 1e6
+            for asked, said in zip(
+                answered["prompt_tokens"].to_pylist(),
+                answered["completion_tokens"].to_pylist(),
+                strict=True,
+            )
+        ]
+    )
