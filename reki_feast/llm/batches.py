@@ -3,7 +3,7 @@
 A batch is entered, with its calls, before anything is sent, and each step is entered before the
 next one is made: ``written`` (its calls are here, nothing has left), ``uploaded`` (the server has
 the file), ``submitted`` (the server works on it), ``collected``. The file itself is made from the
-ledger whenever it is wanted. As in :mod:`reki_feast.llm.entries`, functions that take a connection
+ledger whenever it is wanted. As in :mod:`reki_feast.llm.runs`, functions that take a connection
 work within a transaction.
 """
 
@@ -17,9 +17,9 @@ from datetime import datetime
 from typing import Any, Literal
 
 from reki_feast.errors import LLMError
-from reki_feast.llm import entries
+from reki_feast.llm import claims, runs, settlements
 from reki_feast.llm.budget import Spent
-from reki_feast.llm.entries import Asker, Claim, NoClaim, Settlement
+from reki_feast.llm.calls import Asker, Claim, NoClaim, Settlement
 from reki_feast.llm.port import Answer, Request, RequestError
 from reki_feast.llm.reading import Rows
 from reki_feast.llm.terms import to_send
@@ -133,7 +133,7 @@ def fill(connection: sqlite3.Connection, how: Filling, wanted: Sequence[Request]
 
 def _take(connection: sqlite3.Connection, how: Filling, request: Request, done: Filled) -> bool:
     """Whether a request was dealt with; else nothing of it is to stay."""
-    claim = entries.claim(
+    claim = claims.claim(
         connection, how.asker, how.key_of(request), request, how.worst_of, how.now, how.batch
     )
     if isinstance(claim, NoClaim):
@@ -145,7 +145,7 @@ def _take(connection: sqlite3.Connection, how: Filling, request: Request, done: 
     size = how.size_of(to_send(request, claim))
     if size > how.most_bytes:
         failed = Settlement(claim=claim, state="failed", error=_too_large(size, how.most_bytes))
-        entries.settle(connection, failed, how.now)
+        settlements.settle(connection, failed, how.now)
         done.settled.append((request, failed))
         return True
     if how.has_bytes + done.bytes + size > how.most_bytes:
@@ -172,7 +172,7 @@ def take_over(connection: sqlite3.Connection, asker: Asker, now: str) -> list[Ba
     ).fetchall()
     taken = []
     for *columns, run in found:
-        if run == asker.run or not entries.lives(connection, run, now):
+        if run == asker.run or not runs.lives(connection, run, now):
             taken.append(_batch(columns))
             _adopt(connection, columns[0], asker.run, now)
     return taken
@@ -226,7 +226,7 @@ def settle(
     settled = []
     for claim, request in map(_call, found):
         done = decide(request, claim, outcomes[claim.call])
-        entries.settle(connection, done, now)
+        settlements.settle(connection, done, now)
         settled.append((request, done))
     return settled
 
@@ -250,7 +250,7 @@ def open_calls(rows: Rows, names: Sequence[str]) -> dict[str, int]:
 
 def _call(row: Sequence[Any]) -> tuple[Claim, Request]:
     key, call, tokens, cost, mends, gate, fault, draft, *texts = row
-    # as entries.claim read it: nothing changes this while the call is open
+    # as claims.claim read it: nothing changes this while the call is open
     remark = fault if gate and mends else ""
     return Claim(key, call, mends, remark, draft, Spent(1, tokens, cost)), _request(texts)
 

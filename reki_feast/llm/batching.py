@@ -17,8 +17,8 @@ from reki_feast.errors import LLMError
 from reki_feast.llm import batches
 from reki_feast.llm.batch import OpenAIBatchLLM
 from reki_feast.llm.batches import Batch, Filled, Filling
+from reki_feast.llm.calls import NoClaim
 from reki_feast.llm.collecting import Collector, StoppedError
-from reki_feast.llm.entries import NoClaim
 from reki_feast.llm.intake import Intake
 from reki_feast.llm.loops import stopping_gracefully
 from reki_feast.llm.port import Request

@@ -13,7 +13,7 @@ from reki_feast.errors import LLMError
 from reki_feast.llm import batches
 from reki_feast.llm.batch import OpenAIBatchLLM, Style
 from reki_feast.llm.batches import Batch, Outcome
-from reki_feast.llm.entries import Claim, Settlement
+from reki_feast.llm.calls import Claim, Settlement
 from reki_feast.llm.port import Answer, Request, RequestError
 from reki_feast.llm.report import Failure, RunReport, counted
 from reki_feast.llm.scribe import Scribe

@@ -133,7 +133,7 @@ INSERT INTO runs (id, process, llm, began, seen, ended, outcome, calls, prompt_t
     completion_tokens)
 SELECT 'version 1', '', llm, MIN(created), MAX(updated), MAX(updated), 'done',
     SUM(prompt_tokens + completion_tokens > 0), SUM(prompt_tokens), SUM(completion_tokens)
-FROM old HAVING COUNT(*) > 0;
+FROM old GROUP BY NULL;
 DROP TABLE old
 """
 

@@ -10,8 +10,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from reki_feast.errors import LLMError
-from reki_feast.llm import entries
-from reki_feast.llm.entries import Claim, NoClaim, Settlement
+from reki_feast.llm import claims, settlements
+from reki_feast.llm.calls import Claim, NoClaim, Settlement
 from reki_feast.llm.intake import Intake
 from reki_feast.llm.pace import Pace, Turn
 from reki_feast.llm.port import Answer, Request, RequestError
@@ -133,7 +133,7 @@ class Desk:
         ledger = self._run.ledger
         return await self._scribe.do(
             partial(
-                entries.claim,
+                claims.claim,
                 asker=self._run.asker,
                 key=self._run.key(request),
                 request=request,
@@ -180,7 +180,7 @@ class Desk:
         """Enter an outcome; only when it is on disk does it count."""
         now = self._run.ledger.now()
         try:
-            await self._scribe.do(partial(entries.settle, done=done, now=now))
+            await self._scribe.do(partial(settlements.settle, done=done, now=now))
         finally:
             self._open_calls -= 1
             self._settled.set()
@@ -221,8 +221,9 @@ class Desk:
 
     async def _rest(self, seconds: float) -> None:
         """Wait before the same prompt goes out again; cut short when the run stops."""
-        until = self._clock() + seconds
-        while not self.pace.is_stopping and (left := until - self._clock()) > 0:
+        loop = asyncio.get_running_loop()
+        until = loop.time() + seconds
+        while not self.pace.is_stopping and (left := until - loop.time()) > 0:
             await asyncio.sleep(min(left, 0.5))
 
     def _turned_away(self, refused: NoClaim, request: Request) -> None:

@@ -11,7 +11,7 @@ from types import TracebackType
 from uuid import uuid4
 
 from reki_feast.errors import LLMError
-from reki_feast.llm import entries
+from reki_feast.llm import runs
 from reki_feast.llm.batch import OpenAIBatchLLM
 from reki_feast.llm.batching import ask_in_batches_async
 from reki_feast.llm.budget import Spent, check_price, worst_case
@@ -28,6 +28,8 @@ from reki_feast.llm.terms import Terms
 
 #: Seconds that calls in flight get to end when the run stops because of a fault.
 _GRACE_S = 5.0
+#: Bytes of a factor's place in the schema of the answer, beside its name, which stands there twice.
+_SCHEMA_BYTES = 64
 #: Seconds between two looks at prompts that another run holds.
 _HELD_S = 0.5
 
@@ -54,7 +56,7 @@ class Run:
 
     def __enter__(self) -> Run:
         begin = partial(
-            entries.begin_run,
+            runs.begin_run,
             asker=self.asker,
             process=this_process(),
             now=self.ledger.now(),
@@ -72,14 +74,14 @@ class Run:
             rule = error.faults[0].rule if isinstance(error, LLMError) else type(error).__name__
             self.outcome = f"stopped: {rule}"
         run, now = self.asker.run, self.ledger.now()
-        end = partial(entries.end_run, run=run, outcome=self.outcome, now=now)
+        end = partial(runs.end_run, run=run, outcome=self.outcome, now=now)
         # where the ledger is what broke, its own error is on the way already
         with contextlib.suppress(LLMError) if error is not None else contextlib.nullcontext():
             self.ledger.do([end])
 
     def expect(self, planned: Spent) -> None:
         """Say what (more) the run is expected to take, for a reckoning afterwards."""
-        self.ledger.do([partial(entries.expect, run=self.asker.run, planned=planned)])
+        self.ledger.do([partial(runs.expect, run=self.asker.run, planned=planned)])
 
     def key(self, request: Request) -> str:
         """The ledger's key of a request."""
@@ -88,6 +90,8 @@ class Run:
     def worst(self, request: Request) -> Spent:
         """The most that a call for a request can cost."""
         size = len((request.system + spoken(request)).encode("utf-8", "surrogatepass"))
+        # servers count the schema of the answer, too
+        size += sum(2 * len(factor.encode()) + _SCHEMA_BYTES for factor in request.factors)
         return worst_case(size, self.llm.longest_answer, self.terms.price)
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 
-from reki_feast.llm import entries
+from reki_feast.errors import LLMError
+from reki_feast.llm import runs
 from reki_feast.llm.ledger import Entry, Ledger
 from reki_feast.llm.processes import HEARTBEAT_S
 
@@ -71,4 +73,5 @@ class Scribe:
     async def _beat(self) -> None:
         while True:
             await asyncio.sleep(HEARTBEAT_S)
-            await self.do(partial(entries.see_run, run=self._run, now=self._ledger.now()))
+            with suppress(LLMError):  # whoever enters an outcome will meet the fault, and tell it
+                await self.do(partial(runs.see_run, run=self._run, now=self._ledger.now()))

@@ -11,8 +11,19 @@ from typing import Any
 
 import pyarrow as pa
 
-from reki_feast.llm import Answer, EchoLLM, Ledger, Request, RequestError, Spent, Verdict, entries
-from reki_feast.llm.entries import Asker, Claim, NoClaim, Settlement
+from reki_feast.llm import (
+    Answer,
+    EchoLLM,
+    Ledger,
+    Request,
+    RequestError,
+    Spent,
+    Verdict,
+    claims,
+    runs,
+    settlements,
+)
+from reki_feast.llm.calls import Asker, Claim, NoClaim, Settlement
 from reki_feast.llm.port import call_key
 from reki_feast.llm.processes import this_process
 from reki_feast.schema import PROMPTS, content_hash
@@ -72,12 +83,12 @@ def begin(
     """Enter a run."""
     asker = Asker(run, llm.name, llm.parameters, **more)
     process = process or this_process()
-    ledger.do([partial(entries.begin_run, asker=asker, process=process, now=ledger.now())])
+    ledger.do([partial(runs.begin_run, asker=asker, process=process, now=ledger.now())])
     return asker
 
 
 def end(ledger: Ledger, asker: Asker, outcome: str = "done") -> None:
-    ledger.do([partial(entries.end_run, run=asker.run, outcome=outcome, now=ledger.now())])
+    ledger.do([partial(runs.end_run, run=asker.run, outcome=outcome, now=ledger.now())])
 
 
 def kill(ledger: Ledger, asker: Asker) -> None:
@@ -90,7 +101,7 @@ def claim(
     ledger: Ledger, asker: Asker, asked: Request, worst: Spent | None = None
 ) -> Claim | NoClaim:
     entry = partial(
-        entries.claim,
+        claims.claim,
         asker=asker,
         key=call_key(asked.prompt_hash, asker.llm, asker.parameters),
         request=asked,
@@ -118,7 +129,7 @@ def refused(ledger: Ledger, asker: Asker, asked: Request | None = None) -> str:
 
 
 def settle(ledger: Ledger, done: Settlement) -> None:
-    ledger.do([partial(entries.settle, done=done, now=ledger.now())])
+    ledger.do([partial(settlements.settle, done=done, now=ledger.now())])
 
 
 def good(won: Claim, answer: Answer, **verdict: Any) -> Settlement:

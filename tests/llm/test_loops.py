@@ -18,8 +18,9 @@ def press() -> None:
     signal.raise_signal(signal.SIGINT)
 
 
-async def forever() -> None:
-    await asyncio.Event().wait()
+async def for_long() -> None:
+    """Longer than a test should take."""
+    await asyncio.wait_for(asyncio.Event().wait(), 10)
 
 
 def test_the_result_comes_back() -> None:
@@ -93,7 +94,7 @@ def test_pressed_twice_it_stops_at_once() -> None:
             await stopped.wait()
             press()
             try:
-                await forever()
+                await for_long()
             finally:
                 cleaned.append("cleaned up")
 

@@ -20,7 +20,7 @@ from reki_feast.llm import (
     Terms,
     Verdict,
 )
-from reki_feast.llm.entries import Claim
+from reki_feast.llm.calls import Claim
 from reki_feast.llm.messages import messages_of
 from reki_feast.llm.terms import Tries, settle_answer, settle_error, to_send
 from tests.llm.entering import LLM, request
@@ -252,6 +252,13 @@ def test_a_review_that_fails_a_gate_leaves_the_draft() -> None:
     assert (done.state, done.keep) == ("answered", "a draft")
     assert done.verdict == Verdict("", "", 0.75, (1, 2))
     assert done.spent.tokens == 34
+
+
+def test_a_draft_had_passed_whatever_the_gates_say_of_it_now() -> None:
+    terms = replace(judged("echo", coverage=0.5), review=True)
+    done = settle_answer(request(), REVIEW, ANSWER, terms)
+    assert (done.state, done.keep) == ("answered", "a draft")
+    assert done.verdict == Verdict("", "", 0.5)
 
 
 def test_a_server_that_counts_nothing_is_presumed_to_have_counted() -> None:

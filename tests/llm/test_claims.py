@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from typing import Any
 
 import pytest
-from hypothesis import event, settings
+from hypothesis import event, given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    initialize,
-    invariant,
-    precondition,
-    rule,
-)
 
 from reki_feast.llm import (
     Answer,
@@ -27,10 +20,11 @@ from reki_feast.llm import (
     Request,
     RequestError,
     Spent,
-    entries,
+    claims,
     reading,
+    runs,
 )
-from reki_feast.llm.entries import Asker, Claim
+from reki_feast.llm.calls import Asker, Claim, NoClaim
 from reki_feast.llm.processes import LEASE, this_process
 from tests.llm.entering import (
     AS_OF,
@@ -138,7 +132,7 @@ def test_a_prompt_in_a_batch_is_left_alone(ledger: Ledger) -> None:
                 row,
             ),
             partial(
-                entries.claim,
+                claims.claim,
                 asker=asker,
                 key=key_of(asked),
                 request=asked,
@@ -150,7 +144,7 @@ def test_a_prompt_in_a_batch_is_left_alone(ledger: Ledger) -> None:
     )
     end(ledger, asker)
     got = claim(ledger, begin(ledger, "next"), asked)
-    assert got == entries.NoClaim("in batch", "b-1")
+    assert got == NoClaim("in batch", "b-1")
     assert run_of(ledger, "run", "reserved_calls, calls") == (1, 0)
 
 
@@ -187,7 +181,7 @@ def test_a_run_elsewhere_is_over_when_it_was_not_seen_for_long(
     claimed(ledger, far)
     clock.advance(LEASE_S - 1)
     assert refused(ledger, near) == "held"
-    ledger.do([partial(entries.see_run, run="far", now=ledger.now())])
+    ledger.do([partial(runs.see_run, run="far", now=ledger.now())])
     clock.advance(LEASE_S - 1)
     assert refused(ledger, near) == "held"
     clock.advance(1)
@@ -205,6 +199,16 @@ def test_a_reply_that_comes_after_the_run_was_taken_for_dead(ledger: Ledger, clo
     assert ledger.answered(key_of(request())) is not None
 
 
+def test_a_call_that_is_settled_stays_so(ledger: Ledger) -> None:
+    won = claimed(ledger, begin(ledger), worst=WORST)
+    settle(ledger, good(won, ANSWER))
+    before = calls(ledger, "*")
+    settle(ledger, failed(won, spent=WORST))
+    settle(ledger, good(won, replace(ANSWER, text="other")))
+    assert calls(ledger, "*") == before
+    assert prompt(ledger, "state, answer") == ("answered", "text")
+
+
 def test_ending_a_run_frees_its_prompts_and_loses_its_calls(ledger: Ledger) -> None:
     asker = begin(ledger)
     claimed(ledger, asker, request(0), WORST)
@@ -218,21 +222,12 @@ def test_ending_a_run_frees_its_prompts_and_loses_its_calls(ledger: Ledger) -> N
     assert [row[0] for row in calls(ledger, "state")] == ["lost", "failed", "answered"]
 
 
-def test_releasing_a_call_frees_its_prompt(ledger: Ledger) -> None:
-    asker = begin(ledger)
-    won = claimed(ledger, asker, worst=WORST)
-    ledger.do([partial(entries.release, lost=won, now=ledger.now())])
-    assert prompt(ledger, "state, run") == ("planned", None)
-    assert run_of(ledger, "run", "calls, presumed_cost, reserved_calls") == (1, 0.5, 0)
-    assert claimed(ledger, asker).call == 2
-
-
 def test_what_a_run_was_expected_to_take_adds_up(ledger: Ledger) -> None:
     asker = begin(ledger)
     expected = "planned_calls, planned_tokens, planned_cost"
     assert run_of(ledger, "run", expected) == (None, None, None)
     for planned in (Spent(3, 40, 0.5), Spent(1, 2, 0.25)):
-        ledger.do([partial(entries.expect, run=asker.run, planned=planned)])
+        ledger.do([partial(runs.expect, run=asker.run, planned=planned)])
     assert run_of(ledger, "run", expected) == (4, 42, 0.75)
 
 
@@ -430,7 +425,7 @@ def test_open_calls_count_as_their_worst(
 ) -> None:
     asker = begin(ledger, limits=limits)
     won = claimed(ledger, asker, request(0), WORST)
-    assert claim(ledger, asker, request(1), WORST) == entries.NoClaim("over", says)
+    assert claim(ledger, asker, request(1), WORST) == NoClaim("over", says)
     assert ledger.rows("SELECT COUNT(*) FROM prompts") == [(1,)]
     settle(ledger, failed(won))
     assert claimed(ledger, asker, request(1), WORST).call == 2
@@ -445,7 +440,7 @@ def test_the_worst_is_that_of_the_call_as_it_goes_out(ledger: Ledger) -> None:
 
     def claimed_here() -> Claim:
         entry = partial(
-            entries.claim,
+            claims.claim,
             asker=asker,
             key=key_of(request()),
             request=request(),
@@ -465,183 +460,182 @@ def test_the_worst_is_that_of_the_call_as_it_goes_out(ledger: Ledger) -> None:
 
 # --- any order of events --------------------------------------------------------------------
 
-KEYS = st.integers(0, 3)
-PLACES = st.integers(0, 2)
 
+class Books:
+    """Runs of this and another machine claim, settle, end, are killed; time goes by.
 
-class Books(RuleBasedStateMachine):
-    """Runs of this and another machine claim, settle, end, are killed; time goes by."""
+    Each event takes a number, which chooses among what there is, and a yes or no.
+    """
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.clock = Clock()
-        self.ledger = Ledger(None, clock=self.clock)
+    def __init__(self, ledger: Ledger, clock: Clock) -> None:
+        self.ledger, self.clock = ledger, clock
         self.count = 0
-        self.limits = (Limits("the run", max_calls=30), Limits("the project", max_calls=60))
+        self.limits = (Limits("the run", max_calls=15), Limits("the project", max_calls=80))
         self.live: list[Asker] = []
         self.unseen: list[tuple[Asker, float]] = []  # killed elsewhere: thought alive for a while
         self.open: dict[str, tuple[Asker, Claim]] = {}
         self.late: list[Claim] = []  # of runs elsewhere that were taken for dead, and are not
         self.answers: dict[str, str] = {}
-
-    @initialize()
-    def begin_two(self) -> None:
-        self.begin(is_near=True, retry=False)
-        self.begin(is_near=False, retry=True)
-
-    def teardown(self) -> None:
-        self.ledger.close()
+        self.begin(0, True)
+        self.begin(1, False)
 
     @property
     def now(self) -> float:
         return self.clock.time.timestamp()
 
-    def is_thought_alive(self, asker: Asker) -> bool:
-        unseen = any(one is asker and self.now < until for one, until in self.unseen)
-        return unseen or any(one is asker for one in self.live)
-
-    @precondition(lambda self: len(self.live) < 3)
-    @rule(is_near=st.booleans(), retry=st.booleans())
-    def begin(self, is_near: bool, retry: bool) -> None:
+    def begin(self, number: int, yes: bool) -> None:
+        if len(self.live) == 3:
+            return
         self.count += 1
-        process = this_process() if is_near else ELSEWHERE
-        name = f"{'near' if is_near else 'far'} {self.count}"
         asker = begin(
-            self.ledger, name, process=process, limits=self.limits, retry_quarantined=retry
+            self.ledger,
+            f"{'near' if yes else 'far'} {self.count}",
+            process=this_process() if yes else ELSEWHERE,
+            limits=self.limits,
+            retry_quarantined=number == 1,
         )
         self.live.append(asker)
+        self._put_to_rest()
 
-    @precondition(lambda self: self.live)
-    @rule(place=PLACES, keys=st.sets(KEYS, min_size=1), is_old=st.booleans())
-    def claim(self, place: int, keys: set[int], is_old: bool) -> None:
-        asker = self.live[place % len(self.live)]
-        for key in keys:
-            self.claim_one(asker, request(key, renew_before=self.clock.time if is_old else None))
-
-    def claim_one(self, asker: Asker, asked: Request) -> None:
-        got = claim(self.ledger, asker, asked, WORST)
-        name = key_of(asked)
-        if not isinstance(got, Claim):
-            return
-        if name in self.open:
-            holder, lost = self.open[name]
-            assert not self.is_thought_alive(holder)
+    def _put_to_rest(self) -> None:
+        """A run that begins frees what dead runs held."""
+        dead = [key for key, pair in self.open.items() if not self._is_thought_alive(pair[0])]
+        for holder, lost in (self.open.pop(key) for key in dead):
             if holder.run.startswith("far"):
                 self.late.append(lost)
-        assert asked.renew_before is not None or name not in self.answers
-        self.open[name] = (asker, got)
 
-    def pick(self, place: int) -> Claim | None:
-        """An open call of a run that lives."""
-        mine = [won for asker, won in self.open.values() if asker in self.live]
-        if not mine:
-            return None
-        won = mine[place % len(mine)]
-        del self.open[won.key]
-        return won
+    def claim(self, number: int, yes: bool) -> None:
+        """One of the runs wants all prompts, from one on; perhaps anew."""
+        if not self.live:
+            return
+        asker = self.live[number % len(self.live)]
+        for n in range(number % 4, 4):
+            asked = request(n, renew_before=self.clock.time if yes else None)
+            got = claim(self.ledger, asker, asked, WORST)
+            if isinstance(got, Claim):
+                self._given(asker, asked, got)
 
-    @rule(place=PLACES, draft=st.booleans())
-    def answer(self, place: int, draft: bool) -> None:
-        won = self.pick(place)
+    def _given(self, asker: Asker, asked: Request, won: Claim) -> None:
+        if won.key in self.open:
+            holder, lost = self.open[won.key]
+            assert not self._is_thought_alive(holder), "two runs that live have one prompt"
+            if holder.run.startswith("far"):
+                self.late.append(lost)
+        assert asked.renew_before is not None or won.key not in self.answers
+        self.open[won.key] = (asker, won)
+
+    def answer(self, number: int, yes: bool) -> None:
+        won = self._pick(number)
         if won is None:
             return
-        self.count += 1
-        answer = replace(ANSWER, text=f"text {self.count}")
-        done = good(won, answer, coverage=1.0, bands=(1, self.count))
-        if draft and not won.draft:
-            settle(self.ledger, replace(done, state="planned", keep=None, draft=answer.text))
+        done = good(won, self._answer(), coverage=1.0, bands=(1, self.count))
+        if yes and not won.draft:
+            assert done.answer is not None
+            done = replace(done, state="planned", keep=None, draft=done.answer.text)
         else:
-            settle(self.ledger, done)
-            self.answers[won.key] = answer.text
-
-    @rule(place=PLACES, again=st.booleans())
-    def fail_a_gate(self, place: int, again: bool) -> None:
-        won = self.pick(place)
-        if won is not None:
-            settle(self.ledger, bad(won, ANSWER, again=again))
-
-    @rule(place=PLACES, again=st.booleans(), is_counted=st.booleans())
-    def fail(self, place: int, again: bool, is_counted: bool) -> None:
-        won = self.pick(place)
-        if won is not None:
-            spent = won.reserved if is_counted else Spent()
-            done = failed(won, again=again, spent=spent)
-            settle(self.ledger, replace(done, is_presumed=is_counted, draft=won.draft))
-
-    @precondition(lambda self: self.late)
-    @rule(place=PLACES, how=st.sampled_from(["good", "bad", "mend", "failed", "again"]))
-    def hear_of_a_lost_call(self, place: int, how: str) -> None:
-        """Whatever comes late, the books balance, and an answered prompt stays answered."""
-        event(f"a lost call: {how}")
-        won = self.late.pop(place % len(self.late))
-        self.count += 1
-        answer = replace(ANSWER, text=f"text {self.count}")
-        done = {
-            "good": good(won, answer, coverage=1.0, bands=(self.count,)),
-            "bad": bad(won, answer),
-            "mend": bad(won, answer, again=True),
-            "failed": failed(won),
-            "again": failed(won, again=True),
-        }[how]
+            self.answers[won.key] = str(done.keep)
         settle(self.ledger, done)
-        if how == "good":
+
+    def fail_a_gate(self, number: int, yes: bool) -> None:
+        won = self._pick(number)
+        if won is not None:
+            settle(self.ledger, bad(won, self._answer(), again=yes))
+
+    def fail(self, number: int, yes: bool) -> None:
+        won = self._pick(number)
+        if won is not None:
+            spent = won.reserved if number % 2 else Spent()
+            done = failed(won, again=yes, spent=spent)
+            settle(self.ledger, replace(done, is_presumed=bool(number % 2), draft=won.draft))
+
+    def hear_of_a_lost_call(self, number: int, yes: bool) -> None:
+        if not self.late:
+            return
+        won = self.late.pop()
+        answer = self._answer()
+        how = {
+            0: good(won, answer, coverage=1.0, bands=(self.count,)),
+            1: bad(won, answer, again=yes),
+            2: failed(won, again=yes),
+            3: replace(good(won, answer), state="planned", keep=None, draft="draft"),
+        }
+        event(f"a lost call: {number}, {yes}")
+        settle(self.ledger, how[number])
+        if number == 0:  # either will do, the late answer or one that another run had meanwhile
             query = "SELECT answer FROM prompts WHERE key = ?"
             kept = self.ledger.rows(query, (won.key,))[0][0]
             assert kept in (answer.text, self.answers.get(won.key))
             self.answers[won.key] = kept
 
-    @precondition(lambda self: self.live)
-    @rule(place=PLACES)
-    def end(self, place: int) -> None:
-        asker = self.live.pop(place % len(self.live))
-        end(self.ledger, asker)
+    def end(self, number: int, yes: bool) -> None:
+        if not self.live:
+            return
+        asker = self.live.pop(number % len(self.live))
+        end(self.ledger, asker, "done" if yes else "stopped: interrupted")
         self.open = {key: pair for key, pair in self.open.items() if pair[0] is not asker}
 
-    @precondition(lambda self: self.live)
-    @rule(place=PLACES)
-    def kill(self, place: int) -> None:
-        asker = self.live.pop(place % len(self.live))
+    def kill(self, number: int, yes: bool) -> None:
+        if not self.live:
+            return
+        asker = self.live.pop(number % len(self.live))
         if asker.run.startswith("near"):
             kill(self.ledger, asker)
-        else:
-            self.unseen.append((asker, self.now + LEASE_S))
+            return
+        self.unseen.append((asker, self.now + LEASE_S))
+        if yes:  # nobody hears of it for so long that another takes over
+            self.let_time_go_by(3, True)
+            self.claim(0, False)
 
-    @precondition(lambda self: any(one.run.startswith("far") for one in self.live))
-    @rule(keys=st.sets(KEYS, min_size=1))
-    def another_takes_over(self, keys: set[int]) -> None:
-        """A run elsewhere has not been seen for long; all the same its replies may come."""
-        sleeper = next(one for one in self.live if one.run.startswith("far"))
-        self.live.remove(sleeper)
-        self.let_time_go_by(90)
-        if self.live:
-            self.claim(0, keys, is_old=False)
-
-    @rule(seconds=st.sampled_from([1, 90]))
-    def let_time_go_by(self, seconds: int) -> None:
-        self.clock.advance(seconds)
+    def let_time_go_by(self, number: int, yes: bool) -> None:
+        self.clock.advance(number * LEASE_S / 3 if yes else number)
         for asker in self.live:
-            self.ledger.do([partial(entries.see_run, run=asker.run, now=self.ledger.now())])
+            self.ledger.do([partial(runs.see_run, run=asker.run, now=self.ledger.now())])
 
-    @invariant()
-    def books_balance(self) -> None:
+    def check(self) -> None:
         assert reading.broken_rules(self.ledger.rows) == []
-
-    @invariant()
-    def answers_stay(self) -> None:
         told = dict(self.ledger.rows("SELECT key, answer FROM prompts WHERE answer IS NOT NULL"))
         assert told == self.answers
+        taken = [row[0] for row in self.ledger.rows("SELECT calls + reserved_calls FROM runs")]
+        assert max(taken) <= 15
+        assert sum(taken) <= 80
+        sent = dict(self.ledger.rows("SELECT key, id FROM calls WHERE state = 'sent'"))
+        assert sent == {key: won.call for key, (_, won) in self.open.items()}
 
-    @invariant()
-    def limits_hold(self) -> None:
-        rows = self.ledger.rows("SELECT calls + reserved_calls FROM runs")
-        assert all(row[0] <= 30 for row in rows)
-        assert sum(row[0] for row in rows) <= 60
+    def _is_thought_alive(self, asker: Asker) -> bool:
+        is_unseen = any(one is asker and self.now < until for one, until in self.unseen)
+        return is_unseen or any(one is asker for one in self.live)
 
-    @invariant()
-    def open_calls_are_those_claimed(self) -> None:
-        rows = self.ledger.rows("SELECT key, id FROM calls WHERE state = 'sent'")
-        assert dict(rows) == {key: won.call for key, (_, won) in self.open.items()}
+    def _pick(self, number: int) -> Claim | None:
+        """An open call of a run that lives, settled now."""
+        mine = [won for asker, won in self.open.values() if asker in self.live]
+        if not mine:
+            return None
+        won = mine[number % len(mine)]
+        del self.open[won.key]
+        return won
+
+    def _answer(self) -> Answer:
+        self.count += 1
+        return replace(ANSWER, text=f"text {self.count}")
 
 
-TestBooks = Books.TestCase
-TestBooks.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+EVENTS = [
+    *(Books.begin, Books.claim, Books.claim, Books.answer, Books.fail_a_gate, Books.fail),
+    *(Books.hear_of_a_lost_call, Books.end, Books.kill, Books.let_time_go_by),
+]
+STEPS = st.lists(
+    st.tuples(st.sampled_from(EVENTS), st.integers(0, 3), st.booleans()), min_size=20, max_size=60
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(STEPS)
+def test_the_books_balance_after_any_event(
+    steps: list[tuple[Callable[[Books, int, bool], None], int, bool]],
+) -> None:
+    clock = Clock()
+    with Ledger(None, clock=clock) as ledger:
+        books = Books(ledger, clock)
+        for do, number, yes in steps:
+            do(books, number, yes)
+            books.check()
