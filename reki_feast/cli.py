@@ -144,8 +144,9 @@ def _booking(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "action",
         nargs="?",
-        choices=("export", "check"),
-        help="export: write every call to FILE; check: look whether the books balance",
+        choices=("export", "check", "give-up-batches"),
+        help="export: write every call to FILE; check: look whether the books balance; "
+        "give-up-batches: wait no longer for open batches",
     )
     parser.add_argument("file", nargs="?", type=Path, metavar="FILE", help="a Parquet file")
 
@@ -272,7 +273,8 @@ def _ledger(given: argparse.Namespace) -> Report:
     project = _open(given)
     if given.action == "export":
         return pipeline.export_ledger(project, given.file or Path("calls.parquet"))
-    return pipeline.check_ledger(project) if given.action else pipeline.ledger(project)
+    actions = {"check": pipeline.check_ledger, "give-up-batches": pipeline.give_up_batches}
+    return actions.get(given.action, pipeline.ledger)(project)
 
 
 def _import(given: argparse.Namespace) -> Report:

@@ -18,6 +18,8 @@ COMMANDS = [
     "factors",
     "plan",
     "generate",
+    "quality",
+    "ledger",
     "import-knowledge",
     "encode",
     "train",

@@ -31,7 +31,8 @@ _NO_BATCHES = (
 )
 _NO_BATCH = (
     "the server knows the batch that the ledger has open",
-    "name the base_url and the key that it was submitted with",
+    "name the base_url and the key that it was submitted with; `reki ledger give-up-batches` "
+    "frees its prompts, to be paid for again",
 )
 _NO_FILE = (
     "the server still has the answers of the batch",

@@ -178,6 +178,24 @@ def take_over(connection: sqlite3.Connection, asker: Asker, now: str) -> list[Ba
     return taken
 
 
+def give_up(connection: sqlite3.Connection, now: str) -> int:
+    """Wait no longer for open batches that no living run looks after; how many calls that were.
+
+    The calls count as the worst that they can have cost, and their prompts are free.
+    """
+    found = connection.execute("SELECT id, run FROM batches WHERE state <> 'collected'").fetchall()
+    calls = 0
+    for batch, run in found:
+        if run is None or not runs.lives(connection, run, now):
+            calls += settlements.lose(connection, "batch = ?", (batch,), now)
+            connection.execute(
+                "UPDATE batches SET state = 'collected', status = 'given up', updated = ?"
+                " WHERE id = ?",
+                (now, batch),
+            )
+    return calls
+
+
 def _adopt(connection: sqlite3.Connection, batch: str, run: str, now: str) -> None:
     connection.execute("UPDATE batches SET run = ?, updated = ? WHERE id = ?", (run, now, batch))
     connection.execute(

@@ -59,6 +59,7 @@ class Plan:
     Attributes:
         prompts: rows of the table.
         answered: distinct prompts that the ledger has an answer to.
+        quarantined: distinct prompts whose answers failed a gate; they are left alone.
         to_ask: distinct prompts that would be sent.
         calls: calls that this takes, when every answer is good at once.
         prompt_tokens: estimate for those to ask.
@@ -71,6 +72,7 @@ class Plan:
 
     prompts: int
     answered: int
+    quarantined: int
     to_ask: int
     calls: int
     prompt_tokens: int
@@ -102,9 +104,10 @@ def plan(
     """
     distinct = pc.count_distinct(prompts["prompt_hash"]).as_py()
     if ledger is None:
-        waiting = _distinct(prompts)
+        waiting, quarantined = _distinct(prompts), 0
     else:
         waiting = ledger.unanswered(prompts, llm, renew_before=renew_before)
+        quarantined = len(ledger.quarantined(prompts, llm))
     model = llm.name.split("/", 1)[-1]
     price = price_of(model, prices)
     asked, answered = _prompt_tokens(waiting), _completion_tokens(waiting)
@@ -116,7 +119,8 @@ def plan(
     return Plan(
         prompts=prompts.num_rows,
         calls=waiting.num_rows * (2 if review else 1),
-        answered=distinct - waiting.num_rows,
+        answered=distinct - waiting.num_rows - quarantined,
+        quarantined=quarantined,
         to_ask=waiting.num_rows,
         prompt_tokens=asked,
         completion_tokens=answered,

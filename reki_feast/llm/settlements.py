@@ -60,8 +60,12 @@ def settle(connection: sqlite3.Connection, done: Settlement, now: str) -> None:
     )
 
 
-def lose(connection: sqlite3.Connection, where: str, values: tuple[object, ...], now: str) -> None:
-    """Close open calls without a reply: they count as the worst that they can have cost."""
+def lose(connection: sqlite3.Connection, where: str, values: tuple[object, ...], now: str) -> int:
+    """Close open calls without a reply: they count as the worst that they can have cost.
+
+    Returns:
+        How many there were.
+    """
     rows = connection.execute(
         "SELECT id, key, run, reserved_tokens, reserved_cost FROM calls"
         f" WHERE state = 'sent' AND {where}",
@@ -84,6 +88,7 @@ def lose(connection: sqlite3.Connection, where: str, values: tuple[object, ...],
             "UPDATE prompts SET state = ?, run = NULL WHERE key = ? AND state = 'sent'",
             (state, key),
         )
+    return len(rows)
 
 
 def _keep(connection: sqlite3.Connection, done: Settlement, now: str) -> None:

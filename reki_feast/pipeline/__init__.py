@@ -4,7 +4,13 @@ Here stages meet the lake. A stage's rows are compared with what is stored, and 
 hash changed are added: a second run does nothing, and a run that was killed goes on.
 """
 
-from reki_feast.pipeline.books import check_ledger, export_ledger, ledger, quality
+from reki_feast.pipeline.books import (
+    check_ledger,
+    export_ledger,
+    give_up_batches,
+    ledger,
+    quality,
+)
 from reki_feast.pipeline.encoding import encode
 from reki_feast.pipeline.factors import confirm_factors, factors
 from reki_feast.pipeline.generating import generate
@@ -26,6 +32,7 @@ __all__ = [
     "factors",
     "form_groups",
     "generate",
+    "give_up_batches",
     "groups",
     "import_knowledge",
     "ledger",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from reki_feast.errors import DeclarationError
 from reki_feast.lake import write_tables
-from reki_feast.llm import Ledger, reading
+from reki_feast.llm import Ledger, batches, reading
 from reki_feast.project import Project
 from reki_feast.report import Report, Table
 
@@ -87,6 +88,15 @@ def check_ledger(project: Project) -> Report:
         broken = reading.broken_rules(opened.rows)
     title = "the books balance" if not broken else f"{len(broken)} rules of bookkeeping are broken"
     return Report(title, notes=broken, failed=len(broken))
+
+
+def give_up_batches(project: Project) -> Report:
+    """Wait no longer for open batches, which the server has forgotten or nobody can reach."""
+    with project.ledger() as opened:
+        [calls] = opened.do([partial(batches.give_up, now=opened.now())])
+    notes = ["they count as the worst they can have cost"] if calls else []
+    title = f"{calls:,} calls in open batches are given up; their prompts will be asked again"
+    return Report(title, notes=notes, next=["reki plan"] if calls else [])
 
 
 def quality(project: Project, *, examples: int = 3) -> Report:

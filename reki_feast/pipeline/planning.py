@@ -231,12 +231,13 @@ def _spread(count: int) -> pa.Array:
 
 
 def _plan_table(rows: list[tuple[str, CallPlan]]) -> Table:
-    columns = ("kind", "prompts", "answered", "to_ask", "prompt_tokens", "answer_tokens", "money")
+    columns = ("kind", "prompts", "answered", "quarantined", "to_ask")
     values = [
         (
             kind,
             found.prompts,
             found.answered,
+            found.quarantined,
             found.to_ask,
             found.prompt_tokens,
             found.completion_tokens,
@@ -244,4 +245,4 @@ def _plan_table(rows: list[tuple[str, CallPlan]]) -> Table:
         )
         for kind, found in rows
     ]
-    return Table("plan", columns, values)
+    return Table("plan", (*columns, "prompt_tokens", "answer_tokens", "money"), values)

@@ -20,7 +20,7 @@ from reki_feast.llm import BudgetError, reading
 from reki_feast.project import Project, open_project
 from reki_feast.report import Report
 from tests.llm.server_texts import answer_text
-from tests.llm.servers import FAULTS, Endpoint, Question
+from tests.llm.servers import FAULTS, Endpoint, Fault, Question
 from tests.pipeline.conftest import T0, make_shop, write_tables
 
 KEY = "sk-thisisaverysecretkey0123456789"
@@ -357,3 +357,22 @@ def test_every_call_is_exported(tmp_path: Path, endpoint: Endpoint) -> None:
             )
         ]
     )
+
+
+def test_a_batch_that_the_server_forgot_is_given_up(tmp_path: Path, endpoint: Endpoint) -> None:
+    def forgotten(method: str, path: str, nth: int) -> Fault | None:
+        is_look = method == "GET" and path.startswith("/v1/batches/")
+        return replace(FAULTS["500"], name="gone", status=404) if is_look else None
+
+    shop = shop_at(tmp_path, endpoint, more=', provider="openai-batch", poll_s=0.01')
+    endpoint.path_rule = forgotten
+    with pytest.raises(LLMError, match="reki ledger give-up-batches"):
+        pipeline.generate(shop)
+    waiting = row(pipeline.ledger(shop), "prompts")["sent"]
+    assert waiting > 0
+    assert pipeline.give_up_batches(shop).title.startswith(f"{waiting} calls in open batches")
+    assert pipeline.give_up_batches(shop).title.startswith("0 calls")
+    assert paid(shop)[0] == waiting
+    endpoint.path_rule = None
+    assert row(pipeline.generate(again(shop)))["asked"] == waiting
+    assert paid(shop)[0] == 2 * waiting
