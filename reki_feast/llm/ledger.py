@@ -138,18 +138,19 @@ class Ledger:
         Args:
             prompts: a ``schema.PROMPTS`` table.
             llm: the model that would be asked.
-            renew_before: by kind, before when an answer is too old.
+            renew_before: by kind and as-of time, before when an answer is too old.
         """
-        query = "SELECT prompt_hash, state, answered, kind FROM prompts WHERE key IN"
-        seen = {
-            row[0]
-            for row in self._of_keys(query, self._keys(prompts, llm))
-            if reading.is_settled(row[1], row[2], renew_before(row[3]))
-        }
-        keep = []
-        for row, prompt_hash in enumerate(prompts["prompt_hash"].to_pylist()):
-            if prompt_hash not in seen:
-                seen.add(prompt_hash)
+        query = "SELECT prompt_hash, state, answered FROM prompts WHERE key IN"
+        known = {row[0]: (row[1], row[2]) for row in self._of_keys(query, self._keys(prompts, llm))}
+        columns = ("prompt_hash", "kind", "event_timestamp")
+        seen, keep = set(), []
+        rows = zip(*(prompts[name].to_pylist() for name in columns), strict=True)
+        for row, (prompt_hash, kind, as_of) in enumerate(rows):
+            if prompt_hash in seen:
+                continue
+            seen.add(prompt_hash)
+            there = known.get(prompt_hash)
+            if there is None or not reading.is_settled(*there, renew_before(kind, as_of)):
                 keep.append(row)
         return prompts.take(pa.array(keep, pa.int64()))
 

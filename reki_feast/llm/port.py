@@ -192,11 +192,11 @@ class LLM(Protocol):
         ...
 
 
-#: Before when an answer about this kind was given, to be asked for anew; None: never.
-Renewal = Callable[[str], "datetime | None"]
+#: Before when an answer of this kind, as of this time, was given to be asked for anew; None: never.
+Renewal = Callable[[str, datetime], "datetime | None"]
 
 
-def never(kind: str) -> None:
+def never(kind: str, as_of: datetime) -> None:
     """No answer grows old."""
 
 
@@ -228,5 +228,5 @@ def requests_from(prompts: pa.Table, renew_before: Renewal = never) -> Iterator[
                 owner=row["owner"],
                 event_timestamp=row["event_timestamp"],
                 facts=tuple(row["facts"]),
-                renew_before=renew_before(row["kind"]),
+                renew_before=renew_before(row["kind"], row["event_timestamp"]),
             )

@@ -99,7 +99,7 @@ def plan(
         llm: the model that would be asked.
         ledger: answers already paid for; None when there is no ledger yet.
         prices: by model name; free models have a price of 0.
-        renew_before: by kind, before when an answer is too old.
+        renew_before: by kind and as-of time, before when an answer is too old.
         review: each answer is checked in a second call, which holds the first one.
     """
     distinct = pc.count_distinct(prompts["prompt_hash"]).as_py()

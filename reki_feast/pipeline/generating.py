@@ -65,7 +65,7 @@ def generate(
     with project.ledger() as ledger:
         terms = project.terms(llm, ledger, limits=limits, retry_quarantined=retry_quarantined)
         with Run(ledger, llm, terms) as run:
-            done = _Generation(project, run, progress or Silent(), limit)
+            done = _Generation(project, run, progress or Silent(), limit, times[-1])
             for some in _passes(project, times):
                 done.ask(given, some, how, first=times[0])
                 if done.is_over:
@@ -90,10 +90,17 @@ def _passes(project: Project, times: list[datetime]) -> list[list[datetime]]:
 class _Generation:
     """One run over the snapshots."""
 
-    def __init__(self, project: Project, run: Run, progress: Progress, limit: int | None) -> None:
+    def __init__(
+        self,
+        project: Project,
+        run: Run,
+        progress: Progress,
+        limit: int | None,
+        newest: datetime,
+    ) -> None:
         self._project, self._run, self._progress, self._limit = project, run, progress, limit
-        self._redact, self._renew_before = project.redact(), renewal(project)
-        self._estimate = Estimate(project, run.llm, run.ledger)
+        self._redact, self._renew_before = project.redact(), renewal(project, newest)
+        self._estimate = Estimate(project, run.llm, run.ledger, newest)
         self._prompted: list[Prompted] = []
         self._faults: list[str] = []
         self.report = RunReport()
@@ -120,7 +127,7 @@ class _Generation:
         self, given: Inputs, time: datetime, how: dict[str, Any], *, first: bool
     ) -> Prompted:
         ledger, llm = self._run.ledger, self._run.llm
-        unanswered = partial(ledger.unanswered, llm=llm, renew_before=self._renew_before)
+        unanswered = partial(ledger.unanswered, llm=llm, renew_before=renewal(self._project))
         return prompts_at(
             self._project,
             given,

@@ -48,7 +48,7 @@ def plan(project: Project, *, as_of: Times = None, progress: Progress | None = N
     times = wanted_times(project, given, as_of)
     formed = formed_groups(project, given, times, progress)
     with project.ledger() as ledger:
-        estimate = Estimate(project, llm, ledger)
+        estimate = Estimate(project, llm, ledger, times[-1])
         unanswered = partial(ledger.unanswered, llm=llm, renew_before=renewal(project))
         prompted = _planned(project, given, times, how, unanswered)
         prompts = pa.concat_tables([one.prompts for one in prompted])
@@ -73,11 +73,13 @@ def plan(project: Project, *, as_of: Times = None, progress: Progress | None = N
 class Estimate:
     """What asking a table of prompts would take, as the project is declared."""
 
-    def __init__(self, project: Project, llm: LLM, ledger: Ledger | None) -> None:
+    def __init__(
+        self, project: Project, llm: LLM, ledger: Ledger | None, newest: datetime | None = None
+    ) -> None:
         self._llm, self._ledger = llm, ledger
         self._prices = project.prices()
         self._review = project.declared.gates.review and bool(llm.longest_answer)
-        self._renew_before = renewal(project)
+        self._renew_before = renewal(project, newest)
 
     def __call__(self, prompts: pa.Table) -> CallPlan:
         """Count calls, tokens and money of a ``schema.PROMPTS`` table."""
@@ -91,11 +93,22 @@ class Estimate:
         )
 
 
-def renewal(project: Project) -> Renewal:
-    """Before when an answer is too old, by the project's policy."""
+def renewal(project: Project, newest: datetime | None = None) -> Renewal:
+    """Before when an answer is too old, by the project's policy.
+
+    Args:
+        project: its policy.
+        newest: what is known of users as of earlier times is history, and does not grow old; None:
+            all may.
+    """
     days = project.declared.freshness.max_age_days
     cutoff = None if days is None else now() - timedelta(days=days)
-    return lambda kind: cutoff
+
+    def renew_before(kind: str, as_of: datetime) -> datetime | None:
+        is_history = newest is not None and kind == "user" and as_of < newest
+        return None if is_history else cutoff
+
+    return renew_before
 
 
 def policy_notes(prompted: list[Prompted]) -> list[str]:

@@ -20,6 +20,7 @@ from reki_feast.llm import Answer, EchoLLM, Ledger, Terms, ask_all, reading
 from reki_feast.llm.port import call_key
 from reki_feast.llm.reading import ANSWERS
 from tests.llm.entering import (
+    AS_OF,
     LLM,
     begin,
     claimed,
@@ -111,11 +112,16 @@ def test_old_answers_are_to_be_asked_for_anew(tmp_path: Path) -> None:
         record(ledger, begin(ledger), request(), ANSWER)
         asked = prompts(request())
         assert ledger.unanswered(asked, LLM).num_rows == 0
-        assert ledger.unanswered(asked, LLM, renew_before=lambda kind: LATER).num_rows == 0
-        after = LATER.replace(microsecond=8)
-        kinds = {"item": after}
-        assert ledger.unanswered(asked, LLM, renew_before=kinds.get).num_rows == 1
-        assert ledger.unanswered(asked, LLM, renew_before={"user": after}.get).num_rows == 0
+
+        def waiting(*old: tuple[str, datetime]) -> int:
+            def renew_before(kind: str, as_of: datetime) -> datetime:
+                return LATER.replace(microsecond=8) if (kind, as_of) in old else LATER
+
+            return len(ledger.unanswered(asked, LLM, renew_before=renew_before))
+
+        assert waiting() == 0
+        assert waiting(("item", AS_OF)) == 1
+        assert waiting(("user", AS_OF), ("item", LATER)) == 0
 
 
 def test_two_ledgers_on_one_file(tmp_path: Path) -> None:

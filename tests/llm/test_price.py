@@ -53,7 +53,7 @@ def test_old_answers_are_planned_anew() -> None:
     with Ledger(None) as ledger:
         ask_all(requests_from(table), EchoLLM(), ledger)
         assert plan(table, llm=EchoLLM(), ledger=ledger).to_ask == 0
-        found = plan(table, llm=EchoLLM(), ledger=ledger, renew_before=lambda kind: later)
+        found = plan(table, llm=EchoLLM(), ledger=ledger, renew_before=lambda kind, as_of: later)
     assert (found.answered, found.to_ask, found.calls) == (0, 2, 2)
 
 
