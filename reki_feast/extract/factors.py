@@ -17,10 +17,10 @@ from reki_feast.extract.names import fold
 from reki_feast.extract.templating import Templates
 from reki_feast.extract.text import clean
 from reki_feast.extract.wording import Wording
+from reki_feast.llm.asking import ask_all
 from reki_feast.llm.ledger import Ledger
 from reki_feast.llm.port import LLM, Request, call_key
 from reki_feast.llm.report import RunReport
-from reki_feast.llm.run import ask_all
 from reki_feast.llm.terms import Terms
 from reki_feast.schema import content_hash, factor_column
 

@@ -7,21 +7,18 @@ import logging
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
 
 from reki_feast.errors import LLMError
-from reki_feast.llm import claims, settlements
-from reki_feast.llm.calls import Claim, NoClaim, Settlement
 from reki_feast.llm.intake import Intake
+from reki_feast.llm.ledger import claims, settlements
+from reki_feast.llm.ledger.calls import Claim, NoClaim, Settlement
+from reki_feast.llm.ledger.scribe import Scribe
 from reki_feast.llm.pace import Pace, Turn
 from reki_feast.llm.port import Answer, Request, RequestError
 from reki_feast.llm.price import estimate_tokens
 from reki_feast.llm.report import Failure, Progress, RunReport, counted
-from reki_feast.llm.scribe import Scribe
+from reki_feast.llm.run import Run
 from reki_feast.llm.terms import Tries, settle_answer, settle_error, to_send
-
-if TYPE_CHECKING:
-    from reki_feast.llm.run import Run
 
 _log = logging.getLogger(__name__)
 

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from itertools import islice
-from typing import TYPE_CHECKING
 
+from reki_feast.llm.ledger.reading import is_settled
 from reki_feast.llm.port import Request
-from reki_feast.llm.reading import is_settled
-
-if TYPE_CHECKING:
-    from reki_feast.llm.run import Run
+from reki_feast.llm.run import Run
 
 #: Requests looked up in the ledger at once.
 _CHUNK = 256

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Literal
 
-from reki_feast.llm.calls import Settlement
+from reki_feast.llm.ledger.calls import Settlement
 
 #: How many failures a report quotes.
 _QUOTED = 5

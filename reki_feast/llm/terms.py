@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from reki_feast.llm.budget import Limits, Spent, cost_of
-from reki_feast.llm.calls import Asker, Claim, Settlement
+from reki_feast.llm.ledger.calls import Asker, Claim, Settlement
 from reki_feast.llm.messages import spoken
 from reki_feast.llm.port import LLM, Answer, Judge, Request, RequestError, Verdict
 from reki_feast.llm.price import Price, estimate_tokens

@@ -8,7 +8,9 @@ from typing import Any
 
 from reki_feast.errors import DeclarationError
 from reki_feast.lake import write_tables
-from reki_feast.llm import Ledger, batches, reading
+from reki_feast.llm import Ledger
+from reki_feast.llm.batch import entries as batches
+from reki_feast.llm.ledger import reading
 from reki_feast.project import Project
 from reki_feast.report import Report, Table
 

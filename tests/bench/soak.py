@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from reki_feast.extract.gates import Gates, Limits
-from reki_feast.llm import Ledger, OpenAILLM, Terms, ask_all, reading
+from reki_feast.llm import Ledger, OpenAILLM, Terms, ask_all
+from reki_feast.llm.ledger import reading
 from reki_feast.schema import content_hash
 from tests.bench.common import ROOT, finish
 from tests.bench.llm import requests

@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from reki_feast.llm import Ledger, OpenAIBatchLLM, Request, Terms, Verdict
-from reki_feast.llm.reading import broken_rules
+from reki_feast.llm.ledger.reading import broken_rules
 from reki_feast.schema import content_hash
 from tests.llm.servers import Endpoint
 

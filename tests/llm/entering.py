@@ -11,21 +11,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from reki_feast.llm import (
-    Answer,
-    EchoLLM,
-    Ledger,
-    Request,
-    RequestError,
-    Spent,
-    Verdict,
-    claims,
-    runs,
-    settlements,
-)
-from reki_feast.llm.calls import Asker, Claim, NoClaim, Settlement
+from reki_feast.llm import Answer, EchoLLM, Ledger, Request, RequestError, Spent, Verdict
+from reki_feast.llm.ledger import claims, runs, settlements
+from reki_feast.llm.ledger.calls import Asker, Claim, NoClaim, Settlement
+from reki_feast.llm.ledger.processes import this_process
 from reki_feast.llm.port import call_key
-from reki_feast.llm.processes import this_process
 from reki_feast.schema import PROMPTS, content_hash
 
 AS_OF = datetime(2026, 1, 1, tzinfo=timezone.utc)

@@ -29,9 +29,9 @@ from reki_feast.llm import (
     Terms,
     Verdict,
     ask_all,
-    reading,
 )
 from reki_feast.llm.budget import check_price, cost_of, worst_case
+from reki_feast.llm.ledger import reading
 from reki_feast.llm.messages import spoken
 from tests.llm.entering import begin, claimed, kill, request, requests
 

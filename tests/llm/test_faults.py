@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from reki_feast.extract.gates import Gates, Limits
-from reki_feast.llm import Ledger, OpenAILLM, Request, RunReport, Terms, ask_all, reading
+from reki_feast.llm import Ledger, OpenAILLM, Request, RunReport, Terms, ask_all
 from reki_feast.llm.batch import OpenAIBatchLLM
+from reki_feast.llm.ledger import reading
 from reki_feast.schema import content_hash
 from tests.llm.servers import FAULTS, Endpoint, Fault
 

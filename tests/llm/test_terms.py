@@ -20,7 +20,7 @@ from reki_feast.llm import (
     Terms,
     Verdict,
 )
-from reki_feast.llm.calls import Claim
+from reki_feast.llm.ledger.calls import Claim
 from reki_feast.llm.messages import messages_of
 from reki_feast.llm.terms import Tries, settle_answer, settle_error, to_send
 from tests.llm.entering import LLM, request

@@ -16,7 +16,8 @@ import pytest
 from reki_feast import cli, pipeline, schema
 from reki_feast.doctor import doctor
 from reki_feast.errors import LLMError
-from reki_feast.llm import BudgetError, reading
+from reki_feast.llm import BudgetError
+from reki_feast.llm.ledger import reading
 from reki_feast.project import Project, open_project
 from reki_feast.report import Report
 from tests.llm.server_texts import answer_text

@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reki_feast.errors import LLMError
-from reki_feast.llm import Answer, EchoLLM, Ledger, ask_all, reading
-from reki_feast.llm.database import VERSION, connected, mend_of, prepare
-from reki_feast.llm.reading import Totals
+from reki_feast.llm import Answer, EchoLLM, Ledger, ask_all
+from reki_feast.llm.ledger import reading
+from reki_feast.llm.ledger.database import VERSION, connected, mend_of, prepare
+from reki_feast.llm.ledger.reading import Totals
 from tests.llm.entering import LLM, begin, claimed, good, key_of, prompts, record, request, settle
 
 OURS = 0x52454B49

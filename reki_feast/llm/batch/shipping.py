@@ -1,7 +1,7 @@
 """The way of one batch: to the server, through its states there, and back.
 
-Each step is in the ledger before the next one is made (:mod:`reki_feast.llm.batches`), so a run
-killed anywhere goes on where it was. Only one step can be made without being known: between the
+Each step is in the ledger before the next one is made (:mod:`reki_feast.llm.batch.entries`), so a
+run killed anywhere goes on where it was. Only one step can be made without being known: between the
 server's word that it has begun and its entry. There the server is asked what it has, before
 anything is submitted a second time.
 """
@@ -14,20 +14,18 @@ import tempfile
 from collections.abc import Coroutine
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import IO, TYPE_CHECKING, Any, TypeVar
+from typing import IO, Any, TypeVar
 
 from reki_feast.errors import LLMError
-from reki_feast.llm import batches
-from reki_feast.llm.batch import OpenAIBatchLLM, Remote, Style
-from reki_feast.llm.batches import Batch
-from reki_feast.llm.collecting import Collector, Found, StoppedError
+from reki_feast.llm.batch import entries as batches
+from reki_feast.llm.batch.collecting import Collector, Found, StoppedError
+from reki_feast.llm.batch.entries import Batch
+from reki_feast.llm.batch.remote import OpenAIBatchLLM, Remote, Style
+from reki_feast.llm.ledger.scribe import Scribe
 from reki_feast.llm.port import RequestError
-from reki_feast.llm.scribe import Scribe
+from reki_feast.llm.run import Run
 from reki_feast.llm.terms import to_send
 from reki_feast.llm.wire import GoneError
-
-if TYPE_CHECKING:
-    from reki_feast.llm.run import Run
 
 #: Calls read from the ledger at once.
 _CHUNK = 500

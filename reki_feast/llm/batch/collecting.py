@@ -7,21 +7,19 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
 from reki_feast.errors import LLMError
-from reki_feast.llm import batches
-from reki_feast.llm.batch import OpenAIBatchLLM, Style
-from reki_feast.llm.batches import Batch, Outcome
-from reki_feast.llm.calls import Claim, Settlement
+from reki_feast.llm.batch import entries as batches
+from reki_feast.llm.batch.entries import Batch, Outcome
+from reki_feast.llm.batch.remote import OpenAIBatchLLM, Style
+from reki_feast.llm.ledger.calls import Claim, Settlement
+from reki_feast.llm.ledger.scribe import Scribe
 from reki_feast.llm.port import Answer, Request, RequestError
 from reki_feast.llm.report import Failure, RunReport, counted
-from reki_feast.llm.scribe import Scribe
+from reki_feast.llm.run import Run
 from reki_feast.llm.terms import Tries, settle_answer, settle_error
 from reki_feast.llm.wire import TroubleError, has_form
-
-if TYPE_CHECKING:
-    from reki_feast.llm.run import Run
 
 #: Calls entered in one transaction.
 _CHUNK = 200

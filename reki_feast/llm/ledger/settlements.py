@@ -1,6 +1,6 @@
 """Settlements: what became of each call, and of its prompt.
 
-Works within a transaction, as :mod:`reki_feast.llm.runs` does.
+Works within a transaction, as :mod:`reki_feast.llm.ledger.runs` does.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import sqlite3
 
 from reki_feast.llm.budget import Spent
-from reki_feast.llm.calls import Claim, Settlement
+from reki_feast.llm.ledger.calls import Claim, Settlement
 
 
 def settle(connection: sqlite3.Connection, done: Settlement, now: str) -> None:

@@ -9,9 +9,9 @@ from functools import partial
 from typing import Any, TypeVar
 
 from reki_feast.errors import LLMError
-from reki_feast.llm import runs
-from reki_feast.llm.ledger import Entry, Ledger
-from reki_feast.llm.processes import HEARTBEAT_S
+from reki_feast.llm.ledger import runs
+from reki_feast.llm.ledger.file import Entry, Ledger
+from reki_feast.llm.ledger.processes import HEARTBEAT_S
 
 T = TypeVar("T")
 

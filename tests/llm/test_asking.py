@@ -32,10 +32,9 @@ from reki_feast.llm import (
     Verdict,
     ask_all,
     ask_all_async,
-    reading,
-    run,
-    scribe,
+    asking,
 )
+from reki_feast.llm.ledger import reading, scribe
 from tests.llm.entering import (
     LLM,
     begin,
@@ -385,7 +384,7 @@ def test_an_error_that_holds_for_all_stops_and_loses_nothing_in_flight(ledger: L
 def test_calls_that_do_not_end_are_not_waited_for(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run, "_GRACE_S", 0.05)
+    monkeypatch.setattr(asking, "_GRACE_S", 0.05)
 
     class Fatal(EchoLLM):
         async def ask(self, request: Request) -> Any:
@@ -447,7 +446,7 @@ def test_a_wrong_url_stops_the_run(ledger: Ledger) -> None:
 def test_what_another_run_holds_is_waited_for(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run, "_HELD_S", 0.01)
+    monkeypatch.setattr(asking, "_HELD_S", 0.01)
     other = begin(ledger, "other")
     won = [claimed(ledger, other, request(n)) for n in range(3)]
     llm, answered = EchoLLM(), list[int]()

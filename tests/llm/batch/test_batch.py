@@ -22,7 +22,7 @@ from reki_feast.llm import (
     Verdict,
     ask_all,
 )
-from reki_feast.llm.reading import broken_rules
+from reki_feast.llm.ledger.reading import broken_rules
 from tests.llm.batching import (
     batch_llm,
     lines,

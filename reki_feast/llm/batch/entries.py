@@ -3,8 +3,8 @@
 A batch is entered, with its calls, before anything is sent, and each step is entered before the
 next one is made: ``written`` (its calls are here, nothing has left), ``uploaded`` (the server has
 the file), ``submitted`` (the server works on it), ``collected``. The file itself is made from the
-ledger whenever it is wanted. As in :mod:`reki_feast.llm.runs`, functions that take a connection
-work within a transaction.
+ledger whenever it is wanted. As in :mod:`reki_feast.llm.ledger.runs`, functions that take a
+connection work within a transaction.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from datetime import datetime
 from typing import Any, Literal
 
 from reki_feast.errors import LLMError
-from reki_feast.llm import claims, runs, settlements
 from reki_feast.llm.budget import Spent
-from reki_feast.llm.calls import Asker, Claim, NoClaim, Settlement
+from reki_feast.llm.ledger import claims, runs, settlements
+from reki_feast.llm.ledger.calls import Asker, Claim, NoClaim, Settlement
+from reki_feast.llm.ledger.reading import Rows
 from reki_feast.llm.port import Answer, Request, RequestError
-from reki_feast.llm.reading import Rows
 from reki_feast.llm.terms import to_send
 
 State = Literal["written", "uploaded", "submitted", "collected"]

@@ -1,7 +1,7 @@
 """Claims: a prompt is given to one run, and its call is on disk before it goes out.
 
 So two runs on one project send a prompt once, and a killed run's calls are known and count
-against the budget. Works within a transaction, as :mod:`reki_feast.llm.runs` does.
+against the budget. Works within a transaction, as :mod:`reki_feast.llm.ledger.runs` does.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from dataclasses import replace
 from datetime import datetime
 
 from reki_feast.llm.budget import Spent
-from reki_feast.llm.calls import Asker, Claim, NoClaim
+from reki_feast.llm.ledger.calls import Asker, Claim, NoClaim
+from reki_feast.llm.ledger.runs import lives
+from reki_feast.llm.ledger.settlements import lose
 from reki_feast.llm.port import Request
-from reki_feast.llm.runs import lives
-from reki_feast.llm.settlements import lose
 
 
 def claim(

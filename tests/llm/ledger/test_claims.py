@@ -12,20 +12,10 @@ import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from reki_feast.llm import (
-    Answer,
-    EchoLLM,
-    Ledger,
-    Limits,
-    Request,
-    RequestError,
-    Spent,
-    claims,
-    reading,
-    runs,
-)
-from reki_feast.llm.calls import Asker, Claim, NoClaim
-from reki_feast.llm.processes import LEASE, this_process
+from reki_feast.llm import Answer, EchoLLM, Ledger, Limits, Request, RequestError, Spent
+from reki_feast.llm.ledger import claims, reading, runs
+from reki_feast.llm.ledger.calls import Asker, Claim, NoClaim
+from reki_feast.llm.ledger.processes import LEASE, this_process
 from tests.llm.entering import (
     AS_OF,
     ELSEWHERE,

@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 
 from reki_feast.errors import LLMError
 from reki_feast.llm import Answer, Ledger, OpenAIBatchLLM, Request, RequestError, Run
-from reki_feast.llm.batch import Remote, Style
-from reki_feast.llm.batches import Batch, Filling, fill
-from reki_feast.llm.collecting import Collector
-from reki_feast.llm.reading import broken_rules
-from reki_feast.llm.scribe import Scribe
+from reki_feast.llm.batch.collecting import Collector
+from reki_feast.llm.batch.entries import Batch, Filling, fill
+from reki_feast.llm.batch.remote import Remote, Style
+from reki_feast.llm.ledger.reading import broken_rules
+from reki_feast.llm.ledger.scribe import Scribe
 from tests.llm.batching import AS_OF, batch_llm
 from tests.llm.servers import Endpoint
 

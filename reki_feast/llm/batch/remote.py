@@ -1,7 +1,7 @@
 """OpenAI's Batch API: files of requests, answered within a day at half the price.
 
 What the server is asked and what its files say; when to ask is
-:mod:`reki_feast.llm.batching`'s. Files stay at the server, which deletes them in its time.
+:mod:`reki_feast.llm.batch.batching`'s. Files stay at the server, which deletes them in its time.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import IO, Any, Literal
 
 from reki_feast.errors import LLMError
 from reki_feast.llm import wire
-from reki_feast.llm.batches import Outcome
+from reki_feast.llm.batch.entries import Outcome
 from reki_feast.llm.openai import FORMS, OpenAILLM
 from reki_feast.llm.port import Request
 from reki_feast.llm.wire import Form, TroubleError

@@ -10,24 +10,22 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 from uuid import uuid4
 
 from reki_feast.errors import LLMError
-from reki_feast.llm import batches
-from reki_feast.llm.batch import OpenAIBatchLLM
-from reki_feast.llm.batches import Batch, Filled, Filling
-from reki_feast.llm.calls import NoClaim
-from reki_feast.llm.collecting import Collector, StoppedError
+from reki_feast.llm.batch import entries as batches
+from reki_feast.llm.batch.collecting import Collector, StoppedError
+from reki_feast.llm.batch.entries import Batch, Filled, Filling
+from reki_feast.llm.batch.remote import OpenAIBatchLLM
+from reki_feast.llm.batch.shipping import Shipped, Shipping, loop_time
 from reki_feast.llm.intake import Intake
+from reki_feast.llm.ledger.calls import NoClaim
+from reki_feast.llm.ledger.scribe import Scribe
 from reki_feast.llm.loops import stopping_gracefully
 from reki_feast.llm.port import Request
 from reki_feast.llm.report import Progress, RunReport
-from reki_feast.llm.scribe import Scribe
-from reki_feast.llm.shipping import Shipped, Shipping, loop_time
-
-if TYPE_CHECKING:
-    from reki_feast.llm.run import Run
+from reki_feast.llm.run import Run
 
 #: Requests taken into a batch in one transaction.
 _CHUNK = 500

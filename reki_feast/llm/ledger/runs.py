@@ -1,8 +1,8 @@
 """Runs in the ledger: begun, alive, ended; those that were killed are put to rest.
 
-Like its neighbours :mod:`claims <reki_feast.llm.claims>` and :mod:`settlements
-<reki_feast.llm.settlements>`, this works on a connection within a transaction that its caller has
-begun (:meth:`reki_feast.llm.ledger.Ledger.do`).
+Like its neighbours :mod:`claims <reki_feast.llm.ledger.claims>` and :mod:`settlements
+<reki_feast.llm.ledger.settlements>`, this works on a connection within a transaction that its
+caller has begun (:meth:`reki_feast.llm.ledger.Ledger.do`).
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import sqlite3
 from datetime import datetime
 
 from reki_feast.llm.budget import Spent
-from reki_feast.llm.calls import Asker
-from reki_feast.llm.processes import is_alive
-from reki_feast.llm.settlements import lose
+from reki_feast.llm.ledger.calls import Asker
+from reki_feast.llm.ledger.processes import is_alive
+from reki_feast.llm.ledger.settlements import lose
 
 
 def begin_run(connection: sqlite3.Connection, asker: Asker, process: str, now: str) -> None:

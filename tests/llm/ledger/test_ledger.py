@@ -16,9 +16,10 @@ from typing import Any
 import pytest
 
 from reki_feast.errors import LLMError
-from reki_feast.llm import Answer, EchoLLM, Ledger, Terms, ask_all, reading
+from reki_feast.llm import Answer, EchoLLM, Ledger, Terms, ask_all
+from reki_feast.llm.ledger import reading
+from reki_feast.llm.ledger.reading import ANSWERS
 from reki_feast.llm.port import call_key
-from reki_feast.llm.reading import ANSWERS
 from tests.llm.entering import (
     AS_OF,
     LLM,

@@ -19,9 +19,9 @@ from typing import Any, TypeVar
 import pyarrow as pa
 
 from reki_feast.errors import LLMError
-from reki_feast.llm import database, reading
+from reki_feast.llm.ledger import database, reading
+from reki_feast.llm.ledger.reading import Totals
 from reki_feast.llm.port import LLM, Answer, Renewal, call_key, never
-from reki_feast.llm.reading import Totals
 
 #: Keys a query; SQLite bounds the variables of one.
 _CHUNK = 500
@@ -179,7 +179,7 @@ class Ledger:
         return reading.totals(self.rows)
 
     def rows(self, query: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
-        """What a query gives; for the room's own readers (:mod:`reki_feast.llm.reading`)."""
+        """What a query gives; for the room's own readers (:mod:`reki_feast.llm.ledger.reading`)."""
         with self._mapped(), self._lock:
             return self._open().execute(query, values).fetchall()
 

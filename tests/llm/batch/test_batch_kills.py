@@ -16,14 +16,16 @@ from reki_feast.llm import Ledger, RunReport, ask_all
 from tests.llm.batching import batch_llm, lines, open_batches, prompt, requests, said, states, terms
 from tests.llm.servers import FAULTS, Endpoint
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 COUNT = 7
 
 #: Asks in two batches; dies at the nth time of a step, before it or after it.
 CHILD = """
 import os, signal, sys
 from pathlib import Path
-from reki_feast.llm import Ledger, OpenAIBatchLLM, ask_all, batches, collecting
+from reki_feast.llm import Ledger, OpenAIBatchLLM, ask_all
+from reki_feast.llm.batch import entries as batches
+from reki_feast.llm.batch import collecting
 from tests.llm.batching import requests, terms
 
 url, path, name, moment, nth = sys.argv[1:]
