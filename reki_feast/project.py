@@ -211,7 +211,8 @@ class Project:
             shortest=said.shortest,
             longest=said.longest,
             language=self.declared.scenario.language if said.language else None,
-            duplicates=said.duplicates,
+            # the echo has few words, and says the same of many
+            duplicates=None if self.declared.llm.provider == "echo" else said.duplicates,
         )
 
     def _budget(self, per: str) -> dict[str, Any]:
