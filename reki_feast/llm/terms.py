@@ -152,7 +152,7 @@ def _or_draft(request: Request, done: Settlement, terms: Terms) -> Settlement:
         return done
     verdict = terms.judge(request, draft) if terms.judge else Verdict()
     verdict = replace(verdict, gate="", fault="")
-    return replace(done, state="answered", keep=draft, verdict=verdict)
+    return replace(done, state="answered", keep=draft, verdict=verdict, review=done.verdict)
 
 
 def _may_try_again(error: RequestError, terms: Terms, tries: Tries, is_proven: bool) -> bool:

@@ -262,6 +262,23 @@ def test_a_review_corrects_answers_before_they_count(tmp_path: Path, endpoint: E
     assert row(pipeline.generate(again(shop)))["calls"] == 0
 
 
+def test_a_review_that_fails_a_gate_leaves_the_draft(tmp_path: Path, endpoint: Endpoint) -> None:
+    def say(question: Question) -> str:
+        if "Check it, claim by claim" in question.text:
+            return "I'm sorry, but I can't help with that."
+        return saying("Drafted.")(question)
+
+    endpoint.say = say
+    shop = shop_at(tmp_path, endpoint, "Gates(review=True)")
+    done = row(pipeline.generate(shop))
+    assert (done["quarantined"], done["calls"]) == (0, 2 * done["asked"])
+    assert all("Drafted." in text for text in known(shop, "item")["text"].to_pylist())
+    [gate] = rows(pipeline.quality(shop), "gates")
+    assert gate == {"gate": "refusal", "failed": done["asked"], "quarantined": 0}
+    assert rows(pipeline.quality(shop), "examples")[0]["answer"].startswith("I'm sorry")
+    assert paid(shop)[0] == done["calls"]
+
+
 def test_facts_of_the_catalogue_are_not_contradicted(tmp_path: Path, endpoint: Endpoint) -> None:
     shop = shop_at(tmp_path, endpoint, 'Gates(facts=["year"])')
     with pytest.raises(Exception, match="Gates\\(facts=…\\)"):

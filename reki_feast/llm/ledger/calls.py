@@ -76,6 +76,7 @@ class Settlement:
         answer: what the model said, if it did.
         error: what went wrong, if anything did.
         verdict: what the gates say of the answer.
+        review: what the answer to a review failed, where the draft stands in its place.
         keep: the text that becomes the prompt's answer; None: nothing does.
         draft: the text that is to be reviewed.
         spent: tokens and money of the call; ``calls`` is 0 for one that was turned away.
@@ -88,6 +89,7 @@ class Settlement:
     answer: Answer | None = None
     error: RequestError | None = None
     verdict: Verdict = field(default_factory=Verdict)
+    review: Verdict = field(default_factory=Verdict)
     keep: str | None = None
     draft: str = ""
     spent: Spent = field(default_factory=Spent)

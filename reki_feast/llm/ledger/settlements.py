@@ -109,6 +109,7 @@ def _close_call(
     connection: sqlite3.Connection, done: Settlement, now: str, reserved: Spent | None
 ) -> None:
     answer, error, spent = done.answer, done.error, done.spent
+    failed = done.verdict if done.verdict.gate else done.review
     # what became the prompt's answer is not written twice
     words = answer.text if answer is not None and done.keep != answer.text else None
     connection.execute(
@@ -118,7 +119,7 @@ def _close_call(
         " WHERE id = ?",
         (
             "answered" if answer is not None else "failed",
-            done.verdict.gate or (error.gate if error else ""),
+            failed.gate or (error.gate if error else ""),
             answer and answer.model,
             answer.finish_reason if answer else error.finish_reason if error else "",
             200 if answer else error.status if error else None,
@@ -129,7 +130,7 @@ def _close_call(
             spent.cost,
             answer and answer.latency_s,
             now,
-            done.verdict.fault or (str(error) if error else None),
+            failed.fault or (str(error) if error else None),
             words,
             done.claim.call,
         ),
