@@ -148,11 +148,11 @@ def _budget(project: Project) -> str:
     from reki_feast.llm import Limits, price_of
     from reki_feast.llm.budget import check_price
 
-    llm = project.llm()
-    price = price_of(llm.name.split("/", 1)[-1], project.prices())
+    model = project.declared.llm.model
+    price = price_of(model, project.prices())
     budgets = project.declared.budgets
     limits = [(one.per, one.model_dump(exclude={"per"}, exclude_none=True)) for one in budgets]
-    check_price(tuple(Limits(per, **said) for per, said in limits), price, llm.name)
+    check_price(tuple(Limits(per, **said) for per, said in limits), price, model)
     cost = "no price is known" if price is None else f"{price.prompt:g} and {price.completion:g}"
     said = [f"{name}={most:g} a {per}" for per, one in limits for name, most in one.items()]
     return f"{', '.join(said) or 'no limit'}; price a million tokens: {cost}"

@@ -63,6 +63,16 @@ def test_a_file_is_collected_and_defaults_fill_the_rest(tmp_path: Path) -> None:
         ),
         pytest.param(GOOD + "again = Individual(kind='user')\n", ["one generator for each kind"]),
         pytest.param(GOOD + "a = LLM()\nb = LLM(model='x')\n", ["at most one LLM"]),
+        pytest.param(
+            GOOD + "from reki_feast import Budget\na = Budget(max_cost=1)\nb = Budget()\n",
+            ["Budget.declaration: names at least one"],
+            id="a hull is no second one",
+        ),
+        pytest.param(
+            GOOD
+            + "from reki_feast import Budget\na, b = Budget(max_cost=1), Budget(max_calls=1)\n",
+            ["one Budget for the project and one for each run, but project has several"],
+        ),
         pytest.param(GOOD + "x = 1 / 0\n", ["books.py is Python that runs"]),
         pytest.param("def (\n", ["books.py is Python that runs"]),
     ],

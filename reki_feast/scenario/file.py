@@ -145,7 +145,7 @@ def _at_most_one(found: list[Declared], model: type[D], faults: list[Fault]) -> 
 
 
 def _doubles(rule: str, values: Sequence[Declared], name: str) -> list[Fault]:
-    # a hull, what is left of a declaration with faults, may lack the name
-    given = [str(getattr(value, name)) for value in values if hasattr(value, name)]
+    # of a declaration with faults only a hull is left, in which nothing is set
+    given = [str(getattr(value, name)) for value in values if value.model_fields_set]
     doubles = sorted({one for one in given if given.count(one) > 1})
     return [Fault(f"{rule}, but {one} has several", mend="remove all but one") for one in doubles]
