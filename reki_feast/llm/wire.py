@@ -60,13 +60,9 @@ class TroubleError(RequestError):
     """A call that brought no answer.
 
     Attributes:
-        is_timeout: the call ran out of time.
-        is_unreached: no connection was made.
         wants_other_tokens_field: the server wants ``max_completion_tokens`` by that name.
     """
 
-    is_timeout = False
-    is_unreached = False
     wants_other_tokens_field = False
 
     @property
@@ -306,7 +302,7 @@ def _timeout(host: str, timeout_s: float) -> TroubleError:
         found="no whole answer by then",
         mend="raise timeout_s, or lower concurrency if the server is overloaded",
     )
-    trouble.again, trouble.is_timeout, trouble.is_lost = True, True, True
+    trouble.again, trouble.is_lost = True, True
     return trouble
 
 
@@ -321,8 +317,7 @@ def _broken(host: str, cause: BaseException, key_env: str) -> TroubleError:
         mend="check base_url and that the server runs",
     )
     trouble.again = True
-    trouble.is_unreached = type(cause).__name__ in ("ConnectError", "ConnectTimeout")
-    trouble.is_lost = not trouble.is_unreached
+    trouble.is_lost = type(cause).__name__ not in ("ConnectError", "ConnectTimeout")
     return trouble
 
 

@@ -151,7 +151,12 @@ class _Generation:
     def _ask(self, prompts: pa.Table) -> None:
         run, renew_before = self._run, self._renew_before
         if self._limit is not None:
-            waiting = run.ledger.unanswered(prompts, run.llm, renew_before=renew_before)
+            waiting = run.ledger.unanswered(
+                prompts,
+                run.llm,
+                renew_before=renew_before,
+                retry_quarantined=run.terms.retry_quarantined,
+            )
             prompts = waiting.slice(0, self._limit)
             self._limit -= prompts.num_rows
         found = self._estimate(prompts)

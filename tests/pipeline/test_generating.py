@@ -243,7 +243,7 @@ def test_answers_that_fail_a_gate_are_mended_or_quarantined(
     calls = len(endpoint.bodies)
     assert row(pipeline.generate(again(shop)))["calls"] == 0  # it is not asked for ever
     endpoint.rule = None
-    retried = pipeline.generate(again(shop), retry_quarantined=True)
+    retried = pipeline.generate(again(shop), limit=5, retry_quarantined=True)
     assert (row(retried)["asked"], len(endpoint.bodies)) == (1, calls + 1)
     assert "s-7" in known(shop, "item")["owner"].to_pylist()
 

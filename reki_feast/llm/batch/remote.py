@@ -99,8 +99,6 @@ class OpenAIBatchLLM(OpenAILLM):
             used until a batch has shown that the server does not have it.
     """
 
-    is_batch = True
-
     def __init__(
         self,
         *,
@@ -124,12 +122,11 @@ class OpenAIBatchLLM(OpenAILLM):
         """The line of a call, with its end."""
         body = self._body(request, style.form)
         body[style.tokens_field] = body.pop(self._tokens_field)
-        further = body.pop("extra_body", {})
         line = {
             "custom_id": f"reki-{call:012}",
             "method": "POST",
             "url": _ENDPOINT,
-            "body": {**body, **further},
+            "body": body,
         }
         return (json.dumps(line, ensure_ascii=False).translate(_LINE_ENDS) + "\n").encode()
 

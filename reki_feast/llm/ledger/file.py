@@ -132,16 +132,28 @@ class Ledger:
         )
         return reading.answers_table(list(self._of_keys(query, self._keys(prompts, llm))))
 
-    def unanswered(self, prompts: pa.Table, llm: LLM, *, renew_before: Renewal = never) -> pa.Table:
+    def unanswered(
+        self,
+        prompts: pa.Table,
+        llm: LLM,
+        *,
+        renew_before: Renewal = never,
+        retry_quarantined: bool = False,
+    ) -> pa.Table:
         """The rows, one a distinct prompt, that a run would send now.
 
         Args:
             prompts: a ``schema.PROMPTS`` table.
             llm: the model that would be asked.
             renew_before: by kind and as-of time, before when an answer is too old.
+            retry_quarantined: what failed a gate is asked again.
         """
         query = "SELECT prompt_hash, state, answered FROM prompts WHERE key IN"
-        known = {row[0]: (row[1], row[2]) for row in self._of_keys(query, self._keys(prompts, llm))}
+        known = {
+            row[0]: (row[1], row[2])
+            for row in self._of_keys(query, self._keys(prompts, llm))
+            if not (retry_quarantined and row[1] == "quarantined")
+        }
         columns = ("prompt_hash", "kind", "event_timestamp")
         seen, keep = set(), []
         rows = zip(*(prompts[name].to_pylist() for name in columns), strict=True)
