@@ -60,6 +60,7 @@ def plan(
     prices: Mapping[str, Price] = PRICES,
     renew_before: Renewal = never,
     review: bool = False,
+    retry_quarantined: bool = False,
 ) -> Plan:
     """Count what a run over these prompts would send; nothing is sent and no key is needed.
 
@@ -70,13 +71,16 @@ def plan(
         prices: by model name; free models have a price of 0.
         renew_before: by kind and as-of time, before when an answer is too old.
         review: each answer is checked in a second call, which holds the first one.
+        retry_quarantined: what failed a gate is asked again.
     """
     distinct = pc.count_distinct(prompts["prompt_hash"]).as_py()
     if ledger is None:
         waiting, quarantined = _distinct(prompts), 0
     else:
-        waiting = ledger.unanswered(prompts, llm, renew_before=renew_before)
-        quarantined = len(ledger.quarantined(prompts, llm))
+        waiting = ledger.unanswered(
+            prompts, llm, renew_before=renew_before, retry_quarantined=retry_quarantined
+        )
+        quarantined = 0 if retry_quarantined else len(ledger.quarantined(prompts, llm))
     model = llm.name.split("/", 1)[-1]
     price = price_of(model, prices)
     asked, answered = _prompt_tokens(waiting), _completion_tokens(waiting)

@@ -100,7 +100,8 @@ class _Generation:
     ) -> None:
         self._project, self._run, self._progress, self._limit = project, run, progress, limit
         self._redact, self._renew_before = project.redact(), renewal(project, newest)
-        self._estimate = Estimate(project, run.llm, run.ledger, newest)
+        retry = run.terms.retry_quarantined
+        self._estimate = Estimate(project, run.llm, run.ledger, newest, retry_quarantined=retry)
         self._prompted: list[Prompted] = []
         self._faults: list[str] = []
         self.report = RunReport()

@@ -74,8 +74,15 @@ class Estimate:
     """What asking a table of prompts would take, as the project is declared."""
 
     def __init__(
-        self, project: Project, llm: LLM, ledger: Ledger | None, newest: datetime | None = None
+        self,
+        project: Project,
+        llm: LLM,
+        ledger: Ledger | None,
+        newest: datetime | None = None,
+        *,
+        retry_quarantined: bool = False,
     ) -> None:
+        self._retry_quarantined = retry_quarantined
         self._llm, self._ledger = llm, ledger
         self._prices = project.prices()
         self._review = project.declared.gates.review and bool(llm.longest_answer)
@@ -90,6 +97,7 @@ class Estimate:
             prices=self._prices,
             renew_before=self._renew_before,
             review=self._review,
+            retry_quarantined=self._retry_quarantined,
         )
 
 

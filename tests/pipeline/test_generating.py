@@ -245,6 +245,8 @@ def test_answers_that_fail_a_gate_are_mended_or_quarantined(
     endpoint.rule = None
     retried = pipeline.generate(again(shop), limit=5, retry_quarantined=True)
     assert (row(retried)["asked"], len(endpoint.bodies)) == (1, calls + 1)
+    planned, bill = rows(pipeline.status(shop), "runs")[:2]
+    assert planned["calls"] == bill["calls"] == 1
     assert "s-7" in known(shop, "item")["owner"].to_pylist()
 
 
