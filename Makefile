@@ -7,7 +7,8 @@ READY := $(VENV)/.ready
 export OMP_WAIT_POLICY ?= passive
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo real test check format soak bench bench-clustering bench-streaming bench-llm clean
+.PHONY: help setup demo real test check format soak bench bench-clustering bench-streaming bench-llm \
+	bench-stores bench-latency feast-suite clean
 
 help:            ## list the targets
 	@grep -hE '^[a-z-]+: .*##|^[a-z-]+:  *##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 18
@@ -38,7 +39,7 @@ format: $(READY) ## mend format and lint where a machine can
 	@"$(BIN)/ruff" check --fix-only --quiet .
 	@"$(BIN)/ruff" format .
 
-bench: bench-clustering bench-streaming bench-llm  ## the benchmarks that ask for no encoder
+bench: bench-clustering bench-streaming bench-llm bench-stores bench-latency ## the benchmarks that ask for no encoder
 
 bench-clustering: $(READY) ## speed, purity and memory of StreaKHC beside others
 	@"$(BIN)/python" -m tests.bench.clustering
@@ -51,6 +52,15 @@ bench-llm: $(READY) ## throughput, CPU a call and memory of asking many prompts
 
 soak: $(READY)   ## 20,000 prompts with faults, and three kills
 	@"$(BIN)/python" -m tests.bench.soak
+
+bench-stores: $(READY) ## materializing, reading and joining beside Feast's own stores
+	@"$(BIN)/python" -m tests.bench.stores
+
+bench-latency: $(READY) ## milliseconds a request under 1, 8 and 64 callers, beside Feast's own
+	@"$(BIN)/python" -m tests.bench.latency
+
+feast-suite: $(READY) ## Feast's own tests against our stores (clones Feast, or FEAST_SOURCE=FOLDER)
+	@FEAST_SOURCE="$(FEAST_SOURCE)" "$(BIN)/python" -m tests.feast_suite
 
 clean:           ## remove what was built and generated (not the virtual environment)
 	@[ ! -x "$(BIN)/reki" ] || "$(BIN)/reki" down --scenario movies

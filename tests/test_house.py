@@ -16,7 +16,15 @@ MODULES = sorted(path for path in ROOT.rglob("*.py") if "template" not in path.p
 
 #: Where a heavy package may be imported, as the first part of the module's path.
 FENCE = {
-    "torch": {"encode", "hein", "recommend", "condense", "embed", "store/tensors"},
+    "torch": {
+        "encode",
+        "hein",
+        "recommend",
+        "condense",
+        "embed",
+        "store/tensors",
+        "store/training",
+    },
     "numba": {"cluster"},
     "sentence_transformers": {"encode"},
     "openai": {"llm"},

@@ -1,4 +1,4 @@
-"""Feast's DuckDB offline store, with the default vector where a training row finds none.
+"""Feast's DuckDB offline store at DuckDB's speed, with a default vector where a row finds none.
 
 In ``feature_store.yaml``::
 
@@ -11,31 +11,45 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-import ibis
-import pyarrow as pa
 from feast import FeatureView, RepoConfig
 from feast.data_source import DataSource
 from feast.infra.offline_stores.duckdb import DuckDBOfflineStore, DuckDBOfflineStoreConfig
-from feast.infra.offline_stores.ibis import IbisRetrievalJob
 from feast.infra.offline_stores.offline_store import RetrievalJob
 from feast.infra.registry.base_registry import BaseRegistry
-from pydantic import StrictStr
+from feast.on_demand_feature_view import OnDemandFeatureView
+from pydantic import PositiveInt, StrictStr
 
 from .batches import write_in_batches
-from .defaults import default_vectors
+from .offline import stock
+from .offline.build import all_job, frame_of, historical_job, latest_job
+from .offline.latest import Asked
+from .offline.sources import readable
 
 
 class RekiDuckDBOfflineStoreConfig(DuckDBOfflineStoreConfig):
-    """The options of the stock store; they mean the same."""
+    """The options of Feast's store, which mean the same, and DuckDB's limits.
+
+    Attributes:
+        memory_limit: for example ``4GB``; beyond it DuckDB spills to disk. By default 80 % of the
+            machine's memory.
+        threads: number of threads; by default one a core.
+        temp_directory: folder to spill into; by default the system's folder for such files.
+    """
 
     type: StrictStr = "reki_feast.store.duckdb_offline.RekiDuckDBOfflineStore"
+    memory_limit: StrictStr | None = None
+    threads: PositiveInt | None = None
+    temp_directory: StrictStr | None = None
 
 
 class RekiDuckDBOfflineStore(DuckDBOfflineStore):
-    """The stock store, and two things more.
+    """Feast's DuckDB store, with the same rows by one query of DuckDB's own.
 
-    A row of a training table that has no vector yet (unknown id, before the first snapshot, older
-    than the view's ttl) gets the view's default vector instead of null.
+    More than Feast's: entity rows by SQL, or none at all (``start_date``, ``end_date``); streams
+    of batches; a default vector instead of null where a row of a training table has no vector yet
+    (unknown id, before the first snapshot, older than the view's ttl).
+
+    Sources other than Parquet, and on-demand views in Substrait, are left to Feast's store.
 
     Tables on their way to the online store arrive in one Arrow batch, or are written in batches:
     Feast 0.67 writes only the first batch of a table that has several.
@@ -51,22 +65,52 @@ class RekiDuckDBOfflineStore(DuckDBOfflineStore):
         project: str,
         full_feature_names: bool = False,
         filter_by_created_timestamp: bool = False,
+        start_date: datetime | None = None,
+        end_date: datetime | None = None,
     ) -> RetrievalJob:
-        """The stock point-in-time join, with defaults filled in."""
+        """The point-in-time join, with defaults filled in.
+
+        Args:
+            config: of the repo.
+            feature_views: the views to join.
+            feature_refs: the features to join, ``view:feature``.
+            entity_df: a pandas data frame, an Arrow table, or a SELECT for DuckDB, in which
+                relative paths start in the working folder or else in the repo's. None for one row
+                for each key and time at which a view has a row between `start_date` and `end_date`.
+            registry: of the repo.
+            project: the Feast project.
+            full_feature_names: name columns ``view__feature``.
+            filter_by_created_timestamp: only rows created by the entity row's time.
+            start_date: with no entity rows: from then; by default the longest ttl, or 30 days.
+            end_date: with no entity rows: until then; by default now.
+
+        Raises:
+            StoreError: a source, a column or the column of times is missing.
+        """
+        on_demand = OnDemandFeatureView.get_requested_odfvs(feature_refs, project, registry)
+        ours = all(readable(view.batch_source) for view in feature_views)
+        if ours and all(view.mode != "substrait" for view in on_demand):
+            return historical_job(
+                config,
+                feature_views,
+                feature_refs,
+                entity_df,
+                on_demand,
+                full_names=full_feature_names,
+                known_by_then=filter_by_created_timestamp,
+                span=(start_date, end_date),
+            )
         job = DuckDBOfflineStore.get_historical_features(
             config,
             feature_views,
             feature_refs,
-            entity_df,
+            frame_of(config, entity_df),
             registry,
             project,
             full_feature_names,
             filter_by_created_timestamp,
         )
-        filled = _defaults_by_column(feature_views, feature_refs, full_feature_names)
-        if filled and isinstance(job, IbisRetrievalJob):
-            job.table = _fill(job.table, filled)
-        return job
+        return stock.with_defaults(job, feature_views, feature_refs, full_feature_names)
 
     @staticmethod
     def pull_latest_from_table_or_query(
@@ -79,18 +123,28 @@ class RekiDuckDBOfflineStore(DuckDBOfflineStore):
         start_date: datetime,
         end_date: datetime,
     ) -> RetrievalJob:
-        """The stock rows, in one Arrow batch."""
-        job = DuckDBOfflineStore.pull_latest_from_table_or_query(
-            config,
-            data_source,
-            join_key_columns,
-            feature_name_columns,
-            timestamp_field,
-            created_timestamp_column,
-            start_date,
-            end_date,
+        """The last row of each key; its table has one Arrow batch.
+
+        Raises:
+            StoreError: the source or a column is missing.
+        """
+        write_in_batches(config)
+        if not readable(data_source):
+            job = DuckDBOfflineStore.pull_latest_from_table_or_query(
+                config,
+                data_source,
+                join_key_columns,
+                feature_name_columns,
+                timestamp_field,
+                created_timestamp_column,
+                start_date,
+                end_date,
+            )
+            return stock.in_one_batch(job)
+        asked = Asked(
+            join_key_columns, feature_name_columns, timestamp_field, created_timestamp_column
         )
-        return _all_rows_written(config, job)
+        return latest_job(config, data_source, asked, start_date, end_date)
 
     @staticmethod
     def pull_all_from_table_or_query(
@@ -103,65 +157,25 @@ class RekiDuckDBOfflineStore(DuckDBOfflineStore):
         start_date: datetime | None = None,
         end_date: datetime | None = None,
     ) -> RetrievalJob:
-        """The stock rows, in one Arrow batch."""
-        job = DuckDBOfflineStore.pull_all_from_table_or_query(
-            config,
-            data_source,
-            join_key_columns,
-            feature_name_columns,
-            timestamp_field,
-            created_timestamp_column,
-            start_date,
-            end_date,
-        )
-        return _all_rows_written(config, job)
+        """All rows of a range; their table has one Arrow batch.
 
-
-class OneBatchRetrievalJob(IbisRetrievalJob):
-    """A job whose Arrow table has one batch (Arrow's limit of 2 GiB of text a batch allowing)."""
-
-    @classmethod
-    def of(cls, job: IbisRetrievalJob) -> OneBatchRetrievalJob:
-        """The same job, read in one batch."""
-        one = cls.__new__(cls)
-        one.__dict__.update(job.__dict__)
-        return one
-
-    def _to_arrow_internal(self, timeout: int | None = None) -> pa.Table:
-        return super()._to_arrow_internal(timeout).combine_chunks()
-
-
-def _all_rows_written(config: RepoConfig, job: RetrievalJob) -> RetrievalJob:
-    """Keep Feast from dropping every Arrow batch but the first when it writes online."""
-    write_in_batches(config)
-    return OneBatchRetrievalJob.of(job) if isinstance(job, IbisRetrievalJob) else job
-
-
-def _defaults_by_column(
-    views: list[FeatureView], refs: list[str], full_names: bool
-) -> dict[str, tuple[float, ...]]:
-    """Default vectors by the column they appear in, named as Feast names it."""
-    found = {}
-    for view in views:
-        projection: Any = view.projection
-        asked = projection.name_to_use()
-        shown = projection.name_alias or view.name
-        for feature, vector in default_vectors(view).items():
-            if f"{asked}:{feature}" in refs:
-                found[f"{shown}__{feature}" if full_names else feature] = vector
-    return found
-
-
-def _fill(table: Any, defaults: dict[str, tuple[float, ...]]) -> Any:
-    """Coalesce the columns of an ibis table with their defaults, exact to the bit.
-
-    As text: DuckDB reads a number literal as a decimal first, and a decimal rounds.
-    """
-    return table.mutate(
-        **{
-            column: ibis.coalesce(
-                table[column], ibis.literal(str(list(vector))).cast("array<float32>")
+        Raises:
+            StoreError: the source or a column is missing.
+        """
+        write_in_batches(config)
+        if not readable(data_source):
+            job = DuckDBOfflineStore.pull_all_from_table_or_query(
+                config,
+                data_source,
+                join_key_columns,
+                feature_name_columns,
+                timestamp_field,
+                created_timestamp_column,
+                start_date,
+                end_date,
             )
-            for column, vector in defaults.items()
-        }
-    )
+            return stock.in_one_batch(job)
+        asked = Asked(
+            join_key_columns, feature_name_columns, timestamp_field, created_timestamp_column
+        )
+        return all_job(config, data_source, asked, start_date, end_date)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import re
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
@@ -26,6 +25,8 @@ from feast.repo_operations import apply_total
 from reki_feast.errors import Fault, RekiError, StoreError
 
 from .batches import write_in_batches
+from .online.commands import literally
+from .online.packed import packed_keys
 from .redis_online import RekiRedisOnlineStore
 
 #: Before any row.
@@ -240,11 +241,14 @@ def _count_redis(online: Any, store: FeatureStore, view: FeatureView) -> int:
         online.at(store.config)
     client = online._get_client(store.config.online_store)
     versioned = store.config.registry.enable_online_feature_view_versioning
-    stamp = f"_ts:{compute_versioned_name(view, versioned)}"
+    name = compute_versioned_name(view, versioned)
+    if isinstance(online, RekiRedisOnlineStore) and online.packs(store.config, view):
+        return sum(1 for _ in packed_keys(client, store.project, name))
+    stamp = f"_ts:{name}"
     prefix = serialize_entity_key_prefix(list(view.join_keys))
     keys = (
         key
-        for key in client.scan_iter(_literally(prefix) + b"*", count=SCAN)
+        for key in client.scan_iter(literally(prefix) + b"*", count=SCAN)
         if _project(key, len(prefix), len(view.join_keys)) == store.project.encode()
     )
     count = 0
@@ -265,8 +269,3 @@ def _project(key: bytes, at: int, values: int) -> bytes:
     for _ in range(values):
         at += 8 + int.from_bytes(key[at + 4 : at + 8], "little")
     return key[at:]
-
-
-def _literally(pattern: bytes) -> bytes:
-    """Escape what SCAN would read as a wildcard."""
-    return re.sub(rb"([\\*?\[\]])", rb"\\\1", pattern)

@@ -11,26 +11,28 @@ In ``feature_store.yaml``::
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from datetime import datetime
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from feast import FeatureView, RepoConfig
-from feast.infra.online_stores.helpers import compute_versioned_name
-from feast.infra.online_stores.redis import RedisOnlineStore, RedisOnlineStoreConfig
-from feast.protos.feast.serving.ServingService_pb2 import FieldStatus
-from feast.protos.feast.types.EntityKey_pb2 import EntityKey
-from feast.protos.feast.types.Value_pb2 import Value
-from feast.utils import make_tzaware
-from google.protobuf.timestamp_pb2 import Timestamp  # type: ignore[import-untyped]
+import pyarrow as pa
+from feast import Entity, FeatureView, RepoConfig
+from feast.infra.online_stores.redis import RedisOnlineStoreConfig, _versioned_fv_name
 from pydantic import StrictStr
+from redis import RedisError
+
+from reki_feast.errors import StoreError
 
 from .address import connection_string
-from .defaults import SCENARIO_TAG, default_values
+from .defaults import SCENARIO_TAG
+from .online.hashed import HashLayout
+from .online.packed import PackedLayout, delete_packed, packable
+from .online.reader import RedisReader
+from .online.rows import Written, in_parts, rows_of_batch, rows_of_messages
+from .online.writing import Layout, Rules, write, write_once, write_once_async
 
-Row = tuple[datetime | None, dict[str, Value] | None]
-Written = list[tuple[EntityKey, dict[str, Value], datetime, datetime | None]]
+#: Bytes of a batch on its way to Redis; a batch of long texts is written in parts.
+BATCH_BYTES = 32 << 20
 
 
 class RekiRedisOnlineStoreConfig(RedisOnlineStoreConfig):
@@ -42,8 +44,11 @@ class RekiRedisOnlineStoreConfig(RedisOnlineStoreConfig):
     """Feast's ``host:port,db=…``, or ``embedded`` or ``embedded:FOLDER`` (from the repo's folder)
     for a Redis server that is started when first needed."""
 
+    layout: Literal["hash", "packed"] = "hash"
+    """``packed`` keeps views of vectors in half the memory, for readers of this package only."""
 
-class RekiRedisOnlineStore(RedisOnlineStore):
+
+class RekiRedisOnlineStore(RedisReader):
     """The stock store; an id without a vector gets the view's default, status NOT_FOUND.
 
     What it writes is what the stock store writes: either may read the other's.
@@ -72,162 +77,107 @@ class RekiRedisOnlineStore(RedisOnlineStore):
         self._repo = Path(config.repo_path) if config.repo_path else None
         return config
 
-    def online_read(
-        self,
-        config: RepoConfig,
-        table: FeatureView,
-        entity_keys: list[EntityKey],
-        requested_features: list[str] | None = None,
-    ) -> list[Row]:
-        """The stock read, with defaults filled in."""
-        rows = super().online_read(self.at(config), table, entity_keys, requested_features)
-        return _filled_rows(table, rows)
-
-    async def online_read_async(
-        self,
-        config: RepoConfig,
-        table: FeatureView,
-        entity_keys: list[EntityKey],
-        requested_features: list[str] | None = None,
-    ) -> list[Row]:
-        """The same, asynchronously."""
-        self.at(config)
-        rows = await super().online_read_async(config, table, entity_keys, requested_features)
-        return _filled_rows(table, rows)
-
-    def _read_features_per_fv(
-        self,
-        config: RepoConfig,
-        grouped_refs: Any,
-        join_key_values: Any,
-        entity_name_to_join_key_map: Any,
-        online_features_response: Any,
-        full_feature_names: bool,
-        *rest: Any,
-    ) -> None:
-        read_before = len(online_features_response.results)
-        super()._read_features_per_fv(
-            self.at(config),
-            grouped_refs,
-            join_key_values,
-            entity_name_to_join_key_map,
-            online_features_response,
-            full_feature_names,
-            *rest,
-        )
-        defaults = _defaults_by_name(grouped_refs, full_feature_names)
-        _fill_response(online_features_response, read_before, defaults)
-
-    async def _read_features_per_fv_async(
-        self,
-        config: RepoConfig,
-        grouped_refs: Any,
-        join_key_values: Any,
-        entity_name_to_join_key_map: Any,
-        online_features_response: Any,
-        full_feature_names: bool,
-        *rest: Any,
-    ) -> None:
-        read_before = len(online_features_response.results)
-        await super()._read_features_per_fv_async(
-            self.at(config),
-            grouped_refs,
-            join_key_values,
-            entity_name_to_join_key_map,
-            online_features_response,
-            full_feature_names,
-            *rest,
-        )
-        defaults = _defaults_by_name(grouped_refs, full_feature_names)
-        _fill_response(online_features_response, read_before, defaults)
-
     def online_write_batch(
         self,
         config: RepoConfig,
         table: FeatureView,
-        data: Written,
+        data: list[Written],
         progress: Callable[[int], Any] | None,
     ) -> None:
-        """The stock write; a row of our views replaces one of the same time.
+        """Write rows newer than those stored, as the stock store does.
 
-        The stock store keeps the older of two rows with the same event timestamp. New weights give
-        a snapshot new vectors, and the old ones must not stay.
+        A row of our views replaces one of the same time, too: new weights give a snapshot new
+        vectors, and the old ones must not stay.
         """
-        self.at(config)
-        if SCENARIO_TAG in table.tags:
-            self._forget_times(config, table, data)
-        super().online_write_batch(config, table, data, progress)
-
-    def _forget_times(self, config: RepoConfig, table: FeatureView, data: Written) -> None:
-        """Remove the time stamps of stored rows that bear the very time of the new ones."""
-        client = self._get_client(config.online_store)
-        versioned = config.registry.enable_online_feature_view_versioning
-        stamp = f"_ts:{compute_versioned_name(table, versioned)}"
-        keys = self._generate_redis_keys_for_entities(config, [entity for entity, *_ in data])
-        with client.pipeline(transaction=False) as pipe:
-            for key in keys:
-                pipe.hget(key, stamp)
-            stored = pipe.execute()
-            for key, (_, _, time, _), old in zip(keys, data, stored, strict=True):
-                if old and Timestamp.FromString(old) == _stamp(time):
-                    pipe.hdel(key, stamp)
-            pipe.execute()
+        client = self._get_client(self.at(config).online_store)
+        layout, rules = self._layout(config, table), self._rules(config, table)
+        for rows in rows_of_messages(data, config.entity_key_serialization_version):
+            write_once(client, layout, rows, rules)
+        if progress:
+            progress(len(data))
 
     async def online_write_batch_async(
         self,
         config: RepoConfig,
         table: FeatureView,
-        data: Written,
+        data: list[Written],
         progress: Callable[[int], Any] | None,
     ) -> None:
-        """The stock write, asynchronously."""
-        await super().online_write_batch_async(self.at(config), table, data, progress)
+        """The same, asynchronously."""
+        client = await self._get_client_async(self.at(config).online_store)
+        layout, rules = self._layout(config, table), self._rules(config, table)
+        for rows in rows_of_messages(data, config.entity_key_serialization_version):
+            await write_once_async(client, layout, rows, rules)
+        if progress:
+            progress(len(data))
+
+    def write_arrow(
+        self, config: RepoConfig, table: FeatureView, batches: Iterable[pa.RecordBatch]
+    ) -> int:
+        """Write Arrow batches without a Python object a value; how many rows they had.
+
+        Args:
+            config: the repo.
+            table: the view; the batches have its join keys, features and event time.
+            batches: rows, bounded in number; long ones are written in parts.
+
+        Raises:
+            StoreError: Redis went away or refused. Rows written before stay.
+        """
+        client = self._get_client(self.at(config).online_store)
+        layout, rules = self._layout(config, table), self._rules(config, table)
+        version = config.entity_key_serialization_version
+        parts = (part for batch in batches for part in in_parts(batch, BATCH_BYTES))
+        rows = (rows for part in parts for rows in rows_of_batch(table, part, version))
+        done = 0
+        try:
+            for count in write(client, layout, rows, rules):
+                done += count
+        except RedisError as error:
+            raise StoreError(
+                f"Redis takes the rows of feature view {table.name}",
+                found=f"{type(error).__name__} after {done:,} rows: {error}",
+                mend="see that Redis is up and has memory, then materialize again: rows that "
+                "stand there are not written twice",
+            ) from error
+        return done
+
+    def _layout(self, config: RepoConfig, table: FeatureView) -> Layout:
+        options: Any = config.online_store
+        name, ttl = _versioned_fv_name(table, config), options.key_ttl_seconds
+        if self.packs(config, table):
+            return PackedLayout(config.project, name, [f.name for f in table.features], ttl)
+        return HashLayout(config.project, name, ttl)
+
+    def _rules(self, config: RepoConfig, table: FeatureView) -> Rules:
+        options: Any = config.online_store
+        return Rules(compare=not options.skip_dedup, renew=SCENARIO_TAG in table.tags)
 
     def delete_entity_values(self, config: RepoConfig, join_keys: list[str]) -> None:
         """The stock deletion."""
         super().delete_entity_values(self.at(config), join_keys)
 
     def delete_table(self, config: RepoConfig, table: FeatureView) -> None:
-        """The stock deletion."""
-        super().delete_table(self.at(config), table)
+        """Delete a view's rows."""
+        if self.packs(config, table):
+            self._delete_packed(config, table)
+        else:
+            super().delete_table(self.at(config), table)
 
+    def teardown(
+        self, config: RepoConfig, tables: Sequence[FeatureView], entities: Sequence[Entity]
+    ) -> None:
+        """Delete the rows of views that are removed."""
+        for table in tables:
+            if self.packs(config, table):
+                self._delete_packed(config, table)
+        super().teardown(self.at(config), tables, entities)
 
-def _stamp(time: datetime) -> Timestamp:
-    stamp = Timestamp()
-    stamp.FromDatetime(make_tzaware(time))
-    return stamp
+    def packs(self, config: RepoConfig, table: FeatureView) -> bool:
+        """Whether a view's rows are packed: ``layout: packed``, and vectors are all it has."""
+        options: Any = config.online_store
+        return options.layout == "packed" and packable(table)
 
-
-def _filled_rows(table: FeatureView, rows: list[Row]) -> list[Row]:
-    defaults = default_values(table)
-    if defaults:
-        for _, values in rows:
-            for name in defaults.keys() & (values or {}).keys():
-                if values is not None and values[name].WhichOneof("val") is None:
-                    values[name] = defaults[name]
-    return rows
-
-
-def _defaults_by_name(grouped_refs: Any, full_names: bool) -> dict[str, Value]:
-    """Default values by the name they bear in the response."""
-    named = {}
-    for view, _ in grouped_refs:
-        prefix = f"{view.projection.name_to_use()}__" if full_names else ""
-        named.update({prefix + feature: v for feature, v in default_values(view).items()})
-    return named
-
-
-def _fill_response(response: Any, first: int, defaults: dict[str, Value]) -> None:
-    """Put defaults where the features read (from index ``first`` on) have no value."""
-    if not defaults:
-        return
-    names: Sequence[str] = response.metadata.feature_names.val[first:]
-    for name, vector in zip(names, response.results[first:], strict=True):
-        default = defaults.get(name)
-        if default is None:
-            continue
-        for row, value in enumerate(vector.values):
-            if value.WhichOneof("val") is None:
-                value.CopyFrom(default)
-                # The stock store says PRESENT, null, here.
-                vector.statuses[row] = FieldStatus.NOT_FOUND
+    def _delete_packed(self, config: RepoConfig, table: FeatureView) -> None:
+        client = self._get_client(self.at(config).online_store)
+        delete_packed(client, config.project, _versioned_fv_name(table, config))

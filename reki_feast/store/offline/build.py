@@ -1,0 +1,158 @@
+"""From what Feast asks of an offline store to a job."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+import pandas as pd
+from feast import FeatureView, FileSource, RepoConfig
+from feast.infra.offline_stores.offline_store import RetrievalMetadata
+from feast.on_demand_feature_view import OnDemandFeatureView
+from feast.utils import compute_non_entity_date_range
+
+from reki_feast.errors import StoreError
+
+from .asof import historical, result_columns
+from .entities import Entities, entities_of
+from .latest import Asked, all_rows, latest_rows
+from .plan import everything, plan, tables_of
+from .query import Limits, Query
+from .retrieval import DuckDBRetrievalJob, Place
+from .sources import open_source
+
+Span = tuple[datetime | None, datetime | None]
+
+
+def historical_job(
+    config: RepoConfig,
+    views: Sequence[FeatureView],
+    refs: Sequence[str],
+    rows: Any,
+    on_demand: Sequence[OnDemandFeatureView],
+    *,
+    full_names: bool = False,
+    known_by_then: bool = False,
+    span: Span = (None, None),
+) -> DuckDBRetrievalJob:
+    """The job of a point-in-time join; reads schemas only.
+
+    Args:
+        config: of the repo.
+        views: feature views whose sources are readable.
+        refs: features asked for, ``view:feature``.
+        rows: entity rows; None for those of `span`.
+        on_demand: on-demand views to compute.
+        full_names: whether columns are named ``view__feature``.
+        known_by_then: only rows that were created before the entity row's time.
+        span: start and end, where there are no entity rows.
+
+    Raises:
+        StoreError: a source, a column or the column of times is missing.
+    """
+    limits = limits_of(config)
+    with limits.connect() as connection:
+        tables = tables_of(connection, views, limits.folder)
+        if rows is None:
+            start, end = compute_non_entity_date_range(list(views), *span)
+            entities = replace(everything(connection, tables, start, end), span=(start, end))
+        else:
+            entities = entities_of(connection, rows)
+        planned = plan(entities, tables, refs, full_names)
+    query = Query(
+        historical(entities, planned, known_by_then),
+        result_columns(entities, planned),
+        entities.types,
+        {**entities.tables, **_merged(table.source.tables for table in tables)},
+        tuple(statement for view in planned for statement in view.source.setup),
+        limits,
+    )
+    return DuckDBRetrievalJob(
+        query,
+        _place(config),
+        on_demand=on_demand,
+        full_names=full_names,
+        metadata=lambda: _metadata(query, entities, refs),
+    )
+
+
+def latest_job(
+    config: RepoConfig, source: FileSource, asked: Asked, start: datetime, end: datetime
+) -> DuckDBRetrievalJob:
+    """The job of each key's last row within a range.
+
+    Raises:
+        StoreError: the source or a column is missing.
+    """
+    limits = limits_of(config)
+    with limits.connect() as connection:
+        found = open_source(connection, source, limits.folder, "source_0")
+    table = asked.checked(found, source.path).holding(asked.columns, "copy_0")
+    sql = latest_rows(asked, table, start, end)
+    query = Query(sql, asked.columns, {}, table.tables, table.setup, limits)
+    return DuckDBRetrievalJob(query, _place(config), one_batch=True)
+
+
+def all_job(
+    config: RepoConfig,
+    source: FileSource,
+    asked: Asked,
+    start: datetime | None,
+    end: datetime | None,
+) -> DuckDBRetrievalJob:
+    """The job of all rows of a range.
+
+    Raises:
+        StoreError: the source or a column is missing.
+    """
+    limits = limits_of(config)
+    with limits.connect() as connection:
+        found = open_source(connection, source, limits.folder, "source_0")
+    table = asked.checked(found, source.path)
+    sql = all_rows(asked, table, start, end)
+    query = Query(sql, asked.columns, tables=table.tables, limits=limits)
+    return DuckDBRetrievalJob(query, _place(config), one_batch=True)
+
+
+def frame_of(config: RepoConfig, rows: Any) -> Any:
+    """Entity rows as Feast's own store takes them: a data frame.
+
+    Raises:
+        StoreError: there are no entity rows, or DuckDB cannot run their SQL.
+    """
+    if rows is None:
+        raise StoreError(
+            "Retrieval without entity rows is of Parquet sources",
+            found="a view with another source, or an on-demand view in Substrait",
+            mend="pass entity_df",
+        )
+    if isinstance(rows, str):
+        rows = Query(rows.strip().rstrip(";"), limits=limits_of(config)).arrow()
+    return rows if isinstance(rows, pd.DataFrame) else rows.to_pandas()
+
+
+def limits_of(config: RepoConfig) -> Limits:
+    """What the repo's file lets DuckDB take."""
+    store = config.offline_store
+    folder = str(config.repo_path) if config.repo_path else ""
+    return Limits(store.memory_limit, store.threads, store.temp_directory, folder)
+
+
+def _place(config: RepoConfig) -> Place:
+    store = config.offline_store
+    folder = str(config.repo_path) if config.repo_path else ""
+    return Place(folder, store.staging_location, store.staging_location_endpoint_override)
+
+
+def _metadata(query: Query, entities: Entities, refs: Sequence[str]) -> RetrievalMetadata:
+    span = entities.span
+    if span is None:  # of entity rows that SQL makes: it takes a query
+        ends = f"SELECT min(t), max(t) FROM (SELECT {entities.at} AS t FROM {entities.relation})"
+        span = query.rows(ends)[0]
+    return RetrievalMetadata(list(refs), entities.keys, *span)
+
+
+def _merged(tables: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    return {key: table for some in tables for key, table in some.items()}

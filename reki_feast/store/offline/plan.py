@@ -1,0 +1,167 @@
+"""What of which source is asked for, in the names that Feast's views give it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import duckdb
+from feast import FeatureView, FileSource
+from feast.infra.offline_stores.offline_utils import DEFAULT_ENTITY_DF_EVENT_TIMESTAMP_COL
+
+from reki_feast.errors import StoreError
+from reki_feast.store.defaults import default_vectors
+
+from .asof import Feature, View
+from .entities import Entities, entities_of, instant
+from .query import name
+from .sources import Source, open_source
+
+_NUMBERS = {f"{sign}{size}INT" for sign in ("", "U") for size in ("TINY", "SMALL", "BIG", "HUGE")}
+_NUMBERS |= {"INTEGER", "UINTEGER", "FLOAT", "DOUBLE", "DECIMAL"}
+
+
+@dataclass(frozen=True)
+class Table:
+    """A view's source, its columns under the names that the view has for them.
+
+    Attributes:
+        view: the feature view.
+        declared: its source, as declared.
+        source: its table.
+        columns: the table's column by name.
+    """
+
+    view: FeatureView
+    declared: FileSource
+    source: Source
+    columns: Mapping[str, str]
+
+    def column(self, wanted: str) -> str:
+        """The table's column of a name.
+
+        Raises:
+            StoreError: there is none.
+        """
+        mapped = self.declared.field_mapping.get(wanted, wanted)
+        for known in (wanted, mapped):
+            if known in self.columns:
+                return self.columns[known]
+        raise StoreError(
+            f"The source of feature view {self.view.name} has column {wanted}",
+            found=f"columns {', '.join(self.columns)}",
+            mend="correct the view or its source, then `feast apply`",
+        )
+
+    @property
+    def keys(self) -> dict[str, str]:
+        """Names of the view's keys by the names that entity rows have for them.
+
+        All keys join, also where only some are renamed; Feast's DuckDB store forgets the others.
+        """
+        renamed = self.view.projection.join_key_map or {}
+        return {renamed.get(e.name, e.name): e.name for e in self.view.entity_columns}
+
+
+def tables_of(
+    connection: duckdb.DuckDBPyConnection, views: Sequence[FeatureView], repo: str
+) -> list[Table]:
+    """Look the sources of views up.
+
+    Raises:
+        StoreError: a source is not there or cannot be read.
+    """
+    tables = []
+    for n, view in enumerate(views):
+        declared = view.batch_source
+        assert isinstance(declared, FileSource)
+        source = open_source(connection, declared, repo, f"source_{n}")
+        tables.append(Table(view, declared, source, _named(source, declared)))
+    return tables
+
+
+def _named(source: Source, declared: FileSource) -> dict[str, str]:
+    """Columns by name, after the source's field mapping."""
+    mapping = {old: new for old, new in declared.field_mapping.items() if old in source.types}
+    kept = {column: column for column in source.types if column not in mapping}
+    return {**kept, **{new: old for old, new in mapping.items()}}
+
+
+def plan(
+    entities: Entities, tables: Sequence[Table], refs: Sequence[str], full_names: bool
+) -> list[View]:
+    """What to join to entity rows.
+
+    Args:
+        entities: the rows.
+        tables: of the views, in order.
+        refs: features asked for, ``view:feature``.
+        full_names: whether columns are named ``view__feature``.
+
+    Raises:
+        StoreError: a column is missing on either side, or a key is text on one side only.
+    """
+    return [_joined(entities, t, n, refs, full_names) for n, t in enumerate(tables)]
+
+
+def _joined(
+    entities: Entities, table: Table, n: int, refs: Sequence[str], full_names: bool
+) -> View:
+    declared = table.declared
+    features = tuple(_features(table, refs, full_names))
+    keys = []
+    for row_key, key in table.keys.items():
+        column = table.column(key)
+        _check_kinds(entities, row_key, table, column)
+        keys.append((entities.column(row_key), column))
+    time = table.column(declared.timestamp_field)
+    made = declared.created_timestamp_column
+    created = table.column(made) if made else None
+    asked = [*(c for _, c in keys), time, *(f.column for f in features)]
+    source = table.source.holding([*asked, *([created] if created else [])], f"copy_{n}")
+    return View(source, tuple(keys), time, created, table.view.ttl or None, features)
+
+
+def _features(table: Table, refs: Sequence[str], full_names: bool) -> list[Feature]:
+    projection: Any = table.view.projection
+    asked = f"{projection.name_to_use()}:"
+    prefix = f"{projection.name_alias or table.view.name}__" if full_names else ""
+    defaults = default_vectors(table.view)
+    wanted = [ref.split(":")[1] for ref in refs if ref.startswith(asked)]
+    return [Feature(table.column(f), prefix + f, defaults.get(f)) for f in wanted]
+
+
+def _check_kinds(entities: Entities, row_key: str, table: Table, column: str) -> None:
+    rows_kind = entities.kinds[int(entities.column(row_key)[1:])]
+    kind = table.source.types[column]
+    kinds = {rows_kind.split("(")[0], kind.split("(")[0]}
+    if "VARCHAR" in kinds and kinds & _NUMBERS:
+        raise StoreError(
+            f"Key {row_key} of the entity rows has the type of the source of {table.view.name}",
+            found=f"{rows_kind} in the entity rows, {kind} in the source",
+            mend=f"convert {row_key} in the entity rows",
+        )
+
+
+def everything(
+    connection: duckdb.DuckDBPyConnection,
+    tables: Sequence[Table],
+    start: datetime,
+    end: datetime,
+) -> Entities:
+    """Entity rows of a range: one for each key and time at which a view has a row.
+
+    Keys that a view lacks are null in its rows.
+    """
+    parts = []
+    for table in tables:
+        at = f"{name(table.column(table.declared.timestamp_field))}::TIMESTAMPTZ"
+        shown = [f"{at} AS {name(DEFAULT_ENTITY_DF_EVENT_TIMESTAMP_COL)}"]
+        shown += [f"{name(table.column(key))} AS {name(row)}" for row, key in table.keys.items()]
+        parts.append(
+            f"SELECT DISTINCT {', '.join(shown)} FROM {table.source.scan} "
+            f"WHERE {at} BETWEEN {instant(start)} AND {instant(end)}"
+        )
+    return entities_of(connection, "\nUNION BY NAME\n".join(parts))

@@ -1,0 +1,140 @@
+"""The job that ``get_historical_features`` returns: nothing runs before its rows are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import ibis
+import pyarrow as pa
+from feast.infra.offline_stores.duckdb import _write_data_source
+from feast.infra.offline_stores.offline_store import RetrievalJob, RetrievalMetadata
+from feast.on_demand_feature_view import OnDemandFeatureView
+from feast.saved_dataset import SavedDatasetStorage
+
+from reki_feast.errors import StoreError
+
+from .query import Query
+from .sources import readable
+from .writing import BATCH, persist, stage
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a job writes: the repo's folder, and the staging location of the store."""
+
+    repo: str = ""
+    staging: str | None = None
+    endpoint: str | None = None
+
+
+class DuckDBRetrievalJob(RetrievalJob):
+    """Rows of one query. Each way to them runs it anew, on a connection of its own.
+
+    Args:
+        query: the query.
+        place: where to write.
+        on_demand: on-demand views to compute; they run over the whole table, as in Feast.
+        full_names: whether columns are named ``view__feature``.
+        metadata: makes the metadata; None for rows on their way online.
+        one_batch: give the Arrow table in one batch, which is all that Feast would write online.
+    """
+
+    def __init__(
+        self,
+        query: Query,
+        place: Place,
+        *,
+        on_demand: Sequence[OnDemandFeatureView] = (),
+        full_names: bool = False,
+        metadata: Callable[[], RetrievalMetadata] | None = None,
+        one_batch: bool = False,
+    ) -> None:
+        super().__init__()
+        self.query = query
+        self._place = place
+        self._on_demand = list(on_demand)
+        self._full_names = full_names
+        self._metadata = metadata
+        self._one_batch = one_batch
+
+    def to_batches(self, rows: int = BATCH) -> pa.RecordBatchReader:
+        """A stream of batches of about `rows` rows: DuckDB keeps no more than it needs to join.
+
+        With on-demand views the whole table is made first: they may look at all its rows.
+
+        Raises:
+            StoreError: DuckDB cannot run the query; also while reading.
+        """
+        if self._on_demand:
+            return pa.Table.to_reader(self.to_arrow(), max_chunksize=rows)
+        return self.query.batches(rows)
+
+    def to_sql(self) -> str:
+        """The query, for DuckDB; it names entity rows and remote sources by tables of its own."""
+        return self.query.sql
+
+    def persist(
+        self,
+        storage: SavedDatasetStorage,
+        allow_overwrite: bool = False,
+        timeout: int | None = None,  # noqa: ARG002
+    ) -> None:
+        """Write the rows, for Parquet without holding them in memory.
+
+        Raises:
+            SavedDatasetLocationAlreadyExists: something is there, and may not be replaced.
+            StoreError: DuckDB cannot run the query, or cannot write there.
+        """
+        place: Any = storage.to_data_source()
+        if readable(place):
+            persist(self._whole(), place, self._place.repo, allow_overwrite)
+            return
+        rows = ibis.memtable(self.to_arrow())
+        _write_data_source(rows, place, self._place.repo, "overwrite", allow_overwrite)
+
+    def supports_remote_storage_export(self) -> bool:
+        """Whether the store has a ``staging_location``."""
+        return self._place.staging is not None
+
+    def to_remote_storage(self) -> list[str]:
+        """Write Parquet parts into a new folder of the staging location; the parts' paths.
+
+        Raises:
+            StoreError: there is no staging location, or the rows cannot be written.
+        """
+        if self._place.staging is None:
+            raise StoreError(
+                "The offline store has a staging location to export to",
+                mend="set staging_location under offline_store in feature_store.yaml",
+            )
+        return stage(self._whole(), self._place.staging, self._place.endpoint or "")
+
+    @property
+    def full_feature_names(self) -> bool:
+        """Whether columns are named ``view__feature``."""
+        return self._full_names
+
+    @property
+    def on_demand_feature_views(self) -> list[OnDemandFeatureView]:
+        """On-demand views to compute."""
+        return self._on_demand
+
+    @cached_property
+    def _described(self) -> RetrievalMetadata | None:
+        return self._metadata() if self._metadata else None
+
+    @property
+    def metadata(self) -> RetrievalMetadata | None:
+        """Features, keys and the span of event times."""
+        return self._described
+
+    def _whole(self) -> Query:
+        """The query, or one over the table with what on-demand views add."""
+        return Query.of(self.to_arrow(), self.query.limits) if self._on_demand else self.query
+
+    def _to_arrow_internal(self, timeout: int | None = None) -> pa.Table:  # noqa: ARG002
+        table = self.query.arrow()
+        return table.combine_chunks() if self._one_batch else table

@@ -1,0 +1,139 @@
+"""Rows on their way to Redis, in columns of Feast's bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+from feast import FeatureView
+from feast.feature_view import DUMMY_ENTITY_ID, DUMMY_ENTITY_VAL
+from feast.infra.key_encoding_utils import serialize_entity_key
+from feast.utils import _convert_arrow_to_proto, _validate_vector_field_lengths, make_tzaware
+from google.protobuf.timestamp_pb2 import Timestamp  # type: ignore[import-untyped]
+
+from .keys import RedisKeys
+from .values import Unsupported, encode, timestamps
+
+if TYPE_CHECKING:
+    from feast.protos.feast.types.EntityKey_pb2 import EntityKey
+    from feast.protos.feast.types.Value_pb2 import Value
+
+#: What Feast hands to ``online_write_batch``: entity, values, event time, created time.
+Written = tuple["EntityKey", dict[str, "Value"], datetime, datetime | None]
+#: The serialization of entity keys that RedisKeys writes.
+VERSION = 3
+
+
+@dataclass(frozen=True)
+class Rows:
+    """n rows of one view.
+
+    Attributes:
+        entities: (n,) serialized entity keys, without the project.
+        values: feature to (n,) serialized Value messages; null is empty.
+        stamps: (n,) serialized Timestamp messages of the event times.
+        times: (n,) int64, the event times in nanoseconds.
+    """
+
+    entities: pa.BinaryArray
+    values: dict[str, pa.BinaryArray]
+    stamps: pa.BinaryArray
+    times: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.entities)
+
+    def taken(self, which: np.ndarray) -> Rows:
+        """The rows at some positions, or where a mask says so."""
+        mask = which.dtype == bool
+        if mask and which.all():
+            return self
+        at = pa.array(np.flatnonzero(which) if mask else which)
+        values = {name: column.take(at) for name, column in self.values.items()}
+        return Rows(self.entities.take(at), values, self.stamps.take(at), self.times[at])
+
+
+def rows_of_batch(view: FeatureView, batch: pa.RecordBatch, version: int) -> Iterator[Rows]:
+    """The rows of an Arrow batch; by Feast's own conversion where a column has no quick form.
+
+    Args:
+        view: its join keys, features and event time are columns of the batch.
+        batch: n rows.
+        version: of the serialization of entity keys.
+
+    Raises:
+        ValueError: a column is missing, or its values do not fit the view's types.
+    """
+    _validate_vector_field_lengths(batch, view)
+    batch = _with_dummy(view, batch)
+    try:
+        if version != VERSION:
+            raise Unsupported(f"entity keys of version {version}")
+        yield _columns(view, batch)
+    except Unsupported:
+        keys = {column.name: column.dtype.to_value_type() for column in view.entity_columns}
+        yield from rows_of_messages(_convert_arrow_to_proto(batch, view, keys), version)
+
+
+def _columns(view: FeatureView, batch: pa.RecordBatch) -> Rows:
+    source: Any = view.batch_source
+    keys = {column.name: column.dtype.to_value_type() for column in view.entity_columns}
+    entities = RedisKeys("", keys).of_columns({name: _column(batch, name) for name in keys})
+    values = {
+        field.name: encode(_column(batch, field.name), field.dtype.to_value_type())
+        for field in view.features
+    }
+    stamps, times = timestamps(_column(batch, source.timestamp_field))
+    return Rows(entities, values, stamps, times)
+
+
+def rows_of_messages(data: Sequence[Written], version: int) -> Iterator[Rows]:
+    """Rows as Feast hands them over, a message a value; together neighbours of like features."""
+    for names, neighbours in groupby(data, key=lambda row: tuple(row[1])):
+        rows = list(neighbours)
+        stamps = [_stamp(time) for _, _, time, _ in rows]
+        times = [stamp.seconds * 1_000_000_000 + stamp.nanos for stamp in stamps]
+        yield Rows(
+            _binary(serialize_entity_key(entity, version) for entity, *_ in rows),
+            {n: _binary(row[1][n].SerializeToString() for row in rows) for n in names},
+            _binary(stamp.SerializeToString() for stamp in stamps),
+            np.array(times, np.int64),
+        )
+
+
+def in_parts(batch: pa.RecordBatch, limit: int) -> Iterator[pa.RecordBatch]:
+    """A batch, or slices of it that take at most some bytes each (or have one row)."""
+    if batch.nbytes > limit and batch.num_rows > 1:
+        half = batch.num_rows // 2
+        yield from in_parts(batch.slice(0, half), limit)
+        yield from in_parts(batch.slice(half), limit)
+    else:
+        yield batch
+
+
+def _with_dummy(view: FeatureView, batch: pa.RecordBatch) -> pa.RecordBatch:
+    """A view without entities has one row, of an entity that its source does not know."""
+    if DUMMY_ENTITY_ID not in view.join_keys or DUMMY_ENTITY_ID in batch.schema.names:
+        return batch
+    return batch.append_column(DUMMY_ENTITY_ID, pa.array([DUMMY_ENTITY_VAL] * batch.num_rows))
+
+
+def _column(batch: pa.RecordBatch, name: str) -> pa.Array:
+    if name not in batch.schema.names:
+        raise ValueError(f"Column {name} not found in table")  # as Feast says it
+    return batch.column(name)
+
+
+def _binary(values: Iterable[bytes]) -> pa.BinaryArray:
+    return pa.array(list(values), pa.binary())
+
+
+def _stamp(time: datetime) -> Timestamp:
+    stamp = Timestamp()
+    stamp.FromDatetime(make_tzaware(time))
+    return stamp

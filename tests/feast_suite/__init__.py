@@ -1,0 +1,1 @@
+"""Feast's own universal integration tests against our stores, beside the stock ones."""

@@ -1,0 +1,48 @@
+"""Commands of columns are what redis-py would send."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+from hypothesis import given
+from hypothesis import strategies as st
+from redis._parsers import Encoder
+from redis.connection import PythonRespSerializer
+
+from reki_feast.store.online.commands import command, data, joined, literally
+
+TEXTS = st.lists(st.tuples(st.binary(max_size=9), st.binary(max_size=300)), min_size=1, max_size=9)
+
+
+def packed(*arguments: bytes) -> bytes:
+    encoder = Encoder("utf-8", "strict", decode_responses=False)
+    return b"".join(PythonRespSerializer(6_000, encoder.encode).pack(*arguments))
+
+
+@given(TEXTS, st.binary(min_size=1, max_size=5))
+def test_each_row_is_one_command(rows: list[tuple[bytes, bytes]], field: bytes) -> None:
+    keys, values = (pa.array(column, pa.binary()) for column in zip(*rows, strict=True))
+    found = command(b"HSET", keys, field, values)
+    expected = [packed(b"HSET", key, field, value) for key, value in rows]
+    assert found.to_pylist() == expected
+    assert bytes(data(found)) == b"".join(expected)
+
+
+@given(TEXTS, st.integers(0, 9), st.integers(0, 9))
+def test_the_bytes_of_a_slice(rows: list[tuple[bytes, bytes]], start: int, length: int) -> None:
+    some = pa.array([value for _, value in rows], pa.binary()).slice(start, length)
+    assert bytes(data(some)) == b"".join(some.to_pylist())
+
+
+def test_no_row() -> None:
+    empty = command(b"GET", pa.array([], pa.binary()))
+    assert len(empty) == 0
+    assert bytes(data(empty)) == b""
+
+
+def test_neighbouring_constants_are_one() -> None:
+    column = pa.array([b"x", b"yy"], pa.binary())
+    assert joined([b"a", b"b", column, b"c", column]).to_pylist() == [b"abxcx", b"abyycyy"]
+
+
+def test_no_wildcard_is_left() -> None:
+    assert literally(b"a*[b]?\\") == b"a\\*\\[b\\]\\?\\\\"

@@ -1,0 +1,150 @@
+"""The packed layout: what is written is read, by its bytes and by numpy."""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from feast import FeatureView, Field, FileSource
+from feast.protos.feast.types.Value_pb2 import FloatList, Value
+from feast.types import Array, Float32, Float64, Int64
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reki_feast.errors import StoreError
+from reki_feast.store.online.packed import PackedLayout, messages, packable, prefix, unpack
+from reki_feast.store.online.rows import Rows
+
+FLOATS = st.floats(width=32, allow_nan=False)
+
+
+def value(numbers: list[float] | None) -> bytes:
+    if numbers is None:
+        return b""
+    return Value(float_list_val=FloatList(val=numbers)).SerializeToString()
+
+
+def rows(*features: list[list[float] | None], times: list[int] | None = None) -> Rows:
+    count = len(features[0])
+    binary = pa.binary()
+    return Rows(
+        pa.array([b"e%d" % n for n in range(count)], binary),
+        {f"f{n}": pa.array([value(v) for v in f], binary) for n, f in enumerate(features)},
+        pa.array([b""] * count, binary),
+        np.array(times or range(1, count + 1), np.int64),
+    )
+
+
+def stored(some: Rows, ttl: int | None = None) -> list[list[bytes]]:
+    """The arguments of the commands that write."""
+    import hiredis
+
+    reader = hiredis.Reader()
+    layout = PackedLayout("shop", "v", list(some.values), ttl)
+    reader.feed(b"".join(layout.write(some).to_pylist()))
+    return [reader.gets() for _ in range(len(some))]
+
+
+def test_a_row_is_what_the_docstring_says() -> None:
+    some = rows([[1.5, -2.0]], [None], [[]], [[0.25]], times=[-7])
+    assert stored(some, ttl=60) == [
+        [
+            b"SET",
+            b"reki1:shop:v:e0",
+            struct.pack("<q4I3f", -7, 2, 0xFFFFFFFF, 0, 1, 1.5, -2.0, 0.25),
+            b"EX",
+            b"60",
+        ]
+    ]
+    assert prefix("shop", "v") == b"reki1:shop:v:"
+
+
+@given(st.data())
+def test_what_is_packed_is_unpacked(data: st.DataObject) -> None:
+    count = data.draw(st.integers(1, 6))
+    features = []
+    for _ in range(data.draw(st.integers(1, 3))):
+        size = data.draw(st.sampled_from([0, 1, 3, 31, 40]))
+        vector = st.lists(FLOATS, min_size=size, max_size=size)
+        features.append(data.draw(st.lists(st.none() | vector, min_size=count, max_size=count)))
+    times = data.draw(st.lists(st.integers(-(2**60), 2**60), min_size=count, max_size=count))
+    some = rows(*features, times=times)
+    there = data.draw(st.lists(st.booleans(), min_size=count, max_size=count))
+    found = [row[2] if t else None for row, t in zip(stored(some), there, strict=True)]
+    names = list(some.values)
+    got = unpack(found, names)
+    assert got.times.tolist() == [time if t else 0 for time, t in zip(times, there, strict=True)]
+    for name, feature in zip(names, features, strict=True):
+        numbers, known = got.vectors[name]
+        assert known.tolist() == [t and v is not None for v, t in zip(feature, there, strict=True)]
+        for row, vector in enumerate(feature):
+            if known[row]:
+                assert numbers[row].tolist() == vector
+            assert not numbers[row].any() or known[row]
+        assert messages(numbers, known) == [
+            value(v) if k else b"" for v, k in zip(feature, known, strict=True)
+        ]
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_no_row_is_there(count: int) -> None:
+    got = unpack([None] * count, ["a", "b"])
+    assert got.times.tolist() == [0] * count
+    assert got.vectors["a"][1].tolist() == [False] * count
+    assert got.vectors["b"][0].shape == (count, 0)
+
+
+@pytest.mark.parametrize(
+    ("found", "features", "match"),
+    [
+        ([b"short"], ["a"], "another form"),
+        ([struct.pack("<qI2f", 1, 2, 0.0, 0.0)], ["a", "b"], "another form"),
+        ([struct.pack("<q2I", 1, 2, 0)], ["a", "b"], "another form"),
+        ([struct.pack("<qIf", 1, 1, 0.0), struct.pack("<qI2f", 1, 2, 0, 0)], ["a"], "1 and 2 numb"),
+        ([b"x", struct.pack("<qIf", 1, 1, 0.0)], ["a"], "another form"),
+        ([struct.pack("<qI", 1, 1), struct.pack("<qIf", 1, 1, 0)], ["a"], "another form"),
+    ],
+)
+def test_what_is_not_of_this_form_is_refused(
+    found: list[bytes], features: list[str], match: str
+) -> None:
+    with pytest.raises(StoreError, match=match):
+        unpack(found, features)
+
+
+def test_rows_are_written_whole() -> None:
+    some = rows([[1.0]])
+    with pytest.raises(StoreError, match=r"(?s)all features of its view.*no f1"):
+        PackedLayout("shop", "v", ["f0", "f1"]).write(some)
+
+
+@pytest.mark.parametrize(
+    ("types", "expected"),
+    [
+        ([Array(Float32)], True),
+        ([Array(Float32)] * 3, True),
+        ([Array(Float64)], False),
+        ([Array(Float32), Int64], False),
+    ],
+)
+def test_which_views_are_packed(types: list[Any], expected: bool) -> None:
+    view = FeatureView(
+        name="v",
+        entities=[],
+        schema=[Field(name=f"f{n}", dtype=t) for n, t in enumerate(types)],
+        source=FileSource(path="none.parquet", timestamp_field="t"),
+    )
+    assert packable(view) is expected
+
+
+def test_times_as_redis_hands_them_out() -> None:
+    layout = PackedLayout("shop", "v", ["f0"])
+    replies = [struct.pack("<q", -5), b"", struct.pack("<q", 1 << 60)]
+    assert layout.times(replies).tolist() == [-5, 0, 1 << 60]
+    some = rows([[1.0]])
+    assert layout.ask_times(some).to_pylist() == [
+        b"*4\r\n$8\r\nGETRANGE\r\n$15\r\nreki1:shop:v:e0\r\n$1\r\n0\r\n$1\r\n7\r\n"
+    ]
