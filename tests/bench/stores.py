@@ -145,7 +145,7 @@ def make_store(way: str, folder: Path, address: str) -> FeatureStore:
     return store
 
 
-def client_of(address: str, way: str) -> redis.Redis:
+def client_of(address: str, way: str) -> Any:
     host, port = address.split(":")
     return redis.Redis(host=host, port=int(port), db=DATABASE[way])
 
@@ -211,7 +211,7 @@ def measure_hmget(_: str, folder: Path, address: str) -> Measured:
     keys = list(client.scan_iter(b"*user_id*", count=1_000))[:REQUEST]
     fields = list(client.hgetall(keys[0]))
 
-    def ask() -> list[Any]:
+    def ask() -> Any:
         with client.pipeline(transaction=False) as pipe:
             for key in keys:
                 pipe.hmget(key, fields)

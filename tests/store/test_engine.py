@@ -413,7 +413,7 @@ class TestPacked:
         client = make.client(store)
         client.set(b"reki1:shop:w:x", b"another view")
         client.set(b"reki1:my_shop:v:x", b"another project")
-        store._get_provider().online_store.delete_table(store.config, made)  # type: ignore[attr-defined]
+        store._get_provider().online_store.delete_table(store.config, made)
         assert set(client.scan_iter()) == {b"reki1:shop:w:x", b"reki1:my_shop:v:x"}
         store.materialize(BEGIN, END)
         store.teardown()

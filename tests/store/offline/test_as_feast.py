@@ -116,7 +116,7 @@ def test_random_tables(
                 config(folder, offline),
                 views,
                 REFS,
-                rows.copy(),
+                frame.copy(),
                 NO_ON_DEMAND,
                 "p",
                 full,

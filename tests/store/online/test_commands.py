@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,8 +16,9 @@ TEXTS = st.lists(st.tuples(st.binary(max_size=9), st.binary(max_size=300)), min_
 
 
 def packed(*arguments: bytes) -> bytes:
-    encoder = Encoder("utf-8", "strict", decode_responses=False)
-    return b"".join(PythonRespSerializer(6_000, encoder.encode).pack(*arguments))
+    encoder: Any = Encoder("utf-8", "strict", decode_responses=False)  # type: ignore[no-untyped-call]
+    serializer: Any = PythonRespSerializer(6_000, encoder.encode)
+    return b"".join(serializer.pack(*arguments))
 
 
 @given(TEXTS, st.binary(min_size=1, max_size=5))

@@ -24,7 +24,7 @@ FLOATS = st.floats(width=32, allow_nan=False)
 def value(numbers: list[float] | None) -> bytes:
     if numbers is None:
         return b""
-    return Value(float_list_val=FloatList(val=numbers)).SerializeToString()
+    return bytes(Value(float_list_val=FloatList(val=numbers)).SerializeToString())
 
 
 def rows(*features: list[list[float] | None], times: list[int] | None = None) -> Rows:
@@ -80,9 +80,9 @@ def test_what_is_packed_is_unpacked(data: st.DataObject) -> None:
     for name, feature in zip(names, features, strict=True):
         numbers, known = got.vectors[name]
         assert known.tolist() == [t and v is not None for v, t in zip(feature, there, strict=True)]
-        for row, vector in enumerate(feature):
+        for row, numbers_in in enumerate(feature):
             if known[row]:
-                assert numbers[row].tolist() == vector
+                assert numbers[row].tolist() == numbers_in
             assert not numbers[row].any() or known[row]
         assert messages(numbers, known) == [
             value(v) if k else b"" for v, k in zip(feature, known, strict=True)

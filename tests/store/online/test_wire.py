@@ -7,6 +7,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 import redis
@@ -51,7 +52,7 @@ def test_nothing_to_ask() -> None:
 def test_the_same_asynchronously(redis_address: str) -> None:
     async def main() -> list[object]:
         host, port = redis_address.split(":")
-        one = redis.asyncio.Redis(host=host, port=int(port), db=9)
+        one: Any = redis.asyncio.Redis(host=host, port=int(port), db=9)
         many = b"".join(single(b"ECHO", [b"%d" % n * 500]) for n in range(2_000))
         found = await ask_async(one, many, 2_000)
         with pytest.raises(redis.ResponseError, match="unknown command"):

@@ -105,7 +105,7 @@ def stores(tmp_path: Path, redis_address: str) -> Iterator[Callable[..., tuple[A
                 online_store=online,
                 entity_key_serialization_version=3,
             )
-            store = FeatureStore(config=config)._get_provider().online_store  # type: ignore[attr-defined]
+            store: Any = FeatureStore(config=config)._get_provider().online_store
             client = store._get_client(config.online_store)
             client.flushdb()
             made.append(client)
@@ -348,7 +348,7 @@ def test_a_cluster_and_a_server_behind_a_sentinel(
             online_store={"type": store_type, "connection_string": address, "redis_type": kind},
             entity_key_serialization_version=3,
         )
-        store: Any = FeatureStore(config=config)._get_provider().online_store  # type: ignore[attr-defined]
+        store: Any = FeatureStore(config=config)._get_provider().online_store
         client = store._get_client(config.online_store)
         mine = b"*" + config.project.encode()
         for key in client.scan_iter(mine):
