@@ -421,7 +421,7 @@ def memory_note(row: Row) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--turns", type=int, default=3, help="processes a measurement and way")
+    parser.add_argument("--turns", type=int, default=2, help="processes a measurement and way")
     parser.add_argument(
         "--one", nargs=4, metavar=("NAME", "WAY", "FOLDER", "ADDRESS"), help=argparse.SUPPRESS
     )

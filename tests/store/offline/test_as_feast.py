@@ -93,7 +93,7 @@ def entity_frame(rows: list[Any]) -> pd.DataFrame:
 
 @pytest.mark.parametrize("created", [True, False])
 @pytest.mark.parametrize("known_by_then", [True, False])
-@settings(max_examples=18, deadline=None)
+@settings(max_examples=14, deadline=None)
 @given(sizes, sizes, sizes, seeds)
 def test_random_tables(
     created: bool, known_by_then: bool, users: int, shops: int, rows: int, seed: int
@@ -130,7 +130,7 @@ def test_random_tables(
 
 @pytest.mark.parametrize("created", [True, False])
 @pytest.mark.parametrize("keyed", [True, False])
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(sizes, seeds)
 def test_random_tables_on_their_way_online(
     created: bool, keyed: bool, size: int, seed: int

@@ -136,16 +136,17 @@ def test_on_demand_views_in_a_stream(loud: DuckDBRetrievalJob) -> None:
 def test_persist(request: pytest.FixtureRequest, tmp_path: Path, which: str, path: str) -> None:
     job = request.getfixturevalue(which)
     storage = SavedDatasetFileStorage(path.format(tmp=tmp_path))
+    expected = bag(job.to_arrow())
     job.persist(storage)
     place = tmp_path / path.removeprefix("{tmp}/")
     assert place.is_dir() == (not path.endswith(".parquet"))
-    assert bag(pq.read_table(place)) == bag(job.to_arrow())
+    assert bag(pq.read_table(place)) == expected
     with pytest.raises(SavedDatasetLocationAlreadyExists, match="already exists"):
         job.persist(storage)
     stale = place / "stale.parquet" if place.is_dir() else place
     stale.write_text("not Parquet")
     job.persist(storage, allow_overwrite=True)
-    assert bag(pq.read_table(place)) == bag(job.to_arrow())
+    assert bag(pq.read_table(place)) == expected
     assert [p.name for p in place.parent.iterdir() if p.name.startswith(".")] == []
 
 

@@ -161,7 +161,7 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
     bucket = Bucket()
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler(bucket))
     bucket.endpoint = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     yield bucket
     server.shutdown()
