@@ -160,8 +160,8 @@ def verify_materialized(
         Fault(
             f"every id of view {count.view} is in the online store",
             found=f"{count.online} rows online of {count.source} ids in the source",
-            mend="set `materialization: {online_write_batch_size: 10000}` in feature_store.yaml "
-            "and materialize again",
+            mend="set `batch_engine: {type: reki_feast.store.engine.RekiComputeEngine}` in "
+            "feature_store.yaml and materialize again",
         )
         for count in counts
         if count.online < count.source

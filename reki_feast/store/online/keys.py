@@ -23,6 +23,8 @@ from pyarrow import types
 from reki_feast.store.online import protobuf, values
 from reki_feast.store.online.protobuf import Unsupported
 
+#: The serialization of entity keys that is written here.
+VERSION = 3
 _WORD = struct.Struct("<I").pack
 #: How numbers are packed: INT32 in 4 bytes, the others in 8.
 _PACKED = {ValueType.INT32: "<i", ValueType.INT64: "<q", ValueType.UNIX_TIMESTAMP: "<q"}

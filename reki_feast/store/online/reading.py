@@ -18,14 +18,11 @@ from feast.value_type import ValueType
 
 from reki_feast.store.defaults import default_values
 
-from .keys import RedisKeys
+from .keys import VERSION, RedisKeys
 from .protobuf import Unsupported
 from .read_layouts import Found, HashRows, Layout
 from .requests import Column
 from .response import add_version, add_view
-
-#: The version of entity keys that RedisKeys makes.
-VERSION = 3
 
 
 class Part(NamedTuple):

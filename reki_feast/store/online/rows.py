@@ -16,7 +16,7 @@ from feast.infra.key_encoding_utils import serialize_entity_key
 from feast.utils import _convert_arrow_to_proto, _validate_vector_field_lengths, make_tzaware
 from google.protobuf.timestamp_pb2 import Timestamp  # type: ignore[import-untyped]
 
-from .keys import RedisKeys
+from .keys import VERSION, RedisKeys
 from .values import Unsupported, encode, timestamps
 
 if TYPE_CHECKING:
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 #: What Feast hands to ``online_write_batch``: entity, values, event time, created time.
 Written = tuple["EntityKey", dict[str, "Value"], datetime, datetime | None]
-#: The serialization of entity keys that RedisKeys writes.
-VERSION = 3
 
 
 @dataclass(frozen=True)
