@@ -8,7 +8,7 @@ export OMP_WAIT_POLICY ?= passive
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo real test check format soak bench bench-clustering bench-streaming bench-llm \
-	bench-stores bench-latency feast-suite clean
+	bench-stores bench-latency evaluate tables feast-suite clean
 
 help:            ## list the targets
 	@grep -hE '^[a-z-]+: .*##|^[a-z-]+:  *##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 18
@@ -49,6 +49,12 @@ bench-streaming: $(READY) ## calls as MovieLens-100K comes in ten slices; calls 
 
 bench-llm: $(READY) ## throughput, CPU a call and memory of asking many prompts
 	@"$(BIN)/python" -m tests.bench.llm
+
+evaluate: $(READY) ## DIN and LightGBM without and with vectors on MovieLens-1M, and their speed
+	@"$(BIN)/python" -m tests.bench.evaluate
+
+tables: $(READY) ## the paper's tables on MovieLens-1M (hours): TABLES="table2 …", SEEDS=5
+	@"$(BIN)/python" -m tests.bench.tables $(or $(SEEDS),5) $(TABLES)
 
 soak: $(READY)   ## 20,000 prompts with faults, and three kills
 	@"$(BIN)/python" -m tests.bench.soak

@@ -7,7 +7,7 @@ from entities import item, user
 from feast import FeatureView, Field, FileSource
 from feast.types import Float32, Int64, String
 
-from reki_feast.store import reki_views
+from reki_feast.store import reki_match, reki_views
 
 # The augmented vectors and what they are made of: six views.
 (
@@ -18,6 +18,9 @@ from reki_feast.store import reki_views
     reki_user_representation,
     reki_item_representation,
 ) = reki_views("../data/movies", user=user, item=item)
+
+# How well a user's vector fits an item's, for models that multiply no vectors.
+match = reki_match(reki, reki_item)
 
 # What any recommender has. `python prepare.py` makes these tables from the interactions.
 PLAIN = Path(__file__).resolve().parent.parent / "data" / "plain"

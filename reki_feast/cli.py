@@ -106,6 +106,7 @@ def _add_commands(add: Callable[[str, Command, str], argparse.ArgumentParser]) -
     run = add("run", _run, "generate, encode, train and publish what is out of date")
     for options in (_asking, _training, _publishing):
         options(run)
+    _evaluating(add("evaluate", _evaluate, "rerun the paper's tables on your own interactions"))
     add("status", _status, "say what is stored and what is running")
     add("down", _down, "stop the embedded Redis")
 
@@ -166,6 +167,28 @@ def _training(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--retrain", action="store_true", help="train again; vectors move to a new space"
     )
+
+
+def _evaluating(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--table",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="table2, table3, table6, table7, table8, figure3 or figure5; repeatable; default: all",
+    )
+    parser.add_argument(
+        "--backbone",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="of the tables that compare backbones, din say; repeatable; default: all",
+    )
+    parser.add_argument("--seeds", type=_count, default=5, metavar="N", help="a model (5)")
+    parser.add_argument(
+        "--workers", type=_count, metavar="N", help="processes; default: a core one"
+    )
+    parser.add_argument("--out", type=Path, metavar="DIR", help="default: data/NAME/evaluation")
 
 
 def _publishing(parser: argparse.ArgumentParser) -> None:
@@ -318,6 +341,20 @@ def _run(given: argparse.Namespace) -> Report:
         allow_unconfirmed=given.allow_unconfirmed,
         retrain=given.retrain,
         materialize=given.materialize,
+        progress=_progress(given),
+    )
+
+
+def _evaluate(given: argparse.Namespace) -> Report:
+    from reki_feast import pipeline
+
+    return pipeline.evaluate(
+        _open(given),
+        tables=given.table,
+        backbones=given.backbone,
+        seeds=given.seeds,
+        workers=given.workers,
+        out=given.out,
         progress=_progress(given),
     )
 

@@ -13,6 +13,7 @@
     ├── EncodeError               the text encoder is missing or gave unusable vectors
     ├── ClusterError              points that cannot be clustered, groups that cannot be formed
     ├── CondenseError             HEIN cannot be trained or its weights cannot be read
+    ├── EvaluateError             a model of an evaluation cannot be trained or shown
     ├── StoreError                the Feast side: views, stores, the embedded Redis
     └── MissingExtraError         an optional package is not installed
 
@@ -114,6 +115,10 @@ class ClusterError(RekiError, ValueError):
 
 class CondenseError(RekiError):
     """HEIN cannot be trained or its weights cannot be read."""
+
+
+class EvaluateError(RekiError):
+    """A model of an evaluation cannot be trained, or its table cannot be shown."""
 
 
 class StoreError(RekiError):

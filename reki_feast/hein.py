@@ -23,26 +23,11 @@ from torch import Tensor, nn
 from reki_feast.schema import KINDS, Kind
 
 
-class Experts(nn.Module):
-    """The weights of ``count`` two-layer MLPs side by side.
-
-    Args:
-        count: number of experts.
-        input_size: m, floats of a representation.
-        hidden_size: width of the hidden layer.
-        output_size: floats an expert gives.
-    """
-
-    def __init__(self, *, count: int, input_size: int, hidden_size: int, output_size: int) -> None:
-        super().__init__()
-        self.first_weight = _uniform(count, hidden_size, input_size, fan_in=input_size)
-        self.first_bias = _uniform(count, hidden_size, fan_in=input_size)
-        self.second_weight = _uniform(count, output_size, hidden_size, fan_in=hidden_size)
-        self.second_bias = _uniform(count, output_size, fan_in=hidden_size)
-
-
 class Hein(nn.Module):
     """One HEIN: condenses a user's and an item's representation of m floats (equation 3).
+
+    All experts' weights lie side by side, users' own, shared, items' own, so that a side's experts
+    are one slice, and a layer of all of them one matrix product.
 
     Args:
         input_size: m, floats of a representation.
@@ -52,6 +37,12 @@ class Hein(nn.Module):
         hidden_size: width of an expert's hidden layer.
         output_size: floats of a condensed vector.
         dropout: share of an expert's hidden units dropped in training.
+
+    Attributes:
+        first_weight: ``[experts, hidden, m]``; ``first_bias`` ``[experts, hidden]``.
+        second_weight: ``[experts, hidden, output]``; ``second_bias`` ``[experts, output]``.
+        user_experts: the slice of S_u and S_s, in the order of ``user_gate``'s weights.
+        item_experts: the slice of S_s and S_i, in the order of ``item_gate``'s weights.
     """
 
     def __init__(
@@ -67,62 +58,56 @@ class Hein(nn.Module):
     ) -> None:
         super().__init__()
         _check_counts(shared_experts, user_experts, item_experts)
-
-        def experts(count: int) -> Experts:
-            return Experts(
-                count=count,
-                input_size=input_size,
-                hidden_size=hidden_size,
-                output_size=output_size,
-            )
-
-        self.shared = experts(shared_experts)
-        self.user_own = experts(user_experts)
-        self.item_own = experts(item_experts)
+        count = user_experts + shared_experts + item_experts
+        self.user_experts = slice(0, user_experts + shared_experts)
+        self.item_experts = slice(user_experts, count)
+        self.first_weight = _uniform(count, hidden_size, input_size, fan_in=input_size)
+        self.first_bias = _uniform(count, hidden_size, fan_in=input_size)
+        self.second_weight = _uniform(count, hidden_size, output_size, fan_in=hidden_size)
+        self.second_bias = _uniform(count, output_size, fan_in=hidden_size)
         self.dropout = nn.Dropout(dropout)
-        self.user_gate = nn.Linear(input_size, shared_experts + user_experts)
+        self.user_gate = nn.Linear(input_size, user_experts + shared_experts)
         self.item_gate = nn.Linear(input_size, shared_experts + item_experts)
 
     def user(self, r_u: Tensor) -> Tensor:
         """Condense users: ``[..., m]`` to ``[..., output_size]``."""
-        return self._side(r_u, self.user_own, self.user_gate)
+        return self._side(r_u, self.user_experts, self.user_gate)
 
     def item(self, r_i: Tensor) -> Tensor:
         """Condense items: ``[..., m]`` to ``[..., output_size]``."""
-        return self._side(r_i, self.item_own, self.item_gate)
+        return self._side(r_i, self.item_experts, self.item_gate)
 
-    def _side(self, r: Tensor, own: Experts, gate: nn.Linear) -> Tensor:
+    def _side(self, r: Tensor, chosen: slice, gate: nn.Linear) -> Tensor:
         """Two matrix products for all experts and rows.
 
         The gate's weights are put on the hidden units instead of on the experts' outputs: the
         second layers are linear, so the sum over experts then is one product as well.
         """
         rows = r.reshape(-1, r.shape[-1])
-        both = (self.shared, own)
-        first = torch.cat([experts.first_weight for experts in both]).flatten(0, 1)
-        first_bias = torch.cat([experts.first_bias for experts in both]).flatten()
-        second = torch.cat([experts.second_weight for experts in both])
-        second_bias = torch.cat([experts.second_bias for experts in both])
+        first = self.first_weight[chosen].flatten(0, 1)
         alpha = torch.softmax(gate(rows), dim=-1)
-        units = self.dropout(torch.relu(nn.functional.linear(rows, first, first_bias)))
-        weighed = units.view(len(rows), len(second), second.shape[-1]) * alpha.unsqueeze(-1)
-        condensed = torch.addmm(
-            alpha @ second_bias, weighed.flatten(1), second.transpose(1, 2).flatten(0, 1)
-        )
+        units = nn.functional.linear(rows, first, self.first_bias[chosen].flatten())
+        units = self.dropout(torch.relu_(units))
+        weighed = units.unflatten(1, (alpha.shape[1], -1)) * alpha.unsqueeze(-1)
+        second = self.second_weight[chosen].flatten(0, 1)
+        bias = alpha @ self.second_bias[chosen]
+        condensed = torch.addmm(bias, weighed.flatten(1), second)
         return condensed.reshape(*r.shape[:-1], condensed.shape[-1])
 
 
 class HeinSet(nn.Module):
     """One HEIN for each pair of channels; a side's outputs are joined, q = 32 a pair.
 
-    Before a HEIN reads a representation, its channel's mean is taken off and the rest divided by
-    the channel's scale (:meth:`standardise`): pooled token vectors of one channel lie in a narrow
-    cone, and what tells them apart is small beside what they share. Both are fixed numbers of the
-    training data and travel with the weights. A missing channel is its mean.
+    Before a HEIN reads a representation, its channel's mean is taken off, the rest is turned onto
+    the channel's first principal components and divided by its scale (:meth:`standardise`):
+    pooled token vectors of one channel lie in a narrow cone, and what tells them apart is small
+    beside what they share, and lies in few directions. All are fixed numbers of the training data
+    and travel with the weights. A missing channel is its mean.
 
     Args:
         pairs: pairs of a user's channel and an item's, at least one.
         input_size: m, floats of a representation, the same for all channels.
+        components: p, principal components that the HEINs read; None for all m floats as they are.
         shared_experts: as in :class:`Hein`.
         user_experts: as in :class:`Hein`.
         item_experts: as in :class:`Hein`.
@@ -136,6 +121,7 @@ class HeinSet(nn.Module):
         *,
         pairs: Sequence[tuple[str, str]],
         input_size: int,
+        components: int | None = None,
         shared_experts: int = 2,
         user_experts: int = 4,
         item_experts: int = 4,
@@ -146,10 +132,12 @@ class HeinSet(nn.Module):
         super().__init__()
         self.pairs = tuple((user, item) for user, item in pairs)
         self.input_size = input_size
+        self.read_size = input_size if components is None else min(components, input_size)
+        self.output_size = output_size
         self.size = output_size * len(self.pairs)
         self.heins = nn.ModuleList(
             Hein(
-                input_size=input_size,
+                input_size=self.read_size,
                 shared_experts=shared_experts,
                 user_experts=user_experts,
                 item_experts=item_experts,
@@ -163,6 +151,9 @@ class HeinSet(nn.Module):
             count = len(self.channels(kind))
             self.register_buffer(f"{kind}_mean", torch.zeros(count, input_size))
             self.register_buffer(f"{kind}_scale", torch.ones(count))
+            if components is not None:
+                basis = torch.eye(input_size, self.read_size).repeat(count, 1, 1)
+                self.register_buffer(f"{kind}_basis", basis)
 
     def sides(self, kind: Kind) -> tuple[str, ...]:
         """The channel that each pair's HEIN reads on a side."""
@@ -177,19 +168,26 @@ class HeinSet(nn.Module):
         mean: Tensor = getattr(self, f"{kind}_mean")[self.channels(kind).index(channel)]
         return mean
 
-    def fix_standard(self, kind: Kind, channel: str, mean: Tensor, scale: float) -> None:
-        """Set a channel's mean ``[m]`` and its scale."""
+    def fix_standard(
+        self, kind: Kind, channel: str, mean: Tensor, scale: float, basis: Tensor | None = None
+    ) -> None:
+        """Set a channel's mean ``[m]``, its scale and its basis ``[m, p]``, if one is read."""
         row = self.channels(kind).index(channel)
         getattr(self, f"{kind}_mean")[row] = mean
         getattr(self, f"{kind}_scale")[row] = scale
+        if basis is not None:
+            getattr(self, f"{kind}_basis")[row] = basis
 
     def standardise(self, kind: Kind, channel: str, r: Tensor) -> Tensor:
-        """Representations ``[..., m]`` less the channel's mean, over its scale."""
-        scale: Tensor = getattr(self, f"{kind}_scale")[self.channels(kind).index(channel)]
-        return (r - self.mean(kind, channel)) / scale
+        """Representations ``[..., m]`` as the HEINs read them: ``[..., p]``."""
+        row = self.channels(kind).index(channel)
+        scale: Tensor = getattr(self, f"{kind}_scale")[row]
+        centred = (r - self.mean(kind, channel)) / scale
+        basis: Tensor | None = getattr(self, f"{kind}_basis", None)
+        return centred if basis is None else centred @ basis[row]
 
     def condense(self, kind: Kind, pair: int, r: Tensor) -> Tensor:
-        """One pair's HEIN on one side: standardised ``[..., m]`` to ``[..., output_size]``."""
+        """One pair's HEIN on one side: standardised ``[..., p]`` to ``[..., output_size]``."""
         hein = self.heins[pair]
         assert isinstance(hein, Hein)
         return hein.user(r) if kind == "user" else hein.item(r)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 import torch
+from torch import Tensor, nn
 
 from reki_feast.condense import (
     Condensed,
@@ -25,6 +29,9 @@ from reki_feast.condense import (
 )
 from reki_feast.encode import HashEncoder, encode_texts, represent
 from reki_feast.errors import CondenseError
+from reki_feast.recommend.data import Samples
+from reki_feast.recommend.inputs import InputSpec
+from reki_feast.recommend.metrics import auc
 from reki_feast.recommend.train import Training
 from reki_feast.schema import Key, augmented
 
@@ -194,10 +201,12 @@ def test_weights_that_are_not_the_manifests(condensed: Condensed) -> None:
         restore(changed, written)
     with pytest.raises(CondenseError, match="Missing key"):
         restore({}, written)
-    with pytest.raises(CondenseError, match="version 99 instead of 1"):
-        restore(numbers, {**written, "version": 99})
-    with pytest.raises(CondenseError, match="KeyError: 'settings'"):
+    with pytest.raises(CondenseError, match="format 99 instead of 2"):
+        restore(numbers, {**written, "format": 99})
+    with pytest.raises(CondenseError, match="format 1 instead of 2\n  mend:  reki train --retrain"):
         restore(numbers, {"version": 1})
+    with pytest.raises(CondenseError, match="KeyError: 'settings'"):
+        restore(numbers, {"version": 1, "format": 2})
     with pytest.raises(CondenseError, match="unexpected keyword"):
         restore(numbers, {**written, "settings": {**written["settings"], "more": 1}})
 
@@ -242,12 +251,62 @@ def test_profile_and_catalogue_columns() -> None:
     assert made.report is not None
 
 
-def test_pairs_of_ones_own_and_interaction() -> None:
-    settings = Settings(hidden_size=8, output_size=4, interact=True, training=Training(epochs=1))
+def test_pairs_of_ones_own() -> None:
+    settings = Settings(hidden_size=8, output_size=4, training=Training(epochs=1))
     pairs = [("history", "knowledge")]
     made = condense(watched(12), viewers(12), films(), pairs=pairs, settings=settings)
     assert made.pairs == (("history", "knowledge"),)
     assert made.q == 4
+
+
+class Logistic(nn.Module):
+    """Anybody's model: no part of this package but what it is called with."""
+
+    def __init__(self, spec: InputSpec) -> None:
+        super().__init__()
+        self.item = nn.Embedding(spec.items + 1, 1)
+        self.vectors = nn.Linear(max(sum(spec.extra_sizes), 1), 1)
+
+    def forward(self, batch: Samples, extras: Sequence[Tensor] = ()) -> Tensor:
+        logits: Tensor = self.item(batch.item).squeeze(-1)
+        if extras:
+            product = torch.cat([extras[0] * extras[1], extras[0]], dim=-1)
+            logits = logits + self.vectors(product).squeeze(-1)
+        return logits
+
+
+def test_any_module_may_stand_behind_heins() -> None:
+    settings = Settings(hidden_size=16, output_size=4, training=Training(epochs=10))
+    made = condense(watched(60), viewers(60), films(), backbone=Logistic, settings=settings)
+    assert made.report is not None
+    assert made.report.plain is not None
+    assert made.report.vectors.test.auc > made.report.plain.test.auc + 0.1
+
+
+def test_the_two_tower_head_makes_the_dot_product_a_score() -> None:
+    def told(weight: float) -> float:
+        training = Training(epochs=10)
+        settings = Settings(hidden_size=16, output_size=4, match_weight=weight, training=training)
+        made = condense(watched(60), viewers(60), films(), settings=settings, compare=False)
+        rows = watched(60)
+        users = augment(made, viewers(60), "user", NOW)
+        items = augment(made, films(), "item", NOW)
+        at = pc.index_in(rows["customer_id"], value_set=users["customer_id"]).to_numpy()
+        to = pc.index_in(rows["sku"], value_set=items["sku"]).to_numpy()
+        vectors = [np.stack(t.column(1).to_numpy()) for t in (users, items)]
+        return auc(rows["liked"].to_numpy(), (vectors[0][at] * vectors[1][to]).sum(1))
+
+    assert told(1.0) > 0.9
+
+
+@pytest.mark.parametrize(("components", "read"), [(5, 5), (None, 16), (64, 16)])
+def test_components_that_heins_read(components: int | None, read: int) -> None:
+    settings = replace(SMALL, components=components)
+    made = condense(watched(12), viewers(12), films(), settings=settings, compare=False)
+    assert made.heins.read_size == read
+    again = restore(weights(made), json.loads(json.dumps(manifest(made))))
+    table = viewers(6)
+    assert augment(again, table, "user", NOW).equals(augment(made, table, "user", NOW))
 
 
 def with_column(table: pa.Table, name: str, values: Any) -> pa.Table:

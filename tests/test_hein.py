@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from reki_feast.hein import Experts, Hein, HeinSet
+from reki_feast.hein import Hein, HeinSet
 
 
-def expert(experts: Experts, number: int, r: list[float]) -> list[float]:
+def expert(hein: Hein, number: int, r: list[float]) -> list[float]:
     """e(r): an MLP with ReLU between its two layers."""
-    w1, b1 = experts.first_weight[number].tolist(), experts.first_bias[number].tolist()
-    w2, b2 = experts.second_weight[number].tolist(), experts.second_bias[number].tolist()
+    w1, b1 = hein.first_weight[number].tolist(), hein.first_bias[number].tolist()
+    w2, b2 = hein.second_weight[number].T.tolist(), hein.second_bias[number].tolist()
     hidden = [
         max(0.0, sum(w * x for w, x in zip(row, r, strict=True)) + b)
         for row, b in zip(w1, b1, strict=True)
@@ -25,10 +25,11 @@ def expert(experts: Experts, number: int, r: list[float]) -> list[float]:
     ]
 
 
-def equation_3(shared: Experts, own: Experts, gate: torch.nn.Linear, r: list[float]) -> list[float]:
+def equation_3(
+    hein: Hein, numbers: list[int], gate: torch.nn.Linear, r: list[float]
+) -> list[float]:
     """Sum over e in S_s and the side's own experts of alpha_e * e(r), alpha = softmax(g(r))."""
-    outputs = [expert(shared, e, r) for e in range(len(shared.first_bias))]
-    outputs += [expert(own, e, r) for e in range(len(own.first_bias))]
+    outputs = [expert(hein, number, r) for number in numbers]
     scores = [
         sum(w * x for w, x in zip(row, r, strict=True)) + b
         for row, b in zip(gate.weight.tolist(), gate.bias.tolist(), strict=True)
@@ -57,8 +58,9 @@ def small(shared: int = 2, user: int = 3, item: int = 1) -> Hein:
 def test_equation_3(sizes: tuple[int, int, int]) -> None:
     hein = small(*sizes)
     r = torch.randn(6, 5)
-    users = [equation_3(hein.shared, hein.user_own, hein.user_gate, row) for row in r.tolist()]
-    items = [equation_3(hein.shared, hein.item_own, hein.item_gate, row) for row in r.tolist()]
+    shared, own, count = sizes[0], sizes[1], sum(sizes)
+    users = [equation_3(hein, [*range(own + shared)], hein.user_gate, row) for row in r.tolist()]
+    items = [equation_3(hein, [*range(own, count)], hein.item_gate, row) for row in r.tolist()]
     torch.testing.assert_close(hein.user(r), torch.tensor(users))
     torch.testing.assert_close(hein.item(r), torch.tensor(items))
 
@@ -74,16 +76,16 @@ def test_leading_dimensions_are_kept(shape: tuple[int, ...]) -> None:
 
 def test_shared_experts_learn_from_both_sides_and_own_ones_from_theirs() -> None:
     hein = small()
-    hein.user(torch.randn(4, 5)).sum().backward()
-    assert hein.shared.first_weight.grad is not None
-    assert hein.user_own.first_weight.grad is not None
-    assert hein.item_own.first_weight.grad is None
+    hein.user(torch.randn(4, 5)).sum().backward()  # 3 of the user's own, 2 shared, 1 of the item's
+    assert hein.first_weight.grad is not None
+    moved = hein.first_weight.grad.abs().sum((1, 2)) > 0
+    assert moved.tolist() == [True] * 5 + [False]
 
 
 def test_sizes_of_the_paper_are_the_defaults() -> None:
     hein = Hein(input_size=384)
-    shapes = [tuple(p.shape) for p in (hein.shared.first_weight, hein.user_own.second_weight)]
-    assert shapes == [(2, 128, 384), (4, 32, 128)]
+    shapes = [tuple(p.shape) for p in (hein.first_weight, hein.second_weight)]
+    assert shapes == [(2 + 4 + 4, 128, 384), (2 + 4 + 4, 128, 32)]
     assert hein.user_gate.out_features == hein.item_gate.out_features == 6
 
 
@@ -129,3 +131,14 @@ def test_set_joins_the_outputs_of_its_pairs() -> None:
 def test_means_and_scales_travel_with_the_weights() -> None:
     heins = HeinSet(pairs=[("history", "knowledge")], input_size=2)
     assert {"user_mean", "user_scale", "item_mean", "item_scale"} < set(heins.state_dict())
+
+
+def test_a_set_reads_principal_components() -> None:
+    torch.manual_seed(0)
+    heins = HeinSet(pairs=[("history", "knowledge")], input_size=4, components=2, output_size=3)
+    basis = torch.tensor([[0.0, 1.0], [1.0, 0.0], [0.0, 0.0], [0.0, 0.0]])
+    heins.fix_standard("item", "knowledge", torch.ones(4), 2.0, basis)
+    read = heins.standardise("item", "knowledge", torch.tensor([[3.0, 7.0, 5.0, 9.0]]))
+    assert read.tolist() == [[3.0, 1.0]]
+    assert heins.item({"knowledge": torch.randn(6, 4)}).shape == (6, 3)
+    assert {"user_basis", "item_basis"} < set(heins.state_dict())

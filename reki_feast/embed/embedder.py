@@ -17,7 +17,7 @@ from reki_feast.encode import Floats
 from reki_feast.errors import CondenseError
 from reki_feast.schema import Key
 
-_VERSION = 1
+_VERSION = 2
 _LEARNT_ANEW = "learn the embeddings anew"
 
 
@@ -49,7 +49,7 @@ class Embedder:
     @property
     def size(self) -> int:
         """e, floats of one embedding."""
-        return int(self.weights["verdict.weight"].shape[1])
+        return int(self.weights["inputs.verdict.weight"].shape[1])
 
     def profile_vectors(self, users: pa.Table | None, ids: pa.Array) -> Floats:
         """The embeddings of users' profiles: one of each attribute, joined.

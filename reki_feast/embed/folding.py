@@ -26,8 +26,9 @@ from reki_feast.embed.values import (
     tensor,
 )
 from reki_feast.encode import Floats
+from reki_feast.recommend.ctr.din import Din
 from reki_feast.recommend.data import Fields, SampleSet, make_samples
-from reki_feast.recommend.din import Din
+from reki_feast.recommend.inputs import InputSpec
 from reki_feast.recommend.train import Progress, Training, fit, seeded
 
 #: Few samples and few rows: large steps, and a pull back to where an embedding started. For 150
@@ -127,6 +128,11 @@ class _Grown(nn.Module):
         self.moved = nn.Parameter(torch.zeros_like(start))
 
     @property
+    def num_embeddings(self) -> int:
+        """How many rows, as :class:`torch.nn.Embedding` has it."""
+        return len(self.known) + len(self.start)
+
+    @property
     def weight(self) -> Tensor:
         """All rows."""
         return torch.cat([self.known, self.start + self.moved.detach()])
@@ -147,30 +153,25 @@ class _FoldIn(Din):
     def __init__(
         self, known: Embedder, start: Tensor, item_fields: Fields, user_fields: Fields
     ) -> None:
-        verdicts, size = known.weights["verdict.weight"].shape
-        super().__init__(
-            items=0,
-            verdicts=verdicts,
-            embedding_size=size,
-            user_fields=user_fields,
-            item_fields=item_fields,
+        verdicts, size = known.weights["inputs.verdict.weight"].shape
+        spec = InputSpec(
+            items=0, verdicts=verdicts, user_fields=user_fields, item_fields=item_fields
         )
+        super().__init__(spec, size=size)
         fixed = {
-            name: tensor(values)
-            for name, values in known.weights.items()
-            if "_embeddings." not in name
+            name: tensor(values) for name, values in known.weights.items() if ".tables." not in name
         }
         self.load_state_dict(fixed, strict=False)
         self.requires_grad_(False)
         for kind, tables, sizes in (
-            ("user", self.user_embeddings, user_fields.sizes),
-            ("item", self.item_embeddings, item_fields.sizes),
+            ("user", self.inputs.user_fields.tables, user_fields.sizes),
+            ("item", self.inputs.item_fields.tables, item_fields.sizes),
         ):
             for number, wanted in enumerate(sizes):
                 rows = tensor(known.weights[table_name(kind, number)])
                 tables[number] = _Grown(rows, mean_rows(rows[1:], wanted - len(rows)))
         own = tensor(known.item_vectors[:, :size])
-        self.add_module("item", _Grown(torch.cat([torch.zeros(1, size), own]), start))
+        self.inputs.add_module("item", _Grown(torch.cat([torch.zeros(1, size), own]), start))
 
     def train(self, mode: bool = True) -> _FoldIn:  # noqa: ARG002 - fit's call
         """Stay in evaluation mode: Dice's means and variances are known, and stand."""
@@ -178,15 +179,19 @@ class _FoldIn(Din):
 
     def vectors(self, every: Fields) -> Floats:
         """``[n, d_i]`` of all items."""
-        own = self.item.weight[1:]
-        return torch.cat([own, joined(self.item_embeddings, every)], dim=1).detach().numpy()
+        own = self.inputs.item.weight[1:]
+        tables = self.inputs.item_fields.tables
+        return torch.cat([own, joined(tables, every)], dim=1).detach().numpy()
 
     def tables(self) -> dict[str, Floats]:
         """The embeddings of attributes by name, known rows first."""
         return {
             table_name(kind, number): table.weight.numpy()
-            for kind, tables in (("user", self.user_embeddings), ("item", self.item_embeddings))
-            for number, table in enumerate(tables)
+            for kind, fields in (
+                ("user", self.inputs.user_fields),
+                ("item", self.inputs.item_fields),
+            )
+            for number, table in enumerate(fields.tables)
             if isinstance(table, _Grown)
         }
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from reki_feast.embed.embedder import Embedder
 from reki_feast.embed.interactions import HISTORY, check_labels, visible
@@ -21,8 +21,9 @@ from reki_feast.embed.values import (
     places_of,
 )
 from reki_feast.encode import Floats
+from reki_feast.recommend.ctr.din import Din
 from reki_feast.recommend.data import Fields, Samples, make_samples
-from reki_feast.recommend.din import Din
+from reki_feast.recommend.inputs import FieldTables, InputSpec
 from reki_feast.recommend.train import Progress, Training, fit, seeded
 from reki_feast.schema import Key
 
@@ -91,14 +92,14 @@ def learn(
     check_labels(seen)
     data = make_samples(seen, user=user.name, item=item.name, history_length=HISTORY)
     with seeded(seed):
-        din = Din(
+        spec = InputSpec(
             items=len(data.items),
             verdicts=data.verdicts,
-            embedding_size=embedding_size,
             user_fields=fields_of(of_users, data.users, user_books),
             item_fields=fields_of(of_items, data.items, item_books),
         )
-        weight = din.item.weight.detach()[1:]
+        din = Din(spec, size=embedding_size)
+        weight = din.inputs.item.weight.detach()[1:]
         weight.copy_(torch.from_numpy(factors(weight.numpy(), _met(data.samples), seed)))
     none = data.samples.take(torch.arange(0))
     fit(din, data.samples, none, training=training or LEARN, seed=seed, progress=progress)
@@ -107,7 +108,7 @@ def learn(
     weights = {
         name: values.numpy().copy()
         for name, values in din.state_dict().items()
-        if name != "item.weight" and values.is_floating_point()
+        if name != "inputs.item.weight" and values.is_floating_point()
     }
     return Embedder(user, item, ids, vectors, item_books, user_books, data.levels, weights)
 
@@ -120,16 +121,17 @@ def _met(samples: Samples) -> Met:
 def _learnt_vectors(din: Din, every: Fields, places: Tensor) -> Floats:
     """``[n, d_i]``; ``places`` ``[n]`` are the items' rows in DIN, 0 for those it does not have."""
     with torch.no_grad():
-        _settle(din.user_embeddings, din.user_codes, din.user_widths)
-        _settle(din.item_embeddings, din.item_codes, din.item_widths)
-        own, is_met = din.item.weight[places], places > 0
+        _settle(din.inputs.user_fields)
+        _settle(din.inputs.item_fields)
+        own, is_met = din.inputs.item.weight[places], places > 0
         own[~is_met] = alike(every, own, is_met)
-        return torch.cat([own, joined(din.item_embeddings, every)], dim=1).numpy()
+        return torch.cat([own, joined(din.inputs.item_fields.tables, every)], dim=1).numpy()
 
 
-def _settle(tables: nn.ModuleList, met: Tensor, widths: Sequence[int]) -> None:
+def _settle(fields: FieldTables) -> None:
     """Give the values that training did not meet the mean of those it did."""
-    for table, codes in zip(tables, met.split(widths, dim=1), strict=True):
+    met = fields.codes.split(fields.widths, dim=1)
+    for table, codes in zip(fields.tables, met, strict=True):
         weight = table.get_parameter("weight")
         is_met = torch.zeros(len(weight), dtype=torch.bool)
         is_met[codes.flatten()] = True

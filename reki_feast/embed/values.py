@@ -14,7 +14,7 @@ from reki_feast.embed.interactions import check_columns
 from reki_feast.encode import Floats
 from reki_feast.errors import CondenseError
 from reki_feast.recommend.data import Fields, is_list, make_fields
-from reki_feast.recommend.din import average
+from reki_feast.recommend.inputs import average
 from reki_feast.schema import Key
 
 #: The values of each attribute column, as text; value n has row n + 1 of the column's embeddings.
@@ -89,7 +89,7 @@ def mean_rows(rows: Tensor, count: int) -> Tensor:
 
 def table_name(kind: str, number: int) -> str:
     """The name in DIN's state of an attribute's embeddings."""
-    return f"{kind}_embeddings.{number}.weight"
+    return f"inputs.{kind}_fields.tables.{number}.weight"
 
 
 def tensor(values: Floats) -> Tensor:

@@ -12,6 +12,7 @@ from reki_feast.pipeline.books import (
     quality,
 )
 from reki_feast.pipeline.encoding import encode
+from reki_feast.pipeline.evaluating import evaluate
 from reki_feast.pipeline.factors import confirm_factors, factors
 from reki_feast.pipeline.generating import generate
 from reki_feast.pipeline.grouping import form_groups
@@ -28,6 +29,7 @@ __all__ = [
     "confirm_factors",
     "down",
     "encode",
+    "evaluate",
     "export_ledger",
     "factors",
     "form_groups",

@@ -153,6 +153,7 @@ def _manifest(project: Project, condensed: Condensed, given: Inputs) -> dict[str
         "owner": said.owner,
         **sides,
         "m": condensed.m,
+        "pairs": [list(pair) for pair in condensed.pairs],
         "factors": list(_factors(project)),
         "encoder": (project.lake.read_json("encoder") or {}).get("name", ""),
         "weights": fingerprint(condensed),

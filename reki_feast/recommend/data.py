@@ -6,9 +6,9 @@ second, and no Python runs for a sample.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Literal, TypeAlias
+from typing import Generic, Literal, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 from torch import Tensor
+from typing_extensions import Self
 
 from reki_feast.errors import CondenseError
 
@@ -28,8 +29,61 @@ _LEVELS = 16  # finer ratings than that are put in bins of equal size
 _LONGEST = 64  # values of a list that count: codes are as wide as the longest list
 
 
+class Batch(Protocol):
+    """Indices of n samples: :class:`Samples`, or lists of c targets.
+
+    Attributes:
+        user: ``[n]``, index of the user.
+        item: ``[n]``, index of the target, or ``[n, c]``, of c targets.
+        history: ``[n, l]``, the items before, padded with 0.
+        history_verdict: ``[n, l]``, what the user thought of them, 0 for padding.
+    """
+
+    @property
+    def user(self) -> Tensor: ...  # noqa: D102
+    @property
+    def item(self) -> Tensor: ...  # noqa: D102
+    @property
+    def history(self) -> Tensor: ...  # noqa: D102
+    @property
+    def history_verdict(self) -> Tensor: ...  # noqa: D102
+
+
+class Labelled(Batch, Protocol):
+    """A batch with labels ``[n]``, or ``[n, c]`` of lists, of which smaller ones can be taken."""
+
+    @property
+    def label(self) -> Tensor: ...  # noqa: D102
+
+    def __len__(self) -> int: ...
+    def take(self, rows: Tensor) -> Self: ...  # noqa: D102
+    def to(self, device: torch.device) -> Self: ...  # noqa: D102
+
+
+L = TypeVar("L", bound=Labelled)
+
+
 @dataclass(frozen=True)
-class Samples:
+class Rows:
+    """n rows of tensors, and batches of them."""
+
+    def __len__(self) -> int:
+        return len(getattr(self, fields(self)[0].name))
+
+    def take(self, rows: Tensor) -> Self:
+        """The rows at ``rows`` ``[k]`` int64."""
+        return self._each(lambda tensor: tensor.index_select(0, rows))
+
+    def to(self, device: torch.device) -> Self:
+        """The same rows on a device."""
+        return self._each(lambda tensor: tensor.to(device))
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Self:
+        return type(self)(**{f.name: change(getattr(self, f.name)) for f in fields(self)})
+
+
+@dataclass(frozen=True)
+class Samples(Rows):
     """n samples, or a batch of them. Index 0 is padding in a history and never a user or item.
 
     Attributes:
@@ -39,7 +93,6 @@ class Samples:
         history_verdict: ``[n, l]`` int32, what the user thought of them: 0 for padding, from 1 the
             levels of ``rating``, or NOT_LIKED and LIKED.
         label: ``[n]`` float32, 1 where the target was liked.
-        later: ``[n]`` int64, how many samples of this user come after.
     """
 
     user: Tensor
@@ -47,16 +100,6 @@ class Samples:
     history: Tensor
     history_verdict: Tensor
     label: Tensor
-    later: Tensor
-
-    def __len__(self) -> int:
-        return len(self.label)
-
-    def take(self, rows: Tensor) -> Samples:
-        """The samples at ``rows`` ``[k]`` int64."""
-        return Samples(
-            **{f.name: getattr(self, f.name).index_select(0, rows) for f in fields(self)}
-        )
 
 
 @dataclass(frozen=True)
@@ -79,12 +122,12 @@ class SampleSet:
 
 
 @dataclass(frozen=True)
-class Split:
+class Split(Generic[L]):
     """Samples to learn from, to choose the epoch by, and to report on."""
 
-    train: Samples
-    validation: Samples
-    test: Samples
+    train: L
+    validation: L
+    test: L
 
 
 @dataclass(frozen=True)
@@ -153,22 +196,20 @@ def make_samples(
     levels = _levels(interactions) if levels is None else tuple(levels)
     verdict, count = _verdicts(interactions, levels)
     verdicts = np.where(inside, verdict[by_time][back], PADDING)
-    ends = np.searchsorted(user_code[sample], user_code[sample], side="right")
     samples = Samples(
         user=torch.from_numpy(user_code[sample]),
         item=torch.from_numpy(item_code[sample]),
         history=torch.from_numpy(history.astype(np.int32)),
         history_verdict=torch.from_numpy(verdicts.astype(np.int32)),
         label=torch.from_numpy(liked[sample].astype(np.float32)),
-        later=torch.from_numpy(ends - 1 - np.arange(len(sample))),
     )
     return SampleSet(samples, users, items, count, levels)
 
 
 def split_samples(
-    samples: Samples, *, holdout: Holdout, test: float, validation: float, seed: int
-) -> Split:
-    """Split samples by users, whole; a part gets at least one user while the others keep one.
+    samples: L, *, holdout: Holdout, test: float, validation: float, seed: int
+) -> Split[L]:
+    """Split samples or lists by users, whole; a part gets a user while the others keep one.
 
     Args:
         samples: all samples.
@@ -181,7 +222,7 @@ def split_samples(
     shuffled = np.random.default_rng(seed).permutation(np.unique(samples.user.numpy()))
     if holdout == "latest":
         counts = torch.bincount(samples.user)[samples.user]
-        tested = samples.later < torch.floor(counts * test + 0.5)
+        tested = later(samples.user) < torch.floor(counts * test + 0.5)
     else:
         shuffled, held = _cut(shuffled, test, keep=2)
         tested = torch.isin(samples.user, torch.from_numpy(held))
@@ -190,6 +231,11 @@ def split_samples(
     masks = (~tested & ~validated, validated, tested)
     train, valid, held_out = (samples.take(mask.nonzero().flatten()) for mask in masks)
     return Split(train, valid, held_out)
+
+
+def later(user: Tensor) -> Tensor:
+    """How many rows of the same user come after each row; ``user`` ``[n]`` is sorted."""
+    return torch.searchsorted(user, user, right=True) - 1 - torch.arange(len(user))
 
 
 def make_fields(

@@ -1,4 +1,4 @@
-"""HEINs and a DIN as one model, and the tables of representations that the HEINs read."""
+"""HEINs and a backbone as one model, and the tables of representations that the HEINs read."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+import scipy.linalg
 import torch
 from torch import Tensor, nn
 
 from reki_feast.encode import Floats, vector_matrix
 from reki_feast.errors import CondenseError, EncodeError
 from reki_feast.hein import HeinSet
-from reki_feast.recommend.data import Samples
-from reki_feast.recommend.din import Din
-from reki_feast.schema import Kind
+from reki_feast.recommend.data import Batch, Labelled
+from reki_feast.recommend.train import loss_of
+from reki_feast.schema import KINDS, Kind
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Bank:
     distinct vectors runs over few.
 
     Attributes:
-        vectors: ``[d + 1, m]``, standardised; row 0 is the mean, for rows without the channel.
+        vectors: ``[d + 1, p]``, standardised; row 0 is the mean, for rows without the channel.
         codes: ``[n]`` int64, the row of ``vectors`` of each row of the table.
     """
 
@@ -36,50 +37,204 @@ class Bank:
     codes: Tensor
 
 
+_ROWS = 8192  # that HEINs condense at a time
 #: The banks of one side by channel.
 Banks = Mapping[str, Bank]
 
 
+@dataclass(frozen=True)
+class _Held:
+    """Vectors of a group of batches: as made, as read, and each entity's row."""
+
+    made: Tensor
+    vectors: Tensor
+    place: Tensor
+
+
 class Joint(nn.Module):
-    """A DIN whose extra vectors come from HEINs, run for each distinct representation of a batch.
+    """A backbone whose extra vectors come from HEINs.
+
+    A HEIN runs once for each distinct representation of a batch, or once for all there are where
+    these are fewer: group knowledge has a hundred distinct vectors for thousands of users.
 
     Args:
-        din: takes the user's and the item's augmented vector as extras.
+        backbone: takes a batch and the augmented vectors of ``sides``.
         heins: the HEINs.
         users: banks whose codes are in the order of the users' indices, 0 the unknown one.
         items: the same for items.
+        sides: whose vectors the backbone sees, in the order it takes them.
+        match_weight: weight of the two-tower head's loss in :meth:`objective`; 0 leaves it out. The
+            head sees the vectors alone: its logits are the dot products of the user's and the
+            item's floats, one a pair of channels and one of all, each with a bias.
     """
 
-    def __init__(self, *, din: Din, heins: HeinSet, users: Banks, items: Banks) -> None:
+    def __init__(
+        self,
+        *,
+        backbone: nn.Module,
+        heins: HeinSet,
+        users: Banks,
+        items: Banks,
+        sides: Sequence[Kind] = KINDS,
+        match_weight: float = 0.0,
+    ) -> None:
         super().__init__()
-        self.din = din
+        self.backbone = backbone
         self.heins = heins
-        self._users = users  # plain attributes: data, not to be copied with the weights
-        self._items = items
+        self.sides = tuple(sides)
+        self.match_weight = match_weight
+        self.match_bias = nn.Parameter(torch.zeros(len(heins.pairs) + 1))
+        self._held: dict[Kind, _Held] = {}
+        for kind, banks in zip(KINDS, (users, items), strict=True):
+            for channel, bank in banks.items():  # data: moves with the model, not with its weights
+                self.register_buffer(f"{kind}_{channel}", bank.vectors, persistent=False)
+                self.register_buffer(f"{kind}_{channel}_code", bank.codes, persistent=False)
 
-    def forward(self, batch: Samples) -> Tensor:
-        """Logits ``[n]``."""
-        extras = [
-            self._side("user", self._users, batch.user),
-            self._side("item", self._items, batch.item),
-        ]
-        logits: Tensor = self.din(batch, extras)
-        return logits
+    def banks(self, kind: Kind) -> dict[str, Bank]:
+        """What the HEINs read of a side, by channel."""
+        return {
+            channel: Bank(
+                getattr(self, f"{kind}_{channel}"), getattr(self, f"{kind}_{channel}_code")
+            )
+            for channel in self.heins.channels(kind)
+        }
 
-    def _side(self, kind: Kind, banks: Banks, index: Tensor) -> Tensor:
-        rows: dict[str, tuple[Tensor, Tensor]] = {}
-        for channel, bank in banks.items():
-            distinct, inverse = torch.unique(bank.codes[index], return_inverse=True)
-            rows[channel] = bank.vectors[distinct], inverse
+    def stored(self) -> Stored:
+        """The same model with every entity's augmented vectors made beforehand.
+
+        Where the backbone can, its own first layer is run over them beforehand too.
+        """
+        self.eval()
+        with torch.no_grad():
+            tables = {}
+            for kind in KINDS:
+                code = next(iter(self.banks(kind).values())).codes
+                rows = torch.arange(len(code), device=code.device).split(_ROWS)
+                tables[kind] = torch.cat([self.side(kind, part) for part in rows])
+            fold = getattr(self.backbone, "fold", None)
+            if fold is None:
+                return Stored(self.backbone, tables, self.sides)
+            backbone, folded = fold([tables[kind] for kind in self.sides])
+            return Stored(backbone, dict(zip(self.sides, folded, strict=True)), self.sides).eval()
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Logits ``[n]``, or ``[n, c]`` of lists."""
+        return self._logits(batch, self.vectors(batch))
+
+    def vectors(self, batch: Batch) -> dict[Kind, Tensor]:
+        """Augmented vectors, ``[n, q]`` of users and ``[n, q]`` or ``[n, c, q]`` of items."""
+        return {"user": self.side("user", batch.user), "item": self.side("item", batch.item)}
+
+    def side(self, kind: Kind, index: Tensor) -> Tensor:
+        """Augmented vectors ``[..., q]`` of the users or items at ``index`` ``[...]``."""
+        held = self._held.get(kind)
+        if held is not None:
+            return nn.functional.embedding(held.place[index], held.vectors)
+        rows = {channel: self._rows(kind, channel, index) for channel in self.heins.channels(kind)}
         parts = []
         for number, channel in enumerate(self.heins.sides(kind)):
             r, inverse = rows[channel]
-            parts.append(self.heins.condense(kind, number, r).index_select(0, inverse))
+            condensed = self.heins.condense(kind, number, r)
+            parts.append(nn.functional.embedding(inverse, condensed))
         return torch.cat(parts, dim=-1)
+
+    def loss(self, logits: Tensor, label: Tensor) -> Tensor:
+        """The backbone's loss."""
+        return loss_of(self.backbone, logits, label)
+
+    def hold(self, batches: Sequence[Batch]) -> None:
+        """Make the vectors of several batches at once; until :meth:`release` they stand.
+
+        A user or item of several batches is condensed once for all of them. Losses of the batches
+        send their gradients as far as the vectors; release sends them on into the HEINs.
+        """
+        self._held = {}
+        for kind in KINDS:
+            index = torch.cat([getattr(batch, kind).flatten() for batch in batches])
+            distinct, inverse = torch.unique(index, return_inverse=True)
+            made = self.side(kind, distinct)
+            place = inverse.new_empty(int(distinct[-1]) + 1)
+            place[index] = inverse
+            self._held[kind] = _Held(made, made.detach().requires_grad_(), place)
+
+    def release(self) -> None:
+        """Let the held vectors go, and send what gradients they got into the HEINs."""
+        held = [one for one in self._held.values() if one.vectors.grad is not None]
+        self._held = {}
+        gradients = [one.vectors.grad for one in held]
+        torch.autograd.backward([one.made for one in held], gradients)
+
+    def objective(self, batch: Labelled) -> Tensor:
+        """The backbone's loss, and that of the two-tower head."""
+        vectors = self.vectors(batch)
+        loss = self.loss(self._logits(batch, vectors), batch.label)
+        if not self.match_weight:
+            return loss
+        scores = self.match(vectors) + self.match_bias
+        labels = batch.label.unsqueeze(-1).expand_as(scores)
+        head = nn.functional.binary_cross_entropy_with_logits(scores, labels)
+        return loss + self.match_weight * head
+
+    def match(self, vectors: Mapping[Kind, Tensor]) -> Tensor:
+        """Dot products ``[..., pairs + 1]`` of users' and items' vectors: a pair, then all."""
+        user, item = vectors["user"], vectors["item"]
+        products = _beside(user, item) * item
+        pairs = products.unflatten(-1, (-1, self.heins.output_size)).sum(-1)
+        return torch.cat([pairs, pairs.sum(-1, keepdim=True)], dim=-1)
+
+    def _logits(self, batch: Batch, vectors: Mapping[Kind, Tensor]) -> Tensor:
+        extras = [_beside(vectors[kind], vectors["item"]) for kind in self.sides]
+        logits: Tensor = self.backbone(batch, extras)
+        return logits
+
+    def _rows(self, kind: Kind, channel: str, index: Tensor) -> tuple[Tensor, Tensor]:
+        """The representations to condense, and where each of ``index`` is among them."""
+        bank: Tensor = getattr(self, f"{kind}_{channel}")
+        codes: Tensor = getattr(self, f"{kind}_{channel}_code")[index]
+        if 4 * len(bank) <= codes.numel():
+            return bank, codes
+        distinct, inverse = torch.unique(codes, return_inverse=True)
+        return bank[distinct], inverse
+
+
+class Stored(nn.Module):
+    """A backbone with stored vectors, as a feature store would hand them in.
+
+    Args:
+        backbone: takes a batch and the augmented vectors of ``sides``.
+        tables: ``[entities + 1, q]``, the vectors of each side by index.
+        sides: whose vectors the backbone sees.
+    """
+
+    def __init__(
+        self, backbone: nn.Module, tables: Mapping[Kind, Tensor], sides: Sequence[Kind]
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.sides = tuple(sides)
+        for kind, table in tables.items():
+            self.register_buffer(f"{kind}_aug", table, persistent=False)
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Logits ``[n]``, or ``[n, c]`` of lists."""
+        index = {"user": batch.user, "item": batch.item}
+        vectors: dict[Kind, Tensor] = {
+            kind: nn.functional.embedding(index[kind], getattr(self, f"{kind}_aug"))
+            for kind in KINDS
+            if kind in self.sides
+        }
+        extras = [_beside(vectors[kind], vectors.get("item", vectors[kind])) for kind in self.sides]
+        logits: Tensor = self.backbone(batch, extras)
+        return logits
+
+
+def _beside(vector: Tensor, item: Tensor) -> Tensor:
+    """A user's vector ``[n, q]`` beside each of c items ``[n, c, q]``; others as they are."""
+    return vector.unsqueeze(1).expand_as(item) if vector.ndim < item.ndim else vector
 
 
 def fix_standards(heins: HeinSet, table: pa.Table, kind: Kind, *, norm: float) -> None:
-    """Set the means and scales of a side's channels from a table of representations.
+    """Set means, scales and principal components of a side's channels from their vectors.
 
     Args:
         heins: whose means and scales are set.
@@ -97,8 +252,11 @@ def fix_standards(heins: HeinSet, table: pa.Table, kind: Kind, *, norm: float) -
         mean = values.mean(axis=0, dtype=np.float64)
         spread = float(np.sqrt(np.square(values - mean).sum(axis=1).mean()))
         centre = torch.from_numpy(mean.astype(np.float32))
+        basis = None
+        if heins.read_size < heins.input_size:
+            basis = torch.from_numpy(_principal(values - mean, heins.read_size))
         # Equal vectors have no scale; the mean says all there is.
-        heins.fix_standard(kind, channel, centre, spread / norm if spread > 1e-6 else 1.0)
+        heins.fix_standard(kind, channel, centre, spread / norm if spread > 1e-6 else 1.0, basis)
 
 
 def make_banks(heins: HeinSet, table: pa.Table, kind: Kind) -> dict[str, Bank]:
@@ -115,7 +273,7 @@ def make_banks(heins: HeinSet, table: pa.Table, kind: Kind) -> dict[str, Bank]:
         codes = np.zeros(table.num_rows, np.int64)
         codes[valid] = inverse + 1
         standard = heins.standardise(kind, channel, torch.from_numpy(distinct))
-        vectors = torch.cat([torch.zeros(1, heins.input_size), standard])
+        vectors = torch.cat([standard.new_zeros(1, heins.read_size), standard])
         banks[channel] = Bank(vectors, torch.from_numpy(codes))
     return banks
 
@@ -178,6 +336,14 @@ def _empty(kind: Kind, channel: str) -> CondenseError:
         found=f"{kind} {channel}: none",
         mend="encode it, or leave it out of the pairs",
     )
+
+
+def _principal(centred: npt.NDArray[np.float64], count: int) -> Floats:
+    """The first ``count`` principal directions ``[m, count]`` of rows with mean zero."""
+    m = centred.shape[1]
+    top = (m - count, m - 1)
+    _, directions = scipy.linalg.eigh(centred.T @ centred, subset_by_index=top)
+    return np.ascontiguousarray(directions[:, ::-1], np.float32)
 
 
 def _distinct(values: Floats) -> tuple[Floats, npt.NDArray[np.int64]]:

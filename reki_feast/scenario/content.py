@@ -132,6 +132,9 @@ class Encoder(Declared):
 class Training(Declared):
     """How HEIN and the recommender it learns with are trained."""
 
+    backbone: Literal[
+        "din", "dien", "dcnv2", "dcn", "deepfm", "xdeepfm", "fibinet", "autoint", "fignn"
+    ] = Field(default="din", description="the recommender that HEIN is trained with")
     epochs: int = Field(default=4, ge=1)
     batch_size: int | None = Field(
         default=None, ge=1, description="default: about a hundredth of the samples"
@@ -142,6 +145,14 @@ class Training(Declared):
     dedicated_experts: int = Field(default=4, ge=1)
     output_size: int = Field(
         default=32, ge=1, description="floats of an augmented vector, per pair"
+    )
+    components: int | None = Field(
+        default=64, ge=1, description="principal components of a channel that HEIN reads; None: all"
+    )
+    match: float = Field(
+        default=0.0,
+        ge=0,
+        description="weight of the two-tower head's loss, which makes reki_match's scores; 0: none",
     )
     dropout: float = Field(default=0.0, ge=0, lt=1)
     test: float = Field(default=0.1, ge=0, lt=1, description="share of users held out for the test")

@@ -1,4 +1,4 @@
-"""The Feast side: view factory, stores that know the default vector, the embedded Redis.
+"""The Feast side: view factories, stores that know the default vector, the embedded Redis.
 
 Names are fetched on first use, so that ``reki_feast.store.embedded`` can be used without Feast.
 """
@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .match import reki_match
     from .materialize import (
         Count,
         apply_and_materialize,
@@ -24,13 +25,16 @@ __all__ = [
     "apply_and_materialize",
     "count_online",
     "materialize_views",
+    "reki_match",
     "reki_views",
     "verify_materialized",
 ]
+
+_HOMES = {"RekiViews": "views", "reki_views": "views", "reki_match": "match"}
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    home = "views" if name in ("RekiViews", "reki_views") else "materialize"
+    home = _HOMES.get(name, "materialize")
     return getattr(import_module(f"{__name__}.{home}"), name)

@@ -36,7 +36,11 @@ class Side:
 
 @dataclass(frozen=True)
 class Manifest:
-    """One scenario's published tables; ``folder`` holds one folder a table."""
+    """One scenario's published tables; ``folder`` holds one folder a table.
+
+    ``pairs`` are the user and item channels that the vectors' parts are made of, in their order;
+    empty where an earlier version wrote the manifest.
+    """
 
     folder: Path
     scenario: str
@@ -49,6 +53,7 @@ class Manifest:
     snapshots: tuple[str, ...]
     trained_until: str
     sides: dict[Kind, Side]
+    pairs: tuple[tuple[str, str], ...] = ()
 
     def has(self, table: str) -> bool:
         """Whether a table was published, with one part at least."""
@@ -104,6 +109,7 @@ def _manifest(folder: Path, raw: dict[str, Any]) -> Manifest:
         snapshots=tuple(str(time) for time in raw.get("snapshots") or ()),
         trained_until=str(raw.get("trained_until") or ""),
         sides={kind: _side(raw[kind]) for kind in KINDS},
+        pairs=tuple((str(user), str(item)) for user, item in raw.get("pairs") or ()),
     )
 
 
@@ -130,5 +136,16 @@ def _check(manifest: Manifest, path: Path) -> None:
                     mend="run `reki publish` again",
                 )
             )
+        if side.q % max(len(manifest.pairs), 1):
+            faults.append(
+                Fault(
+                    f"a {kind} vector has as many numbers for each channel pair",
+                    found=f"q = {side.q} for {len(manifest.pairs)} pairs in {path}",
+                    mend="run `reki publish` again",
+                )
+            )
+    users = [user for user, _ in manifest.pairs]
+    if len(set(users)) < len(users):
+        faults.append(Fault("channel pairs differ in the user's channel", found=", ".join(users)))
     if faults:
         raise StoreError(faults)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
@@ -66,7 +67,8 @@ def apply_and_materialize(repo: str | Path, end: datetime) -> list[Count]:
 def _apply(repo: Path) -> None:
     try:
         config = load_repo_config(repo, repo / "feature_store.yaml")
-        with _inside(repo), redirect_stdout(io.StringIO()):
+        with _inside(repo), redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "On demand feature view is an exp", RuntimeWarning)
             apply_total(config, repo, skip_source_validation=False)
     except RekiError:
         raise

@@ -18,6 +18,7 @@ from typing import Any, Literal
 import pyarrow as pa
 from feast import Entity, FeatureView, RepoConfig
 from feast.infra.online_stores.redis import RedisOnlineStoreConfig, _versioned_fv_name
+from feast.online_response import OnlineResponse
 from pydantic import StrictStr
 from redis import RedisError
 
@@ -28,7 +29,9 @@ from .defaults import SCENARIO_TAG
 from .online.hashed import HashLayout
 from .online.packed import PackedLayout, delete_packed, packable
 from .online.reader import RedisReader
+from .online.requests import Request
 from .online.rows import Written, in_parts, rows_of_batch, rows_of_messages
+from .online.scored import with_scores
 from .online.writing import Layout, Rules, write, write_once, write_once_async
 
 #: Bytes of a batch on its way to Redis; a batch of long texts is written in parts.
@@ -141,6 +144,11 @@ class RekiRedisOnlineStore(RedisReader):
                 "stand there are not written twice",
             ) from error
         return done
+
+    def _answer(self, request: Request, full_names: bool) -> OnlineResponse:
+        if request.context.on_demand:
+            request = with_scores(request, full_names)
+        return super()._answer(request, full_names)
 
     def _layout(self, config: RepoConfig, table: FeatureView) -> Layout:
         options: Any = config.online_store

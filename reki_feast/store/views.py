@@ -11,6 +11,7 @@ second line puts them among the module's names. Unpacking into six names does th
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from reki_feast.schema import KINDS, Kind, factor_column
 
 from .defaults import SCENARIO_TAG, TRAINED_UNTIL_TAG, default_tag
 from .manifest import Manifest, Side, read_manifest
+from .match import PAIRS_TAG, WEIGHTS_TAG
 
 #: The ttl of views for which none is asked: `feast materialize-incremental` starts at now - ttl
 #: and, for a ttl of 0, only a year back, which would leave out older snapshots.
@@ -176,6 +178,8 @@ class _Maker:
         fields = [Field(name=table, dtype=Array(Float32), description=about)]
         name = self.prefix if kind == "user" else f"{self.prefix}_item"
         tags = {"reki.dimension": str(side.q), **default_tag(table, side.default)}
+        if self.manifest.pairs:
+            tags[PAIRS_TAG] = json.dumps(self.manifest.pairs)
         return self._view(kind, table, name, fields, about, tags)
 
     def knowledge(self, kind: Kind) -> FeatureView | None:
@@ -249,7 +253,7 @@ class _Maker:
         known = {
             SCENARIO_TAG: self.manifest.scenario,
             "reki.encoder": self.manifest.encoder,
-            "reki.weights": self.manifest.weights,
+            WEIGHTS_TAG: self.manifest.weights,
             TRAINED_UNTIL_TAG: self.manifest.trained_until,
         }
         return {tag: value for tag, value in known.items() if value}

@@ -13,7 +13,7 @@ def main() -> None:
     progress = show.Progress()
     timed, report = real_ml100k.run(data, BUILD / "real", progress)
     show.report(report)
-    rows = [*real_ml1m.run(data, BUILD / "cache", progress), *timed]
+    rows = [*real_ml1m.run(data, BUILD / "ml1m", progress), *timed]
     finish("real", "real input", rows)
 
 

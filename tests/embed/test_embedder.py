@@ -15,7 +15,7 @@ from tests.embed.conftest import ITEM, USER, E, films, learnt, viewers, watched
 
 
 def test_profiles(embedder: Embedder) -> None:
-    female, male = embedder.weights["user_embeddings.0.weight"][1:]
+    female, male = embedder.weights["inputs.user_fields.tables.0.weight"][1:]
     users = pa.table({"customer_id": ["a", "b", "c"], "sex": ["m", "x", "f"]})
     vectors = embedder.profile_vectors(users, pa.array(["c", "nobody", "b", "a"]))
     nothing = np.zeros(E, np.float32)
@@ -55,8 +55,8 @@ def test_what_does_not_belong_together(embedder: Embedder) -> None:
     for wrong, written, message in (
         (moved, manifest, "another hash"),
         (tensors, {**manifest, "item_ids": list(range(1, 15))}, "another hash"),
-        (tensors, {**manifest, "version": 0}, "version 0 instead of 1"),
-        (tensors, {"version": 1}, "KeyError: 'hash'"),
+        (tensors, {**manifest, "version": 0}, "version 0 instead of 2"),
+        (tensors, {"version": 2}, "KeyError: 'hash'"),
         ({}, {**manifest, "hash": ""}, "KeyError: 'item_vectors'"),
     ):
         with pytest.raises(CondenseError, match=f"belong together\n.*{message}"):

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from reki_feast.embed import Embedder, extend, folding
-from reki_feast.recommend.din import Din
+from reki_feast.recommend.ctr.din import Din
 from reki_feast.recommend.train import Training, fit
 from tests.embed.conftest import E, films, learnt, rows_of, viewers, watched
 
@@ -39,10 +39,10 @@ def test_extend_moves_new_rows_alone(embedder: Embedder) -> None:
     start = (ids[0:12:2].mean(0) + ids[0:12:4].mean(0)) / 2
     np.testing.assert_allclose(rows_of(wider, 22)[0, :E], start, rtol=1e-4, atol=1e-6)
     assert np.linalg.norm(rows_of(wider, 20)[0, :E] - start) > 0.01
-    odd = wider.weights["item_embeddings.0.weight"]
+    odd = wider.weights["inputs.item_fields.tables.0.weight"]
     assert np.linalg.norm(odd[4] - odd[1:4].mean(0)) > 0.01
     np.testing.assert_array_equal(rows_of(wider, 21)[0, E : 2 * E], odd[4])
-    sex = wider.weights["user_embeddings.0.weight"]
+    sex = wider.weights["inputs.user_fields.tables.0.weight"]
     assert np.linalg.norm(sex[3] - sex[1:3].mean(0)) > 0.01
 
 
@@ -105,7 +105,7 @@ def test_the_fold_in_leaves_dice_as_it_is(
     monkeypatch.setattr(folding, "fit", noting)
     extend(embedder, watched(range(12, 16), first=12), films(16), viewers())
     state = trained[0].state_dict()
-    stands = [name for name in embedder.weights if "_embeddings." not in name]
+    stands = [name for name in embedder.weights if ".tables." not in name]
     assert "output.layers.1.norm.running_var" in stands
     for name in stands:
         np.testing.assert_array_equal(state[name].numpy(), embedder.weights[name])

@@ -21,8 +21,8 @@ def test_an_item_is_its_id_and_one_embedding_of_each_attribute(embedder: Embedde
     books = {name: book.to_pylist() for name, book in embedder.item_books.items()}
     assert books["genres"] == ["fun", "love", "war"]
     assert books["maker"] == ["maker 0", "maker 1", "maker 2", "maker 3", "maker 9"]
-    genres = embedder.weights["item_embeddings.0.weight"]
-    makers = embedder.weights["item_embeddings.1.weight"]
+    genres = embedder.weights["inputs.item_fields.tables.0.weight"]
+    makers = embedder.weights["inputs.item_fields.tables.1.weight"]
     fun, love, war = genres[1:]
     np.testing.assert_allclose(rows_of(embedder, 1)[0, E : 2 * E], love, rtol=1e-6)
     np.testing.assert_allclose(rows_of(embedder, 6)[0, E : 2 * E], (war + fun) / 2, rtol=1e-5)
@@ -45,7 +45,7 @@ def test_a_cold_item_is_the_mean_of_those_that_share_its_values(embedder: Embedd
 
 
 def test_a_value_that_nobody_met_is_the_mean_of_its_column(embedder: Embedder) -> None:
-    makers = embedder.weights["item_embeddings.1.weight"]
+    makers = embedder.weights["inputs.item_fields.tables.1.weight"]
     np.testing.assert_allclose(makers[5], makers[1:5].mean(0), rtol=1e-5)
     assert not makers[0].any()
 

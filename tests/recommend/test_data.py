@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 import torch
 
 from reki_feast.errors import CondenseError
-from reki_feast.recommend.data import Holdout, make_fields, make_samples, split_samples
+from reki_feast.recommend.data import Holdout, later, make_fields, make_samples, split_samples
 
 
 def interactions(*rows: tuple[Any, Any, bool, int, bool]) -> pa.Table:
@@ -38,7 +39,7 @@ def test_histories_are_the_interactions_before() -> None:
     assert samples.history.tolist() == [[0, 1], [1, 2], [2, 3], [0, 0]]
     assert samples.history_verdict.tolist() == [[0, 2], [2, 1], [1, 2], [0, 0]]
     assert samples.label.tolist() == [0, 1, 0, 1]
-    assert samples.later.tolist() == [2, 1, 0, 0]
+    assert later(samples.user).tolist() == [2, 1, 0, 0]
 
 
 def test_the_order_of_the_rows_does_not_matter() -> None:
@@ -100,10 +101,11 @@ def test_split_by_users(users: int, sizes: tuple[int, int, int]) -> None:
 
 def test_split_by_time_tests_on_everybodys_last_samples() -> None:
     samples = make_samples(many(20), user="user", item="item").samples
-    parts = split_samples(samples, holdout="latest", test=0.2, validation=0.1, seed=0)
+    order = replace(samples, item=later(samples.user))  # to find the rows again
+    parts = split_samples(order, holdout="latest", test=0.2, validation=0.1, seed=0)
     assert len(parts.test) == 20 * 2
-    assert parts.test.later.max() == 1
-    assert parts.train.later.min() == parts.validation.later.min() == 2
+    assert parts.test.item.max() == 1
+    assert parts.train.item.min() == parts.validation.item.min() == 2
     assert len(parts.validation) == 2 * 8
 
 

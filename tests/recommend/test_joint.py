@@ -11,8 +11,9 @@ from torch import Tensor
 
 from reki_feast.errors import CondenseError
 from reki_feast.hein import HeinSet
+from reki_feast.recommend.ctr.din import Din
 from reki_feast.recommend.data import Samples
-from reki_feast.recommend.din import Din
+from reki_feast.recommend.inputs import InputSpec
 from reki_feast.recommend.joint import Joint, bank_by_index, fix_standards, make_banks
 from reki_feast.schema import VECTOR, Kind
 
@@ -74,27 +75,98 @@ def test_banks_by_index_give_the_mean_to_those_who_are_not_there() -> None:
     assert by_index["history"].codes.tolist() == [0, 3, 0, 2]
 
 
-def test_joint_is_a_hein_call_a_sample_but_runs_on_distinct_rows() -> None:
+def model(**settings: Any) -> tuple[Joint, CountingHeins, Din]:
     made = heins()
     torch.manual_seed(0)
-    din = Din(items=2, embedding_size=4, extra_sizes=(4, 4)).eval()
+    din = Din(InputSpec(items=2, extra_sizes=(4, 4)), size=4).eval()
     by_user = bank_by_index(make_banks(made, users(), "user"), users(), users()["u"], "user", "u")
     by_item = bank_by_index(make_banks(made, items(), "item"), items(), items()["i"], "item", "i")
-    joint = Joint(din=din, heins=made, users=by_user, items=by_item).eval()
+    joint = Joint(backbone=din, heins=made, users=by_user, items=by_item, **settings)
+    return joint.eval(), made, din
+
+
+def batch(times: int = 1) -> Samples:
     user, item = torch.tensor([1, 2, 3, 3, 2, 1]), torch.tensor([1, 2, 2, 1, 1, 1])
     history = torch.tensor([[0, 1]] * 6, dtype=torch.int32)
-    batch = Samples(user, item, history, history * 2, torch.ones(6), torch.zeros(6).long())
+    made = Samples(user, item, history, history * 2, torch.tensor([1.0, 0, 1, 1, 0, 1]))
+    return made.take(torch.arange(6).repeat(times))
 
-    logits = joint(batch)
 
-    assert made.rows == [("user", 0, 2), ("user", 1, 3), ("item", 0, 2), ("item", 1, 2)]
-    liked = torch.tensor([A, B, A])[user - 1]
-    read = torch.tensor([B, C, A])[user - 1]
-    extras = [
-        made.user({"liked": liked, "history": read}),
-        made.item({"knowledge": torch.tensor([A, C])[item - 1]}),
-    ]
-    torch.testing.assert_close(logits, din(batch, extras))
+def augmented(made: HeinSet, samples: Samples) -> list[Tensor]:
+    """The definition: a HEIN call a sample."""
+    liked = torch.tensor([A, B, A])[samples.user - 1]
+    read = torch.tensor([B, C, A])[samples.user - 1]
+    known = torch.tensor([A, C])[samples.item - 1]
+    return [made.user({"liked": liked, "history": read}), made.item({"knowledge": known})]
+
+
+@pytest.mark.parametrize(
+    ("times", "rows"),
+    [
+        (1, [2, 3, 2, 2]),  # the distinct representations of the batch
+        (3, [3, 4, 3, 3]),  # all there are, with the mean: no more than a quarter of the samples
+    ],
+)
+def test_joint_is_a_hein_call_a_sample_but_runs_on_few_rows(times: int, rows: list[int]) -> None:
+    joint, made, din = model()
+    samples = batch(times)
+    logits = joint(samples)
+    sides = [("user", 0), ("user", 1), ("item", 0), ("item", 1)]
+    assert made.rows == [(*side, count) for side, count in zip(sides, rows, strict=True)]
+    torch.testing.assert_close(logits, din(samples, augmented(made, samples)))
+
+
+def test_vectors_made_for_several_batches_are_the_same_and_learn_the_same() -> None:
+    joint, made, _ = model()
+    samples = batch(2)
+    joint.objective(samples).backward()
+    expected = {name: weight.grad for name, weight in made.named_parameters()}
+    joint.zero_grad()
+    halves = [samples.take(torch.arange(6)), samples.take(torch.arange(6, 12))]
+    joint.hold(halves)
+    made.rows = []
+    loss = torch.stack([joint.objective(half) for half in halves]).mean()
+    loss.backward()
+    assert made.rows == []
+    assert all(weight.grad is None for weight in made.parameters())
+    joint.release()
+    for name, weight in made.named_parameters():
+        torch.testing.assert_close(weight.grad, expected[name])
+
+
+def test_stored_vectors_give_the_same_logits() -> None:
+    joint, made, _ = model()
+    stored = joint.stored()
+    made.rows = []
+    torch.testing.assert_close(stored(batch()), joint(batch()))
+    assert len(made.rows) == 4  # of the joint model alone
+
+
+@pytest.mark.parametrize("sides", [["user"], ["item"]])
+def test_one_sides_vectors(sides: list[Kind]) -> None:
+    made = heins()
+    torch.manual_seed(0)
+    din = Din(InputSpec(items=2, extra_sizes=(4,)), size=4).eval()
+    whole, _, _ = model()
+    joint = Joint(
+        backbone=din, heins=made, users=whole.banks("user"), items=whole.banks("item"), sides=sides
+    )
+    vector = augmented(made, batch())[0 if sides == ["user"] else 1]
+    torch.testing.assert_close(joint.eval()(batch()), din(batch(), [vector]))
+    torch.testing.assert_close(joint.stored()(batch()), din(batch(), [vector]))
+
+
+def test_the_two_tower_head_scores_pairs_of_channels_and_all() -> None:
+    joint, made, _ = model(match_weight=0.5)
+    samples = batch()
+    user, item = augmented(made, samples)
+    products = (user * item).view(6, 2, 2).sum(-1)
+    expected = torch.cat([products, products.sum(1, keepdim=True)], dim=1)
+    torch.testing.assert_close(joint.match(joint.vectors(samples)), expected)
+    bce = torch.nn.functional.binary_cross_entropy_with_logits
+    plain = bce(joint(samples), samples.label)
+    head = bce(expected, samples.label.unsqueeze(1).expand(6, 3))
+    torch.testing.assert_close(joint.objective(samples), plain + 0.5 * head)
 
 
 def test_a_channel_without_vectors() -> None:

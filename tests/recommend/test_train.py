@@ -8,13 +8,14 @@ import pyarrow as pa
 import pytest
 import torch
 
+from reki_feast.recommend.ctr.din import Din
 from reki_feast.recommend.data import Samples, Split, make_samples, split_samples
-from reki_feast.recommend.din import Din
+from reki_feast.recommend.inputs import InputSpec
 from reki_feast.recommend.train import Training, evaluate, fit, predict, seeded
 
 
 @pytest.fixture(scope="module")
-def parts() -> Split:
+def parts() -> Split[Samples]:
     """Users of two tastes: an item is liked when its parity is the user's."""
     rows = [
         (user, (user * 7 + step * 5) % 30, ((user * 7 + step * 5) % 2) == user % 2, step, step > 3)
@@ -31,10 +32,10 @@ def parts() -> Split:
 
 def model() -> Din:
     with seeded(0):
-        return Din(items=30, embedding_size=8)
+        return Din(InputSpec(items=30), size=8)
 
 
-def test_it_learns_a_taste_that_only_the_history_tells(parts: Split) -> None:
+def test_it_learns_a_taste_that_only_the_history_tells(parts: Split[Samples]) -> None:
     din = model()
     before = evaluate(din, parts.test)
     epochs = fit(din, parts.train, parts.validation, training=Training(epochs=12, patience=12))
@@ -45,7 +46,7 @@ def test_it_learns_a_taste_that_only_the_history_tells(parts: Split) -> None:
     assert after.samples == len(parts.test)
 
 
-def test_the_same_seed_gives_the_same_weights(parts: Split) -> None:
+def test_the_same_seed_gives_the_same_weights(parts: Split[Samples]) -> None:
     def weights(seed: int) -> list[torch.Tensor]:
         din = model()
         fit(din, parts.train, parts.validation, training=Training(epochs=2), seed=seed)
@@ -56,7 +57,7 @@ def test_the_same_seed_gives_the_same_weights(parts: Split) -> None:
     assert not all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
 
-def test_the_callers_generator_is_left_alone(parts: Split) -> None:
+def test_the_callers_generator_is_left_alone(parts: Split[Samples]) -> None:
     torch.manual_seed(3)
     expected = torch.rand(1)
     torch.manual_seed(3)
@@ -64,7 +65,7 @@ def test_the_callers_generator_is_left_alone(parts: Split) -> None:
     assert torch.equal(torch.rand(1), expected)
 
 
-def test_it_keeps_the_best_epoch_and_stops(parts: Split) -> None:
+def test_it_keeps_the_best_epoch_and_stops(parts: Split[Samples]) -> None:
     din = model()
     wild = Training(epochs=30, learning_rate=0.05, patience=2)
     epochs = fit(din, parts.train, parts.validation, training=wild)
@@ -74,7 +75,7 @@ def test_it_keeps_the_best_epoch_and_stops(parts: Split) -> None:
     assert evaluate(din, parts.validation).log_loss == pytest.approx(min(losses))
 
 
-def test_without_validation_the_last_epoch_is_kept(parts: Split) -> None:
+def test_without_validation_the_last_epoch_is_kept(parts: Split[Samples]) -> None:
     nothing: Samples = parts.validation.take(torch.arange(0))
     din = model()
     epochs = fit(din, parts.train, nothing, training=Training(epochs=3, patience=1))
@@ -83,7 +84,7 @@ def test_without_validation_the_last_epoch_is_kept(parts: Split) -> None:
     assert predict(din, nothing).shape == (0,)
 
 
-def test_progress_is_told_after_each_batch(parts: Split) -> None:
+def test_progress_is_told_after_each_batch(parts: Split[Samples]) -> None:
     told: list[tuple[int, int, int]] = []
     few = parts.train.take(torch.arange(10))
     training = Training(epochs=2, batch_size=4)

@@ -62,6 +62,7 @@ class Published:
             "description": "films",
             "owner": "films@example.org",
             "m": M,
+            "pairs": [["knowledge", "knowledge"], ["history", "description"]],
             "factors": ["Genre", "Acting & cast"],
             "encoder": "a/model",
             "weights": "abc",

@@ -87,6 +87,16 @@ def result_columns(entities: Entities, views: Sequence[View]) -> tuple[str, ...]
     """
     features = [feature.shown for view in views for feature in view.features]
     names = (*entities.columns, *features)
+    different(names)
+    return names
+
+
+def different(names: Sequence[str]) -> None:
+    """See that no two columns have one name.
+
+    Raises:
+        StoreError: two have.
+    """
     twice = [column for column in dict.fromkeys(names) if names.count(column) > 1]
     if twice:
         raise StoreError(
@@ -94,7 +104,6 @@ def result_columns(entities: Entities, views: Sequence[View]) -> tuple[str, ...]
             found=f"twice: {', '.join(twice)}",
             mend="pass full_feature_names=True, or rename the column of the entity rows",
         )
-    return names
 
 
 def _asof(rows: str, view: View, n: int, bounds: Sequence[str]) -> str:

@@ -15,12 +15,13 @@ from feast.utils import compute_non_entity_date_range
 
 from reki_feast.errors import StoreError
 
-from .asof import historical, result_columns
+from .asof import different, historical, result_columns
 from .entities import Entities, entities_of
 from .latest import Asked, all_rows, latest_rows
 from .plan import everything, plan, tables_of
 from .query import Limits, Query
 from .retrieval import DuckDBRetrievalJob, Place
+from .scored import scores_of
 from .sources import open_source
 
 Span = tuple[datetime | None, datetime | None]
@@ -61,9 +62,12 @@ def historical_job(
         else:
             entities = entities_of(connection, rows)
         planned = plan(entities, tables, refs, full_names)
+    columns = result_columns(entities, planned)
+    scores, others = scores_of(on_demand, refs, columns, full_names)
+    different((*columns, *(name for some in scores for name in some.shown.values())))
     query = Query(
         historical(entities, planned, known_by_then),
-        result_columns(entities, planned),
+        columns,
         entities.types,
         {**entities.tables, **_merged(table.source.tables for table in tables)},
         tuple(statement for view in planned for statement in view.source.setup),
@@ -72,7 +76,8 @@ def historical_job(
     return DuckDBRetrievalJob(
         query,
         _place(config),
-        on_demand=on_demand,
+        scores=scores,
+        on_demand=others,
         full_names=full_names,
         metadata=lambda: _metadata(query, entities, refs),
     )

@@ -74,8 +74,8 @@ class Query:
     limits: Limits = Limits()
 
     @classmethod
-    def of(cls, table: pa.Table, limits: Limits = Limits()) -> Query:
-        """All rows of a table.
+    def of(cls, table: pa.Table | pa.RecordBatchReader, limits: Limits = Limits()) -> Query:
+        """All rows of a table, or of a stream, which can be read once.
 
         >>> Query.of(pa.table({"a": [1, 2]})).arrow().to_pydict()
         {'a': [1, 2]}

@@ -17,6 +17,7 @@ from feast.saved_dataset import SavedDatasetStorage
 from reki_feast.errors import StoreError
 
 from .query import Query
+from .scored import Scores
 from .sources import readable
 from .writing import BATCH, persist, stage
 
@@ -36,7 +37,8 @@ class DuckDBRetrievalJob(RetrievalJob):
     Args:
         query: the query.
         place: where to write.
-        on_demand: on-demand views to compute; they run over the whole table, as in Feast.
+        scores: match scores to add, batch by batch.
+        on_demand: other on-demand views; they run over the whole table, as in Feast.
         full_names: whether columns are named ``view__feature``.
         metadata: makes the metadata; None for rows on their way online.
         one_batch: give the Arrow table in one batch, which is all that Feast would write online.
@@ -47,6 +49,7 @@ class DuckDBRetrievalJob(RetrievalJob):
         query: Query,
         place: Place,
         *,
+        scores: Sequence[Scores] = (),
         on_demand: Sequence[OnDemandFeatureView] = (),
         full_names: bool = False,
         metadata: Callable[[], RetrievalMetadata] | None = None,
@@ -55,6 +58,7 @@ class DuckDBRetrievalJob(RetrievalJob):
         super().__init__()
         self.query = query
         self._place = place
+        self._scores = list(scores)
         self._on_demand = list(on_demand)
         self._full_names = full_names
         self._metadata = metadata
@@ -63,17 +67,25 @@ class DuckDBRetrievalJob(RetrievalJob):
     def to_batches(self, rows: int = BATCH) -> pa.RecordBatchReader:
         """A stream of batches of about `rows` rows: DuckDB keeps no more than it needs to join.
 
-        With on-demand views the whole table is made first: they may look at all its rows.
+        With on-demand views other than match scores the whole table is made first: they may look
+        at all its rows.
 
         Raises:
             StoreError: DuckDB cannot run the query; also while reading.
         """
         if self._on_demand:
             return pa.Table.to_reader(self.to_arrow(), max_chunksize=rows)
-        return self.query.batches(rows)
+        reader = self.query.batches(rows)
+        if not self._scores:
+            return reader
+        schema = self._scored(reader.schema.empty_table()).schema
+        return pa.RecordBatchReader.from_batches(schema, map(self._with_scores, reader))
 
     def to_sql(self) -> str:
-        """The query, for DuckDB; it names entity rows and remote sources by tables of its own."""
+        """The query, for DuckDB; it names entity rows and remote sources by tables of its own.
+
+        It is without what on-demand views add.
+        """
         return self.query.sql
 
     def persist(
@@ -119,7 +131,7 @@ class DuckDBRetrievalJob(RetrievalJob):
 
     @property
     def on_demand_feature_views(self) -> list[OnDemandFeatureView]:
-        """On-demand views to compute."""
+        """On-demand views that Feast is to compute: all but match scores."""
         return self._on_demand
 
     @cached_property
@@ -133,8 +145,23 @@ class DuckDBRetrievalJob(RetrievalJob):
 
     def _whole(self) -> Query:
         """The query, or one over the table with what on-demand views add."""
-        return Query.of(self.to_arrow(), self.query.limits) if self._on_demand else self.query
+        if self._on_demand:
+            return Query.of(self.to_arrow(), self.query.limits)
+        return Query.of(self.to_batches(), self.query.limits) if self._scores else self.query
 
     def _to_arrow_internal(self, timeout: int | None = None) -> pa.Table:  # noqa: ARG002
-        table = self.query.arrow()
+        table = self._scored(self.query.arrow())
         return table.combine_chunks() if self._one_batch else table
+
+    def _scored(self, table: pa.Table) -> pa.Table:
+        if not self._scores:
+            return table
+        batches = [self._with_scores(batch) for batch in table.to_batches()]
+        if not batches:
+            batches = [self._with_scores(pa.RecordBatch.from_pylist([], table.schema))]
+        return pa.Table.from_batches(batches)
+
+    def _with_scores(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        for scores in self._scores:
+            batch = scores.added(batch)
+        return batch

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from feast import FeatureService, FeatureStore, FeatureView, ValueType
+from feast.base_feature_view import BaseFeatureView
 from feast.errors import FeastError
 from feast.feature_view import DUMMY_ENTITY_ID, DUMMY_ENTITY_VAL
 from feast.infra.online_stores.helpers import compute_versioned_name
+from feast.on_demand_feature_view import OnDemandFeatureView
 from feast.utils import (
     _get_feature_views_to_use,
     _parse_feature_ref,
@@ -18,6 +20,7 @@ from feast.utils import (
 )
 
 from reki_feast.errors import StoreError
+from reki_feast.store.match import Match, match_of
 from reki_feast.store.online.keys import RedisKeys
 from reki_feast.store.online.protobuf import Unsupported
 from reki_feast.store.redis_online import RekiRedisOnlineStore
@@ -68,16 +71,33 @@ class ViewPlan:
 
 
 @dataclass(frozen=True)
+class MatchPlan:
+    """Match scores of the service.
+
+    Attributes:
+        match: what to compute.
+        vectors: names under which the user's and the item's vectors are read.
+        features: the scores asked for.
+    """
+
+    match: Match
+    vectors: tuple[str, str]
+    features: Sequence[Feature]
+
+
+@dataclass(frozen=True)
 class Plan:
     """What a service asks.
 
     Attributes:
-        views: in the order of the service.
+        views: in the order of the service; also what only match scores need.
+        matches: scores to compute of what is read.
         names: the features' names in the order of the service.
         widths: lengths of vectors that only reading told.
     """
 
     views: Sequence[ViewPlan]
+    matches: Sequence[MatchPlan]
     names: Sequence[str]
     widths: dict[str, int] = field(default_factory=dict)
 
@@ -99,7 +119,7 @@ def plan_of(
 
     Raises:
         StoreError: it is not there or cannot be served, a feature is no number, a default does not
-            fit, or there is an on-demand view in it.
+            fit, or there is an on-demand view in it other than match scores.
     """
     with _feast_errors():
         named: Any = _service(store, service)
@@ -108,24 +128,26 @@ def plan_of(
         views, on_demand = _get_feature_views_to_use(
             store.registry, store.project, named, allow_cache=False, hide_dummy_entity=False
         )
-    if on_demand:
-        raise StoreError(
-            "TensorReader reads what is stored",
-            found=f"on-demand feature view {', '.join(view.name for view in on_demand)}",
-            mend="leave it out of the service, or name refs of the other views",
-        )
-    by_name = {_projection(view).name_to_use(): view for view in views}
-    fields = _fields_by_view(refs, by_name)
-    named_features = {
-        view: [feature_of(by_name[view], field, _shown(view, field, full_names)) for field in asked]
+    matches = _matches(on_demand)
+    by_name: dict[str, Any] = {_asked_as(view): view for view in [*views, *on_demand]}
+    fields = _fields_by_view(refs, by_name, full_names)
+    _add_vectors(fields, matches.values())
+    named = {
+        view: [feature_of(by_name[view], field, name) for field, name in asked.items()]
         for view, asked in fields.items()
     }
-    check([feature for features in named_features.values() for feature in features], defaults)
-    plans = [
-        _view_plan(store, by_name[view], [defaulted(f, defaults) for f in features], cluster)
-        for view, features in named_features.items()
-    ]
-    return Plan(plans, [_shown(*_split(ref), full_names) for ref in refs])
+    names = [_shown(*_split(ref), full_names) for ref in refs]
+    check([f for features in named.values() for f in features if f.name in names], defaults)
+    features = {view: [defaulted(f, defaults) for f in some] for view, some in named.items()}
+    return Plan(
+        [
+            _view_plan(store, by_name[view], some, cluster)
+            for view, some in features.items()
+            if view not in matches
+        ],
+        [_match_plan(match, view, features) for view, match in matches.items()],
+        names,
+    )
 
 
 def _service(
@@ -150,8 +172,10 @@ def _refs(service: FeatureService | list[str]) -> list[str]:
     return refs
 
 
-def _projection(view: FeatureView) -> Any:
-    return view.projection
+def _asked_as(view: BaseFeatureView) -> str:
+    projection: Any = view.projection
+    name: str = projection.name_to_use()
+    return name
 
 
 def _split(ref: str) -> tuple[str, str]:
@@ -163,19 +187,66 @@ def _shown(view: str, field: str, full_names: bool) -> str:
     return f"{view}__{field}" if full_names else field
 
 
-def _fields_by_view(refs: list[str], views: Mapping[str, FeatureView]) -> dict[str, list[str]]:
-    fields: dict[str, list[str]] = {}
+def _fields_by_view(
+    refs: list[str], views: Mapping[str, Any], full_names: bool
+) -> dict[str, dict[str, str]]:
+    """Fields asked of each view, each with its name in the batch."""
+    fields: dict[str, dict[str, str]] = {}
     for ref in refs:
         view, field = _split(ref)
-        known = [f.name for f in _projection(views[view]).features]
+        known = [f.name for f in views[view].projection.features]
         if field not in known:
             raise StoreError(
                 f"Feature view {view} has a feature {field}",
                 found=f"features {', '.join(known)}",
                 mend="correct the ref, or run `feast apply`",
             )
-        fields.setdefault(view, []).append(field)
+        fields.setdefault(view, {})[field] = _shown(view, field, full_names)
     return fields
+
+
+def _matches(on_demand: Sequence[OnDemandFeatureView]) -> dict[str, Match]:
+    """The match scores by the names of their views.
+
+    Raises:
+        StoreError: an on-demand view is something else.
+    """
+    found = {_asked_as(view): match_of(view) for view in on_demand}
+    matches = {name: match for name, match in found.items() if match is not None}
+    others = [name for name in found if name not in matches]
+    if others:
+        raise StoreError(
+            "TensorReader reads what is stored, and match scores",
+            found=f"on-demand feature view {', '.join(others)}",
+            mend="leave it out of the service, or name refs of the other views; a view that an "
+            "earlier version of reki_match made is mended by `feast apply`",
+        )
+    return matches
+
+
+def _add_vectors(fields: dict[str, dict[str, str]], matches: Iterable[Match]) -> None:
+    """Have the vectors read that scores are computed of, asked for or not."""
+    for match in matches:
+        for ref in (match.user, match.item):
+            view, field = _split(ref)
+            # Where nobody asked for it, under a name that nothing in the batch has.
+            fields.setdefault(view, {}).setdefault(field, ref)
+
+
+def _match_plan(match: Match, view: str, features: Mapping[str, Sequence[Feature]]) -> MatchPlan:
+    vectors = []
+    for ref in (match.user, match.item):
+        of_view, field = _split(ref)
+        (vector,) = [feature for feature in features[of_view] if feature.source == field]
+        if vector.width != match.size:
+            raise StoreError(
+                f"The scores of {view} are of vectors of {match.size} numbers",
+                found=f"{ref} has {vector.width}",
+                mend="run `feast apply`",
+            )
+        vectors.append(vector.name)
+    user, item = vectors
+    return MatchPlan(match, (user, item), features[view])
 
 
 def _view_plan(
@@ -184,7 +255,8 @@ def _view_plan(
     versioned = store.config.registry.enable_online_feature_view_versioning
     name = compute_versioned_name(view, versioned)
     keys = {column.name: column.dtype.to_value_type() for column in view.entity_columns}
-    aliases = _projection(view).join_key_map
+    projection: Any = view.projection
+    aliases = projection.join_key_map
     layout: Layout
     online = store._get_provider().online_store
     if isinstance(online, RekiRedisOnlineStore) and online.packs(store.config, view):

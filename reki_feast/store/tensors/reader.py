@@ -15,7 +15,7 @@ from .connections import Connections
 from .features import Defaults, Feature
 from .ids import Ids, columns_of
 from .layouts import Column
-from .plan import Plan, ViewPlan, plan_of
+from .plan import MatchPlan, Plan, ViewPlan, plan_of
 
 Kind = Literal["torch", "numpy"]
 
@@ -62,7 +62,7 @@ class TensorReader:
 
     One round trip for all views; ids given twice are asked once. Lists of floats become ``(n, d)``
     float32 (float64 for doubles), scalars ``(n,)`` of their own type, times int64 seconds since
-    1970. It may be used by many threads and event loops at once.
+    1970; match scores are computed. It may be used by many threads and event loops at once.
 
     An id without a value gets the feature's default: the one given here, else the default vector in
     the view's tags, else zeros; ``Batch.known`` tells.
@@ -170,16 +170,33 @@ class TensorReader:
         self.close()
 
     def _batch(self, plan: Plan, parts: Sequence[_Part], replies: Sequence[Any]) -> Batch:
-        values, known, first = {}, {}, 0
+        columns: dict[str, Column] = {}
+        first = 0
         for part in parts:
-            columns = part.view.layout.columns(replies[first : first + part.replies])
+            found = part.view.layout.columns(replies[first : first + part.replies])
             first += part.replies
-            for feature, column in zip(part.view.features, columns, strict=True):
-                filled, mask = _filled(feature, column, plan.widths)
+            for feature, column in zip(part.view.features, found, strict=True):
+                filled = _filled(feature, column, plan.widths)
                 if part.places is not None:
-                    filled, mask = filled[part.places], mask[part.places]
-                values[feature.name], known[feature.name] = self._give(filled), self._give(mask)
-        return Batch({name: values[name] for name in plan.names}, known)
+                    filled = Column(*[rows[part.places] for rows in filled])
+                columns[feature.name] = filled
+        for match in plan.matches:
+            columns.update(_scored(match, columns))
+        return Batch(
+            {name: self._give(columns[name].values) for name in plan.names},
+            {name: self._give(columns[name].known) for name in plan.names},
+        )
+
+
+def _scored(plan: MatchPlan, columns: Mapping[str, Column]) -> Iterator[tuple[str, Column]]:
+    """Scores of the vectors read or, where those are not known, of the defaults."""
+    user, item = (columns[name] for name in plan.vectors)
+    scores = dict(zip(plan.match.names, plan.match.scores(user.values, item.values), strict=True))
+    for feature in plan.features:
+        values, known = scores[feature.source], user.known & item.known
+        if feature.default is not None:
+            values[~known] = feature.default
+        yield feature.name, Column(values, known)
 
 
 def _filled(feature: Feature, column: Column, widths: dict[str, int]) -> Column:

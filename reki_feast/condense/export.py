@@ -1,0 +1,155 @@
+"""What remains of training: HEINs as files, and augmented vectors made with them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from reki_feast.condense.settings import Condensed, Settings
+from reki_feast.condense.task import key_name, make_heins
+from reki_feast.encode import Floats, vector_array
+from reki_feast.errors import CondenseError
+from reki_feast.recommend.joint import make_banks
+from reki_feast.recommend.train import Training
+from reki_feast.schema import TIMESTAMP, Key, Kind, augmented, content_hash
+
+_VERSION = 1
+#: Of the weights' names and shapes; raised when they change.
+_FORMAT = 2
+_ROWS = 8192  # that a HEIN condenses at a time
+
+
+def augment(
+    condensed: Condensed, representation: pa.Table, kind: Kind, created: datetime
+) -> pa.Table:
+    """Condense every row's representation to its augmented vector, equal ones once.
+
+    Args:
+        condensed: trained HEINs.
+        representation: of :func:`reki_feast.schema.representation`, from the encoder they were
+            trained with. A null channel counts as the training data's mean.
+        kind: whose representations they are.
+        created: now; has a time zone.
+
+    Returns:
+        As many rows, of :func:`reki_feast.schema.augmented`, with the as-of times they had.
+
+    Raises:
+        CondenseError: a channel is missing, of another length, or holds NaN or infinity.
+    """
+    heins = condensed.heins
+    key = Key(key_name(representation), representation.schema.field(0).type)
+    banks = make_banks(heins, representation, kind)
+    parts = []
+    for number, channel in enumerate(heins.sides(kind)):
+        bank = banks[channel]
+        with torch.no_grad():
+            rows = bank.vectors.split(_ROWS)
+            distinct = torch.cat([heins.condense(kind, number, part) for part in rows])
+        parts.append(distinct[bank.codes])
+    vectors = torch.cat(parts, dim=1).numpy()
+    made_by = fingerprint(condensed)
+    hashes = [content_hash(made_by, kind, row) for row in representation["hash"].to_pylist()]
+    columns = [
+        representation[key.name],
+        vector_array(vectors),
+        pa.array(hashes, pa.string()),
+        representation["event_timestamp"],
+        pa.array([created] * representation.num_rows, TIMESTAMP),
+    ]
+    return pa.Table.from_arrays(columns, schema=augmented(key, kind))
+
+
+def default_vector(condensed: Condensed, kind: Kind) -> Floats:
+    """The vector ``[q]`` of an unknown id: HEIN of the mean representation."""
+    heins = condensed.heins
+    means = {channel: heins.mean(kind, channel) for channel in heins.channels(kind)}
+    with torch.no_grad():
+        vector: Tensor = heins.user(means) if kind == "user" else heins.item(means)
+    return vector.numpy()
+
+
+def weights(condensed: Condensed) -> dict[str, Floats]:
+    """All numbers of the HEINs by name, float32, ready for safetensors."""
+    state = condensed.heins.state_dict()
+    return {name: tensor.detach().numpy().copy() for name, tensor in state.items()}
+
+
+def manifest(condensed: Condensed) -> dict[str, Any]:
+    """What belongs to the weights, as JSON; ``hash`` covers the weights themselves."""
+    return {
+        "version": _VERSION,
+        "format": _FORMAT,
+        "hash": fingerprint(condensed),
+        "m": condensed.m,
+        "q": condensed.q,
+        "pairs": [list(pair) for pair in condensed.pairs],
+        "seed": condensed.seed,
+        "settings": asdict(condensed.settings),
+        "report": _without_nan(asdict(condensed.report)) if condensed.report else None,
+    }
+
+
+def restore(weights: Mapping[str, Floats], manifest: Mapping[str, Any]) -> Condensed:
+    """Build the HEINs again from :func:`weights` and :func:`manifest`.
+
+    Raises:
+        CondenseError: the manifest is of another version or incomplete, or the weights are not
+            those it was written with.
+    """
+    try:
+        condensed = _restore(weights, manifest)
+        same = fingerprint(condensed) == manifest["hash"]
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise CondenseError(
+            "weights and manifest are those of a trained HEIN",
+            found=f"{type(error).__name__}: {error}",
+            mend="reki train --retrain",
+        ) from error
+    if not same:
+        raise CondenseError(
+            "weights and manifest belong together",
+            found="another hash",
+            mend="reki train --retrain",
+        )
+    return condensed
+
+
+def fingerprint(condensed: Condensed) -> str:
+    """Hash of the pairs and all weights: equal ones give equal vectors."""
+    digest = hashlib.blake2b(digest_size=16)
+    digest.update(repr(condensed.pairs).encode())
+    for name, values in sorted(weights(condensed).items()):
+        digest.update(f"{name} {values.shape} {values.dtype}".encode())
+        digest.update(np.ascontiguousarray(values).tobytes())
+    return digest.hexdigest()
+
+
+def _restore(weights: Mapping[str, Floats], manifest: Mapping[str, Any]) -> Condensed:
+    written_as = manifest.get("format", 1)
+    if written_as != _FORMAT:
+        raise ValueError(f"weights of format {written_as!r} instead of {_FORMAT}")
+    written = dict(manifest["settings"])
+    settings = Settings(**{**written, "training": Training(**written["training"])})
+    pairs = [(str(user), str(item)) for user, item in manifest["pairs"]]
+    heins = make_heins(pairs, int(manifest["m"]), settings)
+    state = {name: torch.from_numpy(np.array(value)) for name, value in weights.items()}
+    heins.load_state_dict(state)
+    return Condensed(heins.eval(), settings, int(manifest["seed"]))
+
+
+def _without_nan(value: Any) -> Any:
+    """NaN is not JSON: None in its place."""
+    if isinstance(value, Mapping):
+        return {key: _without_nan(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_nan(part) for part in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value

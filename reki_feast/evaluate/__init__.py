@@ -1,0 +1,1 @@
+"""`reki evaluate`: the paper's tables again, with this project's vectors and backbones."""

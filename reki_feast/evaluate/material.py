@@ -1,0 +1,97 @@
+"""What an evaluation is made from: interactions, representations, and how models are trained."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from reki_feast.schema import ITEM_CHANNELS, USER_CHANNELS
+
+if TYPE_CHECKING:
+    from reki_feast.condense import Settings
+    from reki_feast.evaluate.cells import Knowledge
+
+#: The channel of vectors from elsewhere.
+IMPORTED = "imported"
+#: Channels whose text no language model wrote.
+RAW = ("history", "description")
+# Raised whenever a change makes the same material give other figures.
+_CODE = 1
+
+
+@dataclass(frozen=True)
+class Material:
+    """Tables as :func:`reki_feast.condense.condense` takes them.
+
+    Attributes:
+        interactions: user key, item key, ``liked``, ``order``, ``sample``, and maybe ``rating``.
+        users: one representation a user; a column ``imported`` holds vectors from elsewhere.
+        items: the same for items.
+        settings: of HEIN, the split and training.
+        user_fields: user key and categorical columns that every model sees, or None.
+        item_fields: the same for items.
+        encoders: representations by other encoders, users' and items', by name.
+    """
+
+    interactions: pa.Table
+    users: pa.Table
+    items: pa.Table
+    settings: Settings
+    user_fields: pa.Table | None = None
+    item_fields: pa.Table | None = None
+    encoders: Mapping[str, tuple[pa.Table, pa.Table]] = field(default_factory=dict)
+
+    def hash(self) -> str:
+        """Of everything that figures follow from."""
+        digest = hashlib.blake2b(f"{_CODE} {asdict(self.settings)}".encode(), digest_size=16)
+        tables = [self.interactions, self.users, self.items, self.user_fields, self.item_fields]
+        for name, pair in sorted(self.encoders.items()):
+            digest.update(name.encode())
+            tables += pair
+        for table in tables:
+            digest.update(b"-" if table is None else _bytes(table))
+        return digest.hexdigest()
+
+    @property
+    def has_imported(self) -> bool:
+        """Whether both sides have vectors from elsewhere."""
+        return all(IMPORTED in table.schema.names for table in (self.users, self.items))
+
+
+def pairs_of(
+    users: pa.Table, items: pa.Table, knowledge: Knowledge, *, imported: bool
+) -> list[tuple[str, str]]:
+    """The channel pairs of a cell.
+
+    Args:
+        users: representations of users.
+        items: of items.
+        knowledge: which channels with texts are condensed.
+        imported: whether vectors from elsewhere are one more pair.
+    """
+    from reki_feast.condense import channel_pairs
+
+    has = _channels(users, USER_CHANNELS), _channels(items, ITEM_CHANNELS)
+    pairs = list(channel_pairs(*has)) if knowledge != "none" else []
+    if knowledge == "raw":
+        pairs = [pair for pair in pairs if pair[0] in RAW]
+    elif knowledge == "llm":
+        pairs = [pair for pair in pairs if pair[0] not in RAW]
+    return [*pairs, (IMPORTED, IMPORTED)] if imported else pairs
+
+
+def _channels(table: pa.Table, names: Sequence[str]) -> list[str]:
+    return [name for name in table.schema.names if name in names]
+
+
+def _bytes(table: pa.Table) -> bytes:
+    """The table's content, whatever its chunks."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema.remove_metadata()) as writer:
+        for batch in table.replace_schema_metadata().combine_chunks().to_batches():
+            writer.write_batch(batch)
+    return bytes(sink.getvalue())

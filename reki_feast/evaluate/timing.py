@@ -1,0 +1,96 @@
+"""How long a batch takes: the base model, with HEIN in it, and with vectors stored beforehand."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import nn
+
+from reki_feast.evaluate.cells import Cell
+from reki_feast.evaluate.material import Material
+from reki_feast.evaluate.spec import Way
+from reki_feast.evaluate.training import models
+from reki_feast.recommend.data import Samples
+from reki_feast.recommend.train import few_threads, shuffled, stepper
+
+#: Samples of a batch, as in the paper's Table 7.
+BATCH = 256
+_BATCHES = 40  # a repeat times so many of each way, in turn
+_SAMPLES = 20_000
+
+
+def inference(
+    material: Material, backbones: Sequence[str], *, repeats: int = 5, seed: int = 0
+) -> dict[str, dict[Way, list[float]]]:
+    """Seconds to score a batch of 256, by backbone and way.
+
+    The ways take turns batch by batch, so that whatever else the machine does falls on all alike;
+    a repeat is the median over 40 batches. Weights are untrained: time does not depend on them.
+
+    Args:
+        material: what models read.
+        backbones: names of click models.
+        repeats: how often all is measured.
+        seed: of the split and the weights.
+    """
+    cells = [Cell("ctr", name, seed=seed) for name in backbones]
+    found: dict[str, dict[Way, list[float]]] = {}
+    for cell, (plain, joint, samples, _) in zip(cells, models(material, cells), strict=True):
+        ways: dict[Way, nn.Module] = {"base": plain, "hein": joint, "stored": joint.stored()}
+        # drawn with repeats, so that a few test samples make whole batches too
+        batches = [samples.take(rows) for rows in torch.randint(len(samples), (_BATCHES, BATCH))]
+        with few_threads(BATCH):
+            _repeat(ways, batches[:5])  # the first calls set things up
+            times = [_repeat(ways, batches) for _ in range(repeats)]
+        found[cell.backbone] = {way: [one[way] for one in times] for way in ways}
+    return found
+
+
+def training(
+    material: Material, backbone: str, *, size: int = BATCH, repeats: int = 7, seed: int = 0
+) -> dict[Way, list[float]]:
+    """Samples a second in training, without vectors and with HEIN, in batches of ``size``.
+
+    The ways take turns, some 20,000 samples each; both have the same batches.
+
+    Args:
+        material: what models read.
+        backbone: name of a click model.
+        size: samples of a batch.
+        repeats: how often all is measured.
+        seed: of the split, the weights and the batches.
+    """
+    ((plain, joint, _, samples),) = models(material, [Cell("ctr", backbone, seed=seed)])
+    ways: dict[Way, nn.Module] = {"base": plain, "hein": joint}
+    how = material.settings.training
+    steps = {way: stepper(model, how) for way, model in ways.items()}
+    batches = shuffled(samples.user, size)
+    count = max(2, _SAMPLES // size)
+    found: dict[Way, list[float]] = {way: [] for way in ways}
+    with few_threads(size):
+        for number in range(repeats + 1):
+            part = [
+                samples.take(batches[(number * count + n) % len(batches)]) for n in range(count)
+            ]
+            for way, step in steps.items():
+                began = time.perf_counter()
+                for start in range(0, count, how.together):
+                    for _ in step(part[start : start + how.together]):
+                        pass
+                if number:  # the first turn sets things up
+                    found[way].append(count * size / (time.perf_counter() - began))
+    return found
+
+
+def _repeat(ways: Mapping[Way, nn.Module], batches: Sequence[Samples]) -> dict[Way, float]:
+    """The median seconds of each way."""
+    taken: dict[Way, list[float]] = {way: [] for way in ways}
+    with torch.no_grad():
+        for batch in batches:
+            for way, model in ways.items():
+                began = time.perf_counter()
+                model.eval()(batch)
+                taken[way].append(time.perf_counter() - began)
+    return {way: sorted(times)[len(times) // 2] for way, times in taken.items()}

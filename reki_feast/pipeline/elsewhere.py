@@ -1,0 +1,70 @@
+"""Vectors from elsewhere, a knowledge graph's say, as one more channel of the representations."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from reki_feast import own_vectors
+from reki_feast.errors import EvaluateError
+from reki_feast.evaluate.material import IMPORTED
+from reki_feast.pipeline.learning import Learning
+from reki_feast.project import Project
+from reki_feast.schema import VECTOR, Kind
+
+Floats = npt.NDArray[np.float32]
+
+
+def with_vectors(project: Project, found: Learning) -> tuple[pa.Table, pa.Table] | None:
+    """Users' and items' representations with the channel ``imported``; None without any vectors.
+
+    Items have the vectors of ``Sources(embeddings=…)``; users those of ``user_embeddings``, or the
+    mean of the items they liked before the snapshot.
+
+    Raises:
+        SourceError: the vectors' query fails, or its table breaks a rule.
+        EvaluateError: vectors are longer than the encoder's.
+    """
+    items = _read(project, found, "item")
+    if items is None:
+        return None
+    users = _read(project, found, "user") or _liked(found, *items)
+    return _joined(found.users, *users), _joined(found.items, *items)
+
+
+def _read(project: Project, found: Learning, kind: Kind) -> tuple[pa.Array, Floats] | None:
+    key = found.given.user if kind == "user" else found.given.item
+    return own_vectors.read(project.declared, project.root, kind, key, found.time)
+
+
+def _liked(found: Learning, ids: pa.Array, vectors: Floats) -> tuple[pa.Array, Floats]:
+    """Each user's mean over the items that were liked before the snapshot."""
+    user, item = found.given.user.name, found.given.item.name
+    rows = found.interactions.filter(
+        pc.and_(found.interactions["liked"], pc.invert(found.interactions["sample"]))
+    )
+    at = pc.index_in(rows[item], value_set=ids)
+    rows, at = rows.filter(at.is_valid()), at.drop_null()
+    users = pc.unique(rows[user])
+    who = pc.index_in(rows[user], value_set=users).to_numpy()
+    total = np.zeros((len(users), vectors.shape[1]))
+    np.add.at(total, who, vectors[at.to_numpy()])
+    return users, (total / np.bincount(who)[:, None]).astype(np.float32)
+
+
+def _joined(table: pa.Table, ids: pa.Array, vectors: Floats) -> pa.Table:
+    """The table with each row's vector, filled up with zeros to the others' length."""
+    channels = [name for name in table.schema.names if table.schema.field(name).type == VECTOR]
+    longest = max((len(c) for n in channels for c in table[n].drop_null()[:1]), default=0)
+    if vectors.shape[1] > longest:
+        raise EvaluateError(
+            f"vectors from elsewhere have at most the encoder's {longest} floats",
+            found=f"{vectors.shape[1]}",
+            mend="shorten them, by a PCA say",
+        )
+    wide = np.pad(vectors, ((0, 0), (0, longest - vectors.shape[1])))
+    rows = pc.index_in(table.column(0), value_set=ids).to_pylist()
+    column = pa.array([None if row is None else wide[row] for row in rows], VECTOR)
+    return table.append_column(IMPORTED, column)

@@ -1,0 +1,152 @@
+"""`reki evaluate`: the paper's tables on the project's own interactions and knowledge."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from reki_feast.errors import EvaluateError
+from reki_feast.pipeline.elsewhere import with_vectors
+from reki_feast.pipeline.learning import Learning, learning, settings
+from reki_feast.pipeline.stored import state
+from reki_feast.project import Project, open_project
+from reki_feast.report import Progress, Report, Silent
+
+if TYPE_CHECKING:
+    from reki_feast.evaluate.cells import Extraction
+    from reki_feast.evaluate.material import Material
+    from reki_feast.evaluate.runner import Train
+    from reki_feast.evaluate.spec import Scope
+
+
+def evaluate(
+    project: Project,
+    *,
+    tables: Sequence[str] = (),
+    backbones: Sequence[str] = (),
+    seeds: int = 5,
+    workers: int | None = None,
+    out: Path | None = None,
+    cells: Path | None = None,
+    notes: Sequence[str] = (),
+    progress: Progress | None = None,
+) -> Report:
+    """Train the models of tables that are not trained yet, and write the tables.
+
+    Args:
+        project: has representations.
+        tables: names of :data:`reki_feast.evaluate.tables.TABLES`; none for all.
+        backbones: of Table 2 and of the rerankers' table; none for all.
+        seeds: every model is trained with seeds 0 to ``seeds`` - 1.
+        workers: processes of one thread each; None for one a core.
+        out: folder of the tables; ``data/NAME/evaluation`` by default.
+        cells: file of finished models; ``cells.jsonl`` in ``out`` by default.
+        notes: sentences under every table.
+        progress: shows how many models are done.
+
+    Raises:
+        EvaluateError: there is no such table or backbone, or a model could not be trained.
+        CondenseError: there is nothing to train on.
+        MissingExtraError: matplotlib is not installed.
+    """
+    from reki_feast.evaluate import plot, render
+    from reki_feast.evaluate.runner import run
+    from reki_feast.evaluate.spec import cells as cells_of
+    from reki_feast.evaluate.tables import TABLES
+
+    _check(tables, TABLES, "table")
+    plot.check()
+    found = learning(project)
+    made = material(project, found)
+    scope = _scope(project, found, made, backbones, seeds)
+    specs = [TABLES[name] for name in tables or TABLES]
+    folder = out or project.data / "evaluation"
+    outcomes = run(
+        cells_of(specs, scope),
+        partial(_trainer, project.root, project.name),
+        cells or folder / "cells.jsonl",
+        material=made.hash(),
+        progress=progress or Silent(),
+        workers=workers or os.cpu_count() or 1,
+    )
+    if "table7" in (tables or TABLES):
+        from reki_feast.evaluate.timing import inference
+
+        scope = replace(scope, timings=inference(made, scope.backbones))
+    shown = [spec.table(scope, outcomes) for spec in specs]
+    shown = [table for table in shown if table.measures]
+    context = render.Context(_data(project, found), machine(), scope.seeds, tuple(notes))
+    files = render.write(shown, folder, context)
+    for table in shown:
+        files += plot.draw(table, folder)
+    return Report(
+        f"{project.name}: evaluation",
+        tables=[render.terminal(table) for table in shown],
+        notes=[note for table in shown for note in table.notes]
+        + [f"{len(files)} files in {folder}"],
+    )
+
+
+def material(project: Project, found: Learning) -> Material:
+    """What models are trained on."""
+    from reki_feast.evaluate.material import Material
+
+    users, items = with_vectors(project, found) or (found.users, found.items)
+    return Material(
+        found.interactions,
+        users,
+        items,
+        settings(project),
+        user_fields=found.user_fields,
+        item_fields=found.item_fields,
+    )
+
+
+def machine() -> str:
+    """What this runs on, in words."""
+    return f"{os.cpu_count()} CPU cores ({platform.machine()}), Python {platform.python_version()}"
+
+
+def _trainer(root: Path, name: str) -> Train:
+    """In a worker's own process."""
+    from reki_feast.evaluate.training import trainer
+
+    project = open_project(root, name)
+    return trainer(material(project, learning(project)))
+
+
+def _scope(
+    project: Project, found: Learning, made: Material, backbones: Sequence[str], seeds: int
+) -> Scope:
+    from reki_feast.evaluate.spec import BACKBONES, RERANKERS, Scope
+
+    _check(backbones, (*BACKBONES, *RERANKERS), "backbone")
+    knowledge = state(project, found.time).knowledge
+    grouped = knowledge["grouped"].to_pylist() if knowledge.num_rows else []
+    kind: Extraction = "collective" if any(grouped) else "individual"
+    return Scope(
+        seeds=tuple(range(seeds)),
+        extractions=(kind,),
+        backbones=tuple(name for name in BACKBONES if name in (backbones or BACKBONES)),
+        rerankers=tuple(name for name in RERANKERS if name in (backbones or RERANKERS)),
+        imported=made.has_imported,
+        calls={kind: knowledge.num_rows} if knowledge.num_rows else {},
+    )
+
+
+def _check(names: Sequence[str], known: Iterable[str], what: str) -> None:
+    has = list(known)
+    strange = [name for name in names if name not in has]
+    if strange:
+        rule = f"a {what} is one of {', '.join(has)}"
+        raise EvaluateError(rule, found=", ".join(strange), mend="mend its name")
+
+
+def _data(project: Project, found: Learning) -> str:
+    rows, users = found.interactions.num_rows, found.users.num_rows
+    return f"{project.name}: {rows:,} interactions, {users:,} users"

@@ -1,0 +1,150 @@
+"""What HEIN, and every model of an evaluation, is trained on: one snapshot and what came after."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from reki_feast import inputs as sources
+from reki_feast.attributes import attributes
+from reki_feast.errors import CondenseError
+from reki_feast.inputs import Inputs
+from reki_feast.lake import newest
+from reki_feast.pipeline.stored import representation, times, up_to
+from reki_feast.project import Project
+from reki_feast.schema import TIMESTAMP, Kind
+
+if TYPE_CHECKING:
+    from reki_feast.condense import Settings
+
+#: Share of the interactions that must come after a snapshot for HEIN to be trained on it.
+SAMPLES_AFTER = 0.25
+
+
+@dataclass(frozen=True)
+class Learning:
+    """Tables as :func:`reki_feast.condense.condense` takes them.
+
+    Attributes:
+        given: the project's tables.
+        time: the as-of time of the representations.
+        until: the time of the last label, None without times.
+        interactions: with their samples.
+        users: representations of users as of ``time``.
+        items: of items.
+        user_fields: user key and the columns that tell users apart; None without any.
+        item_fields: the same of items.
+    """
+
+    given: Inputs
+    time: datetime
+    until: datetime | None
+    interactions: pa.Table
+    users: pa.Table
+    items: pa.Table
+    user_fields: pa.Table | None
+    item_fields: pa.Table | None
+
+
+def learning(project: Project) -> Learning:
+    """Choose the snapshot, the latest that a quarter of the interactions came after.
+
+    Raises:
+        CondenseError: no snapshot leaves interactions to learn from.
+    """
+    given = sources.read(project.declared, project.root)
+    time = _snapshot(project, given)
+    until = _labels_until(project, given, time)
+    rows = sources.split(given, time, project.declared.scenario.history)
+    return Learning(
+        given,
+        time,
+        until,
+        _labelled_until(rows, until),
+        _at(project, given, "user", time),
+        _at(project, given, "item", time),
+        _fields(project, given, "user"),
+        _fields(project, given, "item"),
+    )
+
+
+def settings(project: Project) -> Settings:
+    """Sizes and training as the project declares them."""
+    from reki_feast.condense import Settings
+    from reki_feast.recommend.train import Training
+
+    said = project.declared.training
+    return Settings(
+        shared_experts=said.shared_experts,
+        user_experts=said.dedicated_experts,
+        item_experts=said.dedicated_experts,
+        output_size=said.output_size,
+        components=said.components,
+        hein_dropout=said.dropout,
+        match_weight=said.match,
+        test=said.test,
+        training=Training(
+            epochs=said.epochs,
+            batch_size=said.batch_size,
+            learning_rate=said.learning_rate,
+            patience=said.patience,
+            together=1 if said.match else 8,
+        ),
+    )
+
+
+def _snapshot(project: Project, given: Inputs) -> datetime:
+    made = times(project, "user_representation")
+    if not made:
+        rule = "HEIN is trained on representations"
+        raise CondenseError(rule, found="none are stored", mend="reki encode")
+    if not given.timed:
+        return made[-1]
+    column = given.interactions["event_timestamp"]
+    needed = SAMPLES_AFTER * len(column)
+    for time in reversed(made):
+        after = pc.sum(pc.greater(column, pa.scalar(time, TIMESTAMP))).as_py() or 0
+        if after >= needed:
+            return time
+    middle = column.combine_chunks().sort()[(len(column) - 1) // 2].as_py()
+    raise CondenseError(
+        "HEIN learns from interactions that came after a snapshot",
+        found=f"fewer than {SAMPLES_AFTER:.0%} of them came after {made[0]:%Y-%m-%d %H:%M}",
+        mend=f"make an earlier snapshot too: reki run --as-of {middle:%Y-%m-%d}",
+    )
+
+
+def _labels_until(project: Project, given: Inputs, time: datetime) -> datetime | None:
+    """The last snapshot, else the last interaction; None without times.
+
+    What came after the last snapshot is left for models downstream to be tested on.
+    """
+    if not given.timed:
+        return None
+    later = [made for made in times(project, "user_representation") if made > time]
+    last: datetime = pc.max(given.interactions["event_timestamp"]).as_py()
+    return max(later, default=last)
+
+
+def _labelled_until(rows: pa.Table, until: datetime | None) -> pa.Table:
+    if until is None:
+        return rows
+    early = pc.less_equal(rows["event_timestamp"], pa.scalar(until, TIMESTAMP))
+    return rows.filter(early)
+
+
+def _at(project: Project, given: Inputs, kind: Kind, time: datetime) -> pa.Table:
+    key = given.user if kind == "user" else given.item
+    _, table = representation(project, key, kind)
+    return newest(up_to(table, time), [key.name])
+
+
+def _fields(project: Project, given: Inputs, kind: Kind) -> pa.Table | None:
+    table = given.items if kind == "item" else given.users
+    key = given.user if kind == "user" else given.item
+    columns = attributes(project.declared, given, kind)
+    return None if table is None or not columns else table.select([key.name, *columns])

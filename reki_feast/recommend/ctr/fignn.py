@@ -1,0 +1,114 @@
+"""Fi-GNN, feature interactions as messages on a graph of the fields (arXiv 1910.05552)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from reki_feast.recommend.backbone import Backbone
+from reki_feast.recommend.inputs import Embedded, InputSpec
+from reki_feast.recommend.layers import Activation, Mlp
+
+
+class FieldGraph(nn.Module):
+    """States of the fields after messages along all edges, from field to other field.
+
+    An edge's matrix is the product of one of the field it leaves and one of the field it enters,
+    so that there are 2 f matrices and not f^2. All steps share all weights.
+
+    Args:
+        count: f, number of fields.
+        size: d, floats of a field.
+        steps: rounds of messages.
+    """
+
+    loops: Tensor
+
+    def __init__(self, *, count: int, size: int, steps: int) -> None:
+        super().__init__()
+        self.steps = steps
+        self.source = nn.Linear(size, 1, bias=False)
+        self.sink = nn.Linear(size, 1, bias=False)
+        self.leave = nn.Parameter(_matrices(count, size))
+        self.enter = nn.Parameter(_matrices(count, size))
+        self.bias = nn.Parameter(torch.zeros(size))
+        self.update = nn.GRUCell(size, size)
+        self.register_buffer("loops", torch.eye(count, dtype=torch.bool), persistent=False)
+
+    def edges(self, fields: Tensor) -> Tensor:
+        """``[n, f, f]``: weights of the edges that enter each field; they add up to 1."""
+        scores = self.sink(fields) + self.source(fields).transpose(1, 2)
+        return nn.functional.leaky_relu(scores).masked_fill(self.loops, -torch.inf).softmax(-1)
+
+    def forward(self, fields: Tensor) -> Tensor:
+        """``[n, f, d]`` to ``[n, f, d]``."""
+        edges, states = self.edges(fields), fields
+        for _ in range(self.steps):
+            received = edges @ _each(states, self.leave)
+            message = _each(received, self.enter) + self.bias
+            after = self.update(message.flatten(0, 1), states.flatten(0, 1))
+            states = after.view_as(fields) + fields
+        return states
+
+
+class FiGnn(Backbone):
+    """A graph of the fields, and a weighted vote of their states: attentional scoring.
+
+    Args:
+        spec: what samples look like.
+        size: d, floats of an embedding.
+        hidden_sizes: hidden layers of the MLP, where there is one.
+        steps: rounds of messages.
+        deep: whether there is an MLP over the fields beside the graph; the paper has none.
+        activation: of the MLP.
+        dropout: of the states that vote, and of the MLP.
+    """
+
+    def __init__(
+        self,
+        spec: InputSpec,
+        *,
+        size: int = 32,
+        hidden_sizes: Sequence[int] = (200, 80),
+        steps: int = 2,
+        deep: bool = False,
+        activation: Activation = "relu",
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__(spec, size=size)
+        count = self.inputs.count
+        self.graph = FieldGraph(count=count, size=size, steps=steps)
+        self.dropout = nn.Dropout(dropout)
+        self.vote = nn.Linear(size, 1)
+        self.weight = nn.Linear(count * size, count)
+        self.deep = (
+            Mlp(
+                input_size=count * size,
+                hidden_sizes=hidden_sizes,
+                activation=activation,
+                dropout=dropout,
+            )
+            if deep
+            else None
+        )
+
+    def logits(self, embedded: Embedded) -> Tensor:
+        """``[n]``."""
+        fields = embedded.fields()
+        states = self.dropout(self.graph(fields))
+        weights = torch.sigmoid(self.weight(states.flatten(1)))
+        logits: Tensor = (weights * self.vote(states).squeeze(-1)).sum(-1)
+        return logits if self.deep is None else logits + self.deep(fields.flatten(1))
+
+
+def _each(fields: Tensor, matrices: Tensor) -> Tensor:
+    """Each field ``[n, f, d]`` times its own matrix ``[f, d, d]``."""
+    return torch.bmm(fields.transpose(0, 1), matrices).transpose(0, 1)
+
+
+def _matrices(count: int, size: int) -> Tensor:
+    """``[f, d, d]``, each matrix as Glorot starts it."""
+    return torch.randn(count, size, size) / math.sqrt(size)

@@ -1,0 +1,158 @@
+"""Training jobs that read vectors as features: LightGBM, XGBoost, scikit-learn on MovieLens-1M.
+
+Each model is trained on several sets of columns: plain features; these and the raw representations,
+32 principal components a channel; and the augmented vectors; and the match scores alone; and both.
+The columns that are not plain come out of `get_historical_features`.
+
+The protocol is `shared/data/README.md`'s, as in ml1m.py: users split 90/10, a tenth of the
+others decide when to stop, and the test users are looked at once, at the end.
+
+HEIN is trained on some of the training users, and the models that read its vectors on the others.
+To users that HEIN has learnt from, vectors fit better than to new ones: a tree that saw them in
+training trusts them too much. Models without vectors train on all training users.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from reki_feast import show
+from reki_feast.condense import Settings, augment, condense, default_vector
+from reki_feast.encode import Floats
+from reki_feast.pipeline.learning import learning
+from reki_feast.recommend.train import Training
+from reki_feast.report import Progress, Silent
+from reki_feast.schema import Kind
+from tests.bench import crm_ml100k, ml1m
+from tests.bench.common import BUILD, Row, data_folder, finish
+from tests.bench.crm_features import plain_features
+from tests.bench.crm_joined import Vectors, publish
+from tests.bench.crm_models import (
+    MODELS,
+    SETS,
+    Result,
+    column_sets,
+    model_rows,
+    parted,
+    report,
+    score,
+)
+
+Tables = Mapping[Kind, pa.Table]
+TEST, HEIN = 0.1, 0.65  # shares: of users to test on; of training users that HEIN learns from
+SETTINGS = Settings(
+    match_weight=1.0,
+    test=0.0,
+    training=Training(epochs=3, batch_size=2048, learning_rate=3e-3, together=1),
+)
+#: Makes vectors of ratings, representations and a seed.
+Make = Callable[[pa.Table, Tables, int], Vectors]
+
+
+def run(
+    data: Path,
+    folder: Path,
+    progress: Progress | None = None,
+    *,
+    seeds: Sequence[int] = (0,),
+    models: Sequence[str] = ("LightGBM",),
+    sets: Sequence[str] = tuple(SETS),
+    make: Make | None = None,
+) -> list[Row]:
+    """Train all models on all sets of columns, print the table, and return the rows.
+
+    Args:
+        data: folder with ``ml-1m/`` and ``ml-1m-knowledge/``.
+        folder: of the project, where encoded texts are kept.
+        progress: shows how far it is; None shows nothing.
+        seeds: each draws its own split and weights.
+        models: names of :data:`~tests.bench.crm_models.MODELS`.
+        sets: names of :data:`~tests.bench.crm_models.SETS`, those of ``FEW`` at least.
+        make: makes the vectors of the ratings HEIN may see; None trains it with a DIN.
+    """
+    bars = progress or Silent()
+    found = learning(ml1m.project(data, folder, bars))
+    ratings = found.interactions
+    tables: Tables = {"user": found.users, "item": found.items}
+    results: list[Result] = []
+    joins: dict[str, float] = {}
+    for seed in seeds:
+        part = parts_of(ratings["user_id"].to_numpy(), seed)
+        with bars.bar(f"training HEIN, seed {seed}"):
+            vectors = (make or condensed)(ratings.filter(pa.array(part == "hein")), tables, seed)
+        store = publish(BUILD / "crm", vectors, tables)
+        plain = plain_of(data, ratings, np.isin(part, ["train", "hein"]))
+        sample = ratings["sample"].to_numpy()
+        rows, part = entity_rows(ratings), part[sample]
+        liked = rows.pop("liked").to_numpy(np.float32)
+        for name, x in column_sets(store, rows, plain[sample], joins, sets):
+            given = parted(x, liked, part, name)
+            results += [score(given, seed, model, name) for model in models]
+    show.report(report("MovieLens-1M, held-out users", results, joins, len(rows)))
+    return [row for model in models for row in model_rows("", model, results, joins)]
+
+
+def parts_of(user: npt.NDArray[np.int64], seed: int) -> npt.NDArray[np.str_]:
+    """The part of each row's user: ``hein``, ``train``, ``validation`` or ``test``.
+
+    The test users are those of `reki evaluate` with the same seed.
+    """
+    users, code = np.unique(user, return_inverse=True)
+    shuffled = np.random.default_rng(seed).permutation(len(users))
+    rest, test = np.split(shuffled, [len(users) - round(len(users) * TEST)])
+    kept, validation = np.split(rest, [len(rest) - round(len(rest) * TEST)])
+    part = np.full(len(users), "train", "<U10")
+    part[kept[: round(len(kept) * HEIN)]] = "hein"
+    part[validation], part[test] = "validation", "test"
+    return part[code]
+
+
+def condensed(ratings: pa.Table, tables: Tables, seed: int) -> Vectors:
+    """HEIN trained with a DIN on these ratings, then run over everybody."""
+    made = condense(
+        ratings, tables["user"], tables["item"], settings=SETTINGS, seed=seed, compare=False
+    )
+    return Vectors(
+        {kind: augment(made, table, kind, ml1m.AS_OF) for kind, table in tables.items()},
+        {kind: default_vector(made, kind) for kind in tables},
+        made.pairs,
+    )
+
+
+def entity_rows(ratings: pa.Table) -> pd.DataFrame:
+    """All samples: keys, a time after the vectors', and the label."""
+    rows = ratings.filter(ratings["sample"]).select(["user_id", "item_id", "liked"]).to_pandas()
+    return rows.assign(event_timestamp=ml1m.AS_OF + timedelta(days=1))
+
+
+def plain_of(data: Path, ratings: pa.Table, train: npt.NDArray[np.bool_]) -> Floats:
+    """Plain features of all ratings."""
+    users = pq.read_table(data / "ml-1m" / "users.parquet").to_pandas()
+    users = users.drop(columns="zip_code").assign(gender=users["gender"] == "F")
+    items = pq.read_table(data / "ml-1m" / "movies.parquet").to_pandas()
+    return np.asarray(plain_features(ratings.to_pandas(), users, items, train))
+
+
+def main() -> None:
+    """Run it alone."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("seeds", type=int, nargs="*", default=[0])
+    parser.add_argument("--models", nargs="+", choices=[*MODELS], default=["LightGBM"])
+    asked = parser.parse_args()
+    data, progress = data_folder(), show.Progress()
+    rows = run(data, BUILD / "ml1m", progress, seeds=asked.seeds, models=asked.models)
+    rows += crm_ml100k.run(data, BUILD / "cache", progress, models=asked.models)
+    finish("crm", "training jobs with vectors out of Feast", rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,168 @@
+"""MovieLens-100K with its times: the columns of crm.py, trained on before a time, tested on after.
+
+No language model was asked about these films: the vectors are made of titles, genres and the
+history a user had at the midnight before. Each day's histories are a snapshot, so a row never sees
+a vector made of its own rating or a later one; nor do the plain features, which count what was
+earlier. HEIN is trained on ratings before the cut alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from reki_feast import show
+from reki_feast.condense import Settings, augment, condense, default_vector
+from reki_feast.encode import SentenceTransformerEncoder, represent
+from reki_feast.lake import newest
+from reki_feast.report import Progress, Silent
+from reki_feast.schema import TIMESTAMP, Kind
+from tests.bench.common import BUILD, Row
+from tests.bench.crm_features import plain_features
+from tests.bench.crm_joined import ITEM, USER, Vectors, publish
+from tests.bench.crm_models import SETS, Result, column_sets, model_rows, parted, report, score
+from tests.bench.texts import cached, history_text
+
+PROMPTED = 30  # interactions of a history, at most
+CATALOGUE = datetime(1997, 1, 1, tzinfo=timezone.utc)
+BEFORE, CHOOSING = 0.8, 0.1  # shares of the ratings: before the cut; of these, to choose by
+
+
+def run(
+    data: Path,
+    cache: Path,
+    progress: Progress | None = None,
+    *,
+    seed: int = 0,
+    models: Sequence[str] = ("LightGBM",),
+    sets: Sequence[str] = tuple(SETS),
+) -> list[Row]:
+    """Train all models on all sets of columns, print the table, and return the rows."""
+    bars = progress or Silent()
+    ratings, movies, users = read(data / "ml-100k")
+    part = parts_of(ratings)
+    with bars.bar("encoding histories"):
+        first = prompted(ratings, part != "test")
+        tables = encoded(cache, movies, {"now": first, "daily": daily(ratings)}, titles(movies))
+    with bars.bar("training HEIN"):
+        vectors = condensed(ratings[part != "test"], first, tables, seed)
+    snapshots: dict[Kind, pa.Table] = {"user": tables["daily"], "item": tables["item"]}
+    store = publish(BUILD / "crm_ml100k", vectors, snapshots)
+    plain = plain_features(ratings, users, movies, None).to_numpy()
+    results: list[Result] = []
+    joins: dict[str, float] = {}
+    liked = ratings["liked"].to_numpy(np.float32)
+    for name, x in column_sets(store, ratings, plain, joins, sets):
+        given = parted(x, liked, part, name)
+        results += [score(given, seed, model, name) for model in models]
+    notes = [
+        f"tested on what came after {ratings['event_timestamp'][part == 'test'].min():%Y-%m-%d}, "
+        f"{np.isin(*(ratings['user_id'][part == p] for p in ('test', 'train'))).mean():.0%} of it "
+        "by users seen before",
+        "no language model's knowledge: histories and descriptions alone",
+    ]
+    show.report(report("MovieLens-100K, in time", results, joins, len(ratings), notes))
+    return [row for model in models for row in model_rows("ml100k_", model, results, joins)]
+
+
+def read(data: Path) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Ratings in the order of time, films, and users as numbers."""
+    ratings = pq.read_table(data / "ratings.parquet").to_pandas()
+    ratings = ratings.rename(columns={"timestamp": "event_timestamp"})
+    ratings = ratings.astype({"user_id": "int64", "item_id": "int64"})
+    ratings["liked"] = ratings["rating"] >= 4
+    movies = pq.read_table(data / "movies.parquet").to_pandas().astype({"item_id": "int64"})
+    movies["year"] = pd.to_numeric(movies["release_date"].str[-4:], errors="coerce")
+    users = pq.read_table(data / "users.parquet").to_pandas().drop(columns="zip_code")
+    coded = {name: pd.factorize(users[name], sort=True)[0] for name in ("gender", "occupation")}
+    return ratings, movies, users.assign(**coded)
+
+
+def parts_of(ratings: pd.DataFrame) -> npt.NDArray[np.str_]:
+    """The part ``[n]`` of each row: train, then validation, then test."""
+    when = ratings["event_timestamp"]
+    cut, choose = when.quantile(BEFORE), when.quantile(BEFORE * (1 - CHOOSING))
+    return np.where(when >= cut, "test", np.where(when >= choose, "validation", "train"))
+
+
+def prompted(ratings: pd.DataFrame, before: npt.NDArray[np.bool_]) -> pd.DataFrame:
+    """Each user's first interactions before the cut, as the protocol of MovieLens-1M takes them."""
+    early = ratings[before]
+    by_user = early.groupby("user_id")["item_id"]
+    count = np.minimum((by_user.transform("size") + 1) // 2, PROMPTED)
+    return early[by_user.cumcount() < count].assign(snapshot=CATALOGUE)
+
+
+def daily(ratings: pd.DataFrame) -> pd.DataFrame:
+    """Each user's last interactions at every midnight after a day with some."""
+    days = ratings["event_timestamp"].dt.floor("D") + pd.Timedelta(days=1)
+    made = []
+    for _, rows in ratings.assign(snapshot=days).groupby("user_id"):
+        for midnight in rows["snapshot"].unique():
+            known = rows[rows["snapshot"] <= midnight].tail(PROMPTED)
+            made.append(known.assign(snapshot=midnight))
+    return pd.concat(made)
+
+
+def titles(movies: pd.DataFrame) -> pd.Series:
+    """Titles without the year, by id."""
+    return movies.set_index("item_id")["title"].str.replace(r"\s*\(\d{4}\)$", "", regex=True)
+
+
+def encoded(
+    cache: Path, movies: pd.DataFrame, histories: dict[str, pd.DataFrame], title: pd.Series
+) -> dict[str, pa.Table]:
+    """Representations: ``item``, and one table of users for each table of histories."""
+    encoder = SentenceTransformerEncoder("minilm")
+    described = movies["title"] + ", " + movies["genres"].str.replace("|", ", ")
+    texts = {"item": described.set_axis(movies["item_id"])}
+    for name, rows in histories.items():
+        named = rows.assign(title=rows["item_id"].map(title))
+        groups = named.groupby(["user_id", "snapshot"])
+        texts[name] = groups.apply(
+            lambda part: history_text(part["rating"].tolist(), part["title"].tolist())
+        )
+    every = [text for column in texts.values() for text in column.tolist()]
+    vectors = cached(cache / "ml100k.parquet", encoder, every)
+    made = {}
+    for name, column in texts.items():
+        key, channel = (ITEM, "description") if name == "item" else (USER, "history")
+        ids = column.index.get_level_values(0).tolist()
+        said = {channel: column.tolist()}
+        table = represent(key, ids, said, vectors, encoder, CATALOGUE, CATALOGUE)
+        if name != "item":
+            when = pa.array(column.index.get_level_values("snapshot"), TIMESTAMP)
+            at = table.column_names.index("event_timestamp")
+            table = table.set_column(at, table.schema.field(at), when)
+        made[name] = table
+    return made
+
+
+def condensed(
+    ratings: pd.DataFrame, first: pd.DataFrame, tables: dict[str, pa.Table], seed: int
+) -> Vectors:
+    """HEIN trained on ratings before the cut, run over every day's histories."""
+    rows = ratings[["user_id", "item_id", "rating", "liked"]].assign(
+        order=np.arange(len(ratings)), sample=~ratings.index.isin(first.index)
+    )
+    made = condense(
+        pa.Table.from_pandas(rows, preserve_index=False),
+        newest(tables["now"], [USER.name]),
+        tables["item"],
+        settings=Settings(test=0.0),
+        seed=seed,
+        compare=False,
+    )
+    sides: dict[Kind, pa.Table] = {"user": tables["daily"], "item": tables["item"]}
+    return Vectors(
+        {kind: augment(made, table, kind, CATALOGUE) for kind, table in sides.items()},
+        {kind: default_vector(made, kind) for kind in sides},
+        made.pairs,
+    )

@@ -1,0 +1,108 @@
+"""`reki evaluate` on the small shop: real models, one seed, a few tables."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from reki_feast import pipeline
+from reki_feast.errors import CondenseError, EvaluateError
+from reki_feast.project import Project, open_project
+from tests.pipeline.conftest import make_shop
+
+GRAPH = (
+    "select sku, [1.0 * length(kind), length(sku), hash(title) % 7] as vector from 'items.parquet'"
+)
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    root = tmp_path_factory.mktemp("evaluate") / "my shop"
+    made = make_shop(root, lambda text: text.replace("Sources(", f'Sources(embeddings="{GRAPH}", '))
+    pipeline.generate(made)
+    pipeline.encode(made)
+    return made
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_tables_are_written_and_nothing_is_trained_twice(shop: Project, tmp_path: Path) -> None:
+    wanted = ["figure3", "figure5", "table7"]
+    report = pipeline.evaluate(
+        shop, tables=wanted, backbones=["din"], seeds=1, workers=1, out=tmp_path
+    )
+    endings = (".json", ".md", ".png", ".svg")
+    expected = {f"{name}{ending}" for name in wanted for ending in endings}
+    assert set(names(tmp_path)) == {"cells.jsonl", *expected}
+    # none; item, user, both; graph alone, both: six models for the two tables
+    assert len((tmp_path / "cells.jsonl").read_text().splitlines()) == 6
+    assert [table.title.split(":")[0] for table in report.tables] == [
+        "Figure 3",
+        "Figure 5",
+        "Table 7",
+    ]
+    rows = json.loads((tmp_path / "figure5.json").read_text())
+    auc = {row["name"]: row["ours"] for row in rows if row["unit"] == "AUC"}
+    assert all(0 < value < 1 for name, value in auc.items() if name.endswith("/auc"))
+    assert "29 users" in (tmp_path / "figure5.md").read_text()
+
+    stamp = (tmp_path / "cells.jsonl").stat().st_mtime_ns
+    again = pipeline.evaluate(shop, tables=["figure5"], seeds=1, workers=1, out=tmp_path)
+    assert (tmp_path / "cells.jsonl").stat().st_mtime_ns == stamp
+    assert again.tables[0].rows == report.tables[1].rows
+
+
+def test_every_kind_of_cell_trains(shop: Project, tmp_path: Path) -> None:
+    pipeline.evaluate(
+        shop,
+        tables=["table3", "table8", "table6"],
+        backbones=["mir", "prm"],
+        seeds=1,
+        workers=1,
+        out=tmp_path,
+    )
+    report = json.loads((tmp_path / "table8.json").read_text())
+    assert len([row for row in report if row["name"].endswith("/auc")]) == 9
+    lists = json.loads((tmp_path / "table3.json").read_text())
+    assert {row["name"].split("/")[1] for row in lists} == {"mir", "prm"}
+
+
+def test_the_same_tables_with_workers(shop: Project, tmp_path: Path) -> None:
+    one, two = (
+        pipeline.evaluate(
+            shop, tables=["figure5"], seeds=1, workers=workers, out=tmp_path / str(workers)
+        )
+        for workers in (1, 2)
+    )
+    assert [len(table.rows) for table in one.tables] == [len(table.rows) for table in two.tables]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"tables": ["table9"]}, r"a table is one of table2, .*\n  found: table9"),
+        ({"backbones": ["gpt"]}, r"a backbone is one of dcnv2, .*\n  found: gpt"),
+    ],
+)
+def test_strange_names(shop: Project, given: dict[str, list[str]], message: str) -> None:
+    with pytest.raises(EvaluateError, match=message):
+        pipeline.evaluate(shop, seeds=1, **given)  # type: ignore[arg-type]
+
+
+def test_nothing_is_encoded_yet(tmp_path: Path) -> None:
+    with pytest.raises(CondenseError, match="none are stored\n  mend:  reki encode"):
+        pipeline.evaluate(make_shop(tmp_path / "new shop"), seeds=1)
+
+
+def test_vectors_longer_than_the_encoders(tmp_path: Path) -> None:
+    long = "select sku, list_transform(range(200), x -> x::double) as vector from 'items.parquet'"
+    root = tmp_path / "long shop"
+    made = make_shop(root, lambda text: text.replace("Sources(", f'Sources(embeddings="{long}", '))
+    pipeline.generate(made)
+    pipeline.encode(made)
+    with pytest.raises(EvaluateError, match=r"at most the encoder's \d+ floats\n  found: 200"):
+        pipeline.evaluate(open_project(root), tables=["figure3"], seeds=1, workers=1)
