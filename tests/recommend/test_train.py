@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import pyarrow as pa
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
 
 from reki_feast.recommend.ctr.din import Din
 from reki_feast.recommend.data import Samples, Split, make_samples, split_samples
 from reki_feast.recommend.inputs import InputSpec
-from reki_feast.recommend.train import Training, evaluate, fit, predict, seeded
+from reki_feast.recommend.train import (
+    Training,
+    evaluate,
+    few_threads,
+    fit,
+    predict,
+    seeded,
+    shuffled,
+)
 
 
 @pytest.fixture(scope="module")
@@ -90,3 +102,73 @@ def test_progress_is_told_after_each_batch(parts: Split[Samples]) -> None:
     training = Training(epochs=2, batch_size=4)
     fit(model(), few, few, training=training, progress=lambda *at: told.append(at))
     assert told == [(1, 1, 3), (1, 2, 3), (1, 3, 3), (2, 1, 3), (2, 2, 3), (2, 3, 3)]
+
+
+@given(
+    users=st.lists(st.integers(1, 6), min_size=1, max_size=60),
+    size=st.integers(1, 20),
+    run=st.integers(1, 5),
+)
+def test_an_epoch_has_every_row_once_and_users_in_runs(
+    users: list[int], size: int, run: int
+) -> None:
+    user = torch.tensor(users)
+    with seeded(0):
+        batches = shuffled(user, size, run=run)
+    assert sorted(torch.cat(batches).tolist()) == list(range(len(users)))
+    assert {len(batch) for batch in batches[:-1]} <= {size}
+    _, lengths = torch.unique_consecutive(user[torch.cat(batches)], return_counts=True)
+    # as few runs as there can be, but for those that chance laid side by side
+    least = sum(-(-users.count(one) // run) for one in set(users))
+    assert len(lengths) <= least
+
+
+def test_runs_are_drawn_anew() -> None:
+    user = torch.arange(8).repeat_interleave(32)
+    with seeded(0):
+        first, second = (torch.cat(shuffled(user, 64, run=16)) for _ in range(2))
+    assert not torch.equal(first, second)
+    assert not torch.equal(first[:16].sort().values, second[:16].sort().values)
+
+
+class Held(nn.Module):
+    """Counts what a model that holds something is asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(31))
+        self.groups: list[int] = []
+        self.released = 0
+
+    def forward(self, batch: Samples) -> torch.Tensor:
+        return self.weight[batch.item]
+
+    def hold(self, batches: Sequence[Samples]) -> None:
+        self.groups.append(len(batches))
+
+    def release(self) -> None:
+        self.released += 1
+
+
+@pytest.mark.parametrize(("size", "most", "sizes"), [(2, 8, {7, 6}), (2, 3, {3, 1}), (32, 8, {1})])
+def test_several_batches_share_what_is_held(
+    parts: Split[Samples], size: int, most: int, sizes: set[int]
+) -> None:
+    model, count = Held(), math.ceil(len(parts.train) / size)
+    how = Training(epochs=1, batch_size=size, together=most)
+    fit(model, parts.train, parts.validation, training=how)
+    assert sum(model.groups) == count
+    assert set(model.groups) <= sizes | {count % max(sizes)}
+    assert model.released == len(model.groups)
+
+
+def test_small_batches_take_one_thread() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    try:
+        for size, threads in ((256, 1), (1024, 2), (8192, 4)):
+            with few_threads(size):
+                assert torch.get_num_threads() == threads
+            assert torch.get_num_threads() == 4
+    finally:
+        torch.set_num_threads(before)
