@@ -50,6 +50,8 @@ from tests.bench.crm_models import (
 Tables = Mapping[Kind, pa.Table]
 TEST, HEIN = 0.1, 0.65  # shares: of users to test on; of training users that HEIN learns from
 SETTINGS = Settings(
+    components=128,
+    hein_dropout=0.3,
     match_weight=1.0,
     test=0.0,
     training=Training(epochs=3, batch_size=2048, learning_rate=3e-3, together=1),

@@ -13,6 +13,7 @@ from reki_feast.pipeline.evaluating import machine, material
 from reki_feast.pipeline.learning import learning
 from tests.bench import crm, ml1m, real_ml1m
 from tests.bench.common import BUILD, Row, data_folder, finish
+from tests.bench.crm_models import FEW
 
 #: Samples a second of the code published with the paper's predecessor, as measured on two CPU
 #: cores on the same data in batches of 256: DIN, and DIN with vectors.
@@ -63,7 +64,7 @@ def main() -> None:
     """Train, measure, print the tables and write ``build/bench/evaluate.json``."""
     data, progress = data_folder(), show.Progress()
     din = [{**row, "name": "din_auc"} for row in real_ml1m.run(data, BUILD / "ml1m", progress)]
-    trees = crm.run(data, BUILD / "ml1m", progress)
+    trees = crm.run(data, BUILD / "ml1m", progress, sets=FEW)
     notes = [
         ml1m.NOTE,
         "train_samples_per_s: the reference is the code published with the paper's predecessor, "
