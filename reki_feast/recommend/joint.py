@@ -99,7 +99,7 @@ class Joint(nn.Module):
             for channel in self.heins.channels(kind)
         }
 
-    def stored(self) -> Stored:
+    def stored(self) -> nn.Module:
         """The same model with every entity's augmented vectors made beforehand.
 
         Where the backbone can, its own first layer is run over them beforehand too.
@@ -112,10 +112,11 @@ class Joint(nn.Module):
                 rows = torch.arange(len(code), device=code.device).split(_ROWS)
                 tables[kind] = torch.cat([self.side(kind, part) for part in rows])
             fold = getattr(self.backbone, "fold", None)
-            if fold is None:
-                return Stored(self.backbone, tables, self.sides)
-            backbone, folded = fold([tables[kind] for kind in self.sides])
-            return Stored(backbone, dict(zip(self.sides, folded, strict=True)), self.sides).eval()
+            seen = {kind: tables[kind] for kind in self.sides}
+            made: nn.Module = (
+                Stored(self.backbone, seen, self.sides) if fold is None else fold(seen)
+            )
+        return made.eval()
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits ``[n]``, or ``[n, c]`` of lists."""

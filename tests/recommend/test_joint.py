@@ -11,6 +11,8 @@ from torch import Tensor
 
 from reki_feast.errors import CondenseError
 from reki_feast.hein import HeinSet
+from reki_feast.recommend.backbone import Factory
+from reki_feast.recommend.ctr.deepfm import DeepFm
 from reki_feast.recommend.ctr.din import Din
 from reki_feast.recommend.data import Samples
 from reki_feast.recommend.inputs import InputSpec
@@ -134,8 +136,10 @@ def test_vectors_made_for_several_batches_are_the_same_and_learn_the_same() -> N
         torch.testing.assert_close(weight.grad, expected[name])
 
 
-def test_stored_vectors_give_the_same_logits() -> None:
+@pytest.mark.parametrize("backbone", [Din, DeepFm])
+def test_stored_vectors_give_the_same_logits(backbone: Factory) -> None:
     joint, made, _ = model()
+    joint.backbone = backbone(InputSpec(items=2, extra_sizes=(4, 4))).eval()
     stored = joint.stored()
     made.rows = []
     torch.testing.assert_close(stored(batch()), joint(batch()))

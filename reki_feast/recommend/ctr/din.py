@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from reki_feast.recommend.backbone import Backbone
 from reki_feast.recommend.data import Batch
 from reki_feast.recommend.inputs import Embedded, InputSpec
 from reki_feast.recommend.layers import Activation, Mlp, TargetAttention
+from reki_feast.schema import Kind
 
 
 class Din(Backbone):
@@ -52,27 +54,21 @@ class Din(Backbone):
         logits: Tensor = self.output(torch.cat(self.read(embedded), dim=-1))
         return logits
 
-    def fold(self, tables: Sequence[Tensor]) -> tuple[nn.Module, list[Tensor]]:
-        """The same model for vectors that are known beforehand.
-
-        The output MLP's first layer is linear, so a vector's share of it can be made once an id
-        instead of once a sample.
+    def fold(self, tables: Mapping[Kind, Tensor]) -> Folded:
+        """The same model for vectors that are known beforehand, called with a batch alone.
 
         Args:
-            tables: ``[rows, size]`` each, all vectors that the model may be given.
-
-        Returns:
-            A model that takes rows of other tables in place of vectors, and these tables,
-            ``[rows, hidden]`` each.
+            tables: ``[rows, size]``, the vectors of users and items by index, those that the model
+                takes, in that order.
         """
         first = self.output.layers[0]
         assert isinstance(first, nn.Linear)
-        fields = self.inputs.as_fields(tables)
+        fields = self.inputs.as_fields(tuple(tables.values()))
         own = first.in_features - sum(field.shape[1] for field in fields)
         widths = [own, *(field.shape[1] for field in fields)]
         weight, *shares = first.weight.detach().split(widths, dim=1)
         made = [field @ share.T for field, share in zip(fields, shares, strict=True)]
-        return Folded(self, weight.contiguous()), made
+        return Folded(self, weight.contiguous(), dict(zip(tables, made, strict=True)))
 
     def read(self, embedded: Embedded) -> list[Tensor]:
         """What the output MLP reads, extra vectors last."""
@@ -86,26 +82,33 @@ class Din(Backbone):
 class Folded(nn.Module):
     """A DIN whose extra vectors' share of the first output layer is made already.
 
+    That layer is linear, so a vector's share can be made once an id instead of once a sample.
+
     Args:
         din: the model, with its weights.
         weight: of the first output layer, the columns of extra vectors left out.
+        shares: ``[rows, hidden]``, of users and items by index.
     """
 
     weight: Tensor
+    table: Tensor
 
-    def __init__(self, din: Din, weight: Tensor) -> None:
+    def __init__(self, din: Din, weight: Tensor, shares: Mapping[Kind, Tensor]) -> None:
         super().__init__()
         self.din = din
         self.register_buffer("weight", weight, persistent=False)
+        self.register_buffer("table", torch.cat(list(shares.values())).detach(), persistent=False)
+        rows = [0, *itertools.accumulate(len(share) for share in shares.values())]
+        self.starts = dict(zip(shares, rows, strict=False))
 
-    def forward(self, batch: Batch, extras: Sequence[Tensor] = ()) -> Tensor:
-        """Logits ``[n]``; ``extras`` are rows of the tables that :meth:`Din.fold` made."""
+    def forward(self, batch: Batch) -> Tensor:
+        """Logits ``[n]``."""
         read = self.din.read(self.din.inputs.embed(batch))
         first, *rest = self.din.output.layers
         bias = first.get_parameter("bias")
         hidden = nn.functional.linear(torch.cat(read, dim=-1), self.weight, bias)
-        for extra in extras:
-            hidden += extra
+        index = [getattr(batch, kind) + start for kind, start in self.starts.items()]
+        hidden += nn.functional.embedding_bag(torch.stack(index, dim=1), self.table, mode="sum")
         for layer in rest:
             hidden = layer(hidden)
         return hidden.squeeze(-1)

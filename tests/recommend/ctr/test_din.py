@@ -10,6 +10,7 @@ import torch
 from reki_feast.recommend.ctr.din import Din
 from reki_feast.recommend.data import Fields, Samples
 from reki_feast.recommend.inputs import InputSpec
+from reki_feast.schema import Kind
 
 
 def batch(n: int = 6) -> Samples:
@@ -52,15 +53,15 @@ def test_extra_vectors_are_more_fields(sizes: tuple[int, ...], fields: int) -> N
     assert same == (not sizes)
 
 
-@pytest.mark.parametrize("sizes", [(4, 8), (5, 5), (8,)])
-def test_a_folded_model_gives_the_same_logits(sizes: tuple[int, ...]) -> None:
-    model = din(extra_sizes=sizes, user_fields=Fields(torch.tensor([[0], [1], [2], [1]]), (3,)))
-    tables = [torch.randn(9, size) for size in sizes]
-    folded, others = model.fold(tables)
-    rows = torch.tensor([1, 8, 0, 3, 3, 5])
-    expected = model(batch(), [table[rows] for table in tables])
-    assert [table.shape for table in others] == [(9, 200)] * len(sizes)
-    torch.testing.assert_close(folded.eval()(batch(), [table[rows] for table in others]), expected)
+@pytest.mark.parametrize("sizes", [{"user": 4, "item": 8}, {"user": 5, "item": 5}, {"item": 8}])
+def test_a_folded_model_gives_the_same_logits(sizes: dict[Kind, int]) -> None:
+    ages = Fields(torch.tensor([[0], [1], [2], [1]]), (3,))
+    model = din(extra_sizes=tuple(sizes.values()), user_fields=ages)
+    tables = {kind: torch.randn(9, size) for kind, size in sizes.items()}
+    samples = batch()
+    rows = {"user": samples.user, "item": samples.item}
+    expected = model(samples, [table[rows[kind]] for kind, table in tables.items()])
+    torch.testing.assert_close(model.fold(tables).eval()(samples), expected)
 
 
 def test_fields_of_users_and_items() -> None:
