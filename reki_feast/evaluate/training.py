@@ -33,11 +33,10 @@ NETWORKS: dict[str, dict[str, int]] = {
     "mlp": {"shared_experts": 0, "user_experts": 1, "item_experts": 1},
     "pca-moe": {"components": 32, "shared_experts": 0, "user_experts": 6, "item_experts": 6},
 }
-#: Learning rates, each the best of three for its backbone without vectors and with them alike
-#: (see ``tests/bench/tuning.py``); others take the settings' own.
-LEARNING_RATES: dict[str, float] = {}
-#: Lists a batch; a list is ten samples.
-LISTS = 256
+#: How rerankers are trained: a list is ten samples, and there are four times fewer of them.
+LISTS, LIST_EPOCHS, LIST_TOGETHER = 256, 2, 4
+#: A reranker has no other sight of its user: HEIN learns from the two-tower head too.
+LIST_MATCH = 1.0
 
 
 def trainer(material: Material) -> Callable[[Cell], Outcome]:
@@ -125,7 +124,8 @@ class _Trainer:
         if cell.sides == "none":
             return make_plain(task.spec, factory, seed=cell.seed)
         sides: tuple[Kind, ...] = KINDS if cell.sides == "both" else (cell.sides,)
-        settings = replace(self.material.settings, **NETWORKS[cell.network])  # type: ignore[arg-type]
+        settings = _training(cell, self.material.settings)
+        settings = replace(settings, **NETWORKS[cell.network])  # type: ignore[arg-type]
         return build(factory, settings=settings, sides=sides)
 
     def _representations(self, cell: Cell) -> tuple[pa.Table, pa.Table]:
@@ -147,10 +147,12 @@ def _alone(cell: Cell, whole: Joint) -> Alone:
 
 
 def _training(cell: Cell, settings: Settings) -> Settings:
+    """The settings of a cell's task: the same for its models without vectors and with them."""
     how = settings.training
-    rate = LEARNING_RATES.get(cell.backbone, how.learning_rate)
-    size = LISTS if cell.task == "rerank" else how.batch_size
-    return replace(settings, training=replace(how, learning_rate=rate, batch_size=size))
+    if cell.task == "ctr":
+        return settings
+    lists = replace(how, epochs=LIST_EPOCHS * how.epochs, batch_size=LISTS, together=LIST_TOGETHER)
+    return replace(settings, match_weight=LIST_MATCH, training=lists)
 
 
 def _scored(model: nn.Module, test: Labelled) -> dict[str, float]:

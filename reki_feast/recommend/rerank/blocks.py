@@ -15,7 +15,9 @@ class Reranker(Backbone):
     """A model of lists: a logit for each candidate, in the sight of the others.
 
     As in KAR's experiments (arXiv 2306.10933) a candidate is its id and fields and the extra
-    vectors, its own and the user's; there are no fields of the user.
+    vectors, its own and the user's; there are no fields of the user. Where both have as many
+    floats, their product stands beside them: a list has no other sight of its user, and neither a
+    GRU nor attention multiplies two parts of one input.
 
     Args:
         spec: what lists look like.
@@ -26,12 +28,19 @@ class Reranker(Backbone):
         super().__init__(spec, size=size)
         #: x, floats of a candidate.
         self.width = (self.inputs.item_count + self.inputs.extra_count) * size
+        sizes = spec.extra_sizes
+        self.has_product = len(sizes) == 2 and sizes[0] == sizes[1]
+        if self.has_product:
+            self.width += self.inputs.extra_count * size // 2
 
     def candidates(self, embedded: Embedded) -> Tensor:
-        """``[n, c, x]``: the candidates and the extra vectors side by side."""
+        """``[n, c, x]``: the candidates, the extra vectors and their product side by side."""
         if not embedded.extras.shape[-1]:
             return embedded.item
-        return torch.cat([embedded.item, embedded.extras], dim=-1)
+        parts = [embedded.item, embedded.extras]
+        if self.has_product:
+            parts.append(embedded.extras.unflatten(-1, (2, -1)).prod(-2))
+        return torch.cat(parts, dim=-1)
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Mean cross entropy of each candidate's label, in nats; both are ``[n, c]``."""

@@ -48,3 +48,9 @@ def train(model: Reranker, batch: Lists, extra: Sequence[Tensor]) -> None:
             loss.backward()
             optimizer.step()
     model.eval()
+
+
+def beside(embedded: Embedded) -> Tensor:
+    """Candidates as rerankers read them: item, the user's vector, the item's, their product."""
+    user, item = embedded.extras.chunk(2, dim=-1)
+    return torch.cat([embedded.item, user, item, user * item], dim=-1)

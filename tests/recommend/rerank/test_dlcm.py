@@ -7,7 +7,7 @@ from torch import nn
 
 from reki_feast.recommend.rerank.dlcm import Dlcm
 from tests.recommend.ctr.batches import spec
-from tests.recommend.rerank.batches import COUNT, embed, extras, lists
+from tests.recommend.rerank.batches import COUNT, beside, embed, extras, lists
 
 
 def test_a_state_is_weighed_by_the_last_one() -> None:
@@ -17,7 +17,7 @@ def test_a_state_is_weighed_by_the_last_one() -> None:
     weights = {key.removesuffix("_l0"): value for key, value in model.gru.state_dict().items()}
     cell.load_state_dict(weights)
     embedded = embed(model, batch, extra)
-    candidates = torch.cat([embedded.item, embedded.extras], dim=-1)
+    candidates = beside(embedded)
     states = [torch.zeros(7, 6)]
     for place in range(COUNT):
         states.append(cell(candidates[:, place], states[-1]))

@@ -135,3 +135,9 @@ def test_learns_what_extra_vectors_say(name: str) -> None:
     batch = replace(batch, label=(kind == taste).float())
     assert by_itself(batch, kind) < 0.75
     assert learnt(name, batch, [repeated(taste), repeated(kind)]) > 0.95
+
+
+def test_vectors_of_two_sizes_have_no_product() -> None:
+    for sizes, width in (((8, 8), 3 * 8), ((8, 16), 3 * 8), ((8,), 8), ((), 0)):
+        model = build("prm", spec(sizes))
+        assert model.width - model.inputs.item_count * 8 == width

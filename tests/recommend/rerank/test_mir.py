@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from reki_feast.recommend.rerank.mir import Mir, SLAttention
 from tests.recommend.ctr.batches import spec
-from tests.recommend.rerank.batches import embed, extras, lists
+from tests.recommend.rerank.batches import beside, embed, extras, lists
 
 
 def by_hand(attention: SLAttention, v: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
@@ -66,7 +66,7 @@ def test_a_model_is_its_parts() -> None:
     embedded, logits = embed(model, batch, extra), model(batch, extra)
     first = torch.cat([model.each.weight, model.mean.weight], dim=1)
     for n, there in enumerate(embedded.mask > 0):
-        x = torch.cat([embedded.item[n], embedded.extras[n]], dim=-1)
+        x = beside(embedded)[n]
         v = torch.cat([x, model.across(x.unsqueeze(0))[0]], dim=-1)
         state, behaviours = torch.zeros(6), []
         for behaviour in embedded.history[n][there]:

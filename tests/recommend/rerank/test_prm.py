@@ -6,14 +6,14 @@ import torch
 
 from reki_feast.recommend.rerank.prm import Prm
 from tests.recommend.ctr.batches import spec
-from tests.recommend.rerank.batches import COUNT, embed, extras, lists
+from tests.recommend.rerank.batches import COUNT, beside, embed, extras, lists
 
 
 def test_the_output_reads_a_candidate_encoded_and_as_it_is() -> None:
     torch.manual_seed(0)
     model, batch, extra = Prm(spec((8, 8)), size=8, encoder_size=6), lists(), extras(7, (8, 8))
     embedded = embed(model, batch, extra)
-    candidates = torch.cat([embedded.item, embedded.extras], dim=-1)
+    candidates = beside(embedded)
     encoded = model.encoder(candidates)
     for place in range(COUNT):
         expected = model.output(torch.cat([encoded[:, place], candidates[:, place]], dim=-1))
