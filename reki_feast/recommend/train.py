@@ -254,6 +254,8 @@ def stepper(model: nn.Module, training: Training, *, steps: int | None = None) -
     )
     schedule = steps and torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
 
+    model.train()  # which a model may take in its own way, so that asking it is not enough
+
     def step(batch: Labelled) -> Tensor:
         if not model.training:
             model.train()
