@@ -41,6 +41,8 @@ def _condense(project: Project, found: Learning, progress: Progress) -> Condense
     from reki_feast.condense import condense
     from reki_feast.recommend.ctr import CTR
 
+    # without the columns that an evaluation's models see: on a small log they are learnt by heart
+    # before HEIN has learnt anything
     said = project.declared.training
     with progress.bar("training") as bar:
         return condense(
@@ -50,8 +52,6 @@ def _condense(project: Project, found: Learning, progress: Progress) -> Condense
             backbone=CTR[said.backbone],
             settings=settings(project),
             seed=said.seed,
-            user_fields=found.user_fields,
-            item_fields=found.item_fields,
             progress=lambda epoch, batch, batches: bar(
                 (epoch - 1) * batches + batch, said.epochs * batches
             ),

@@ -92,6 +92,7 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 #: Samples of one user that stand in one batch, at most: HEIN condenses a user once a batch.
 RUN = 16
 _GROUPS = 40  # an epoch; with fewer, what is held learns too slowly
+_MANY = 100  # batches of an epoch, from which on few users a batch do no harm
 #: Takes the steps of some batches, and gives their losses one by one.
 Stepper = Callable[[Sequence[Labelled]], Iterator[Tensor]]
 _ROWS = 8192  # that are scored at a time
@@ -289,7 +290,7 @@ def _epoch(
     number: int,
     progress: Progress | None,
 ) -> float:
-    batches = shuffled(train.user, size)
+    batches = shuffled(train.user, size, run=RUN if len(train) >= _MANY * size else 1)
     total, done = torch.zeros((), device=train.label.device), 0
     together = min(most, max(1, len(batches) // _GROUPS))
     for start in range(0, len(batches), together):
