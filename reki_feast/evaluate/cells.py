@@ -12,7 +12,7 @@ from reki_feast.schema import content_hash
 
 Task: TypeAlias = Literal["ctr", "rerank"]
 Sides: TypeAlias = Literal["none", "user", "item", "both"]
-Network: TypeAlias = Literal["hein", "moe", "mlp", "linear", "pca-moe", "lr-alone", "mlp-alone"]
+Network: TypeAlias = Literal["hein", "moe", "mlp", "pca-moe", "lr-alone", "mlp-alone"]
 Knowledge: TypeAlias = Literal["all", "llm", "raw", "none"]
 Extraction: TypeAlias = Literal["collective", "individual"]
 
