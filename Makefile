@@ -27,8 +27,8 @@ demo: $(READY)   ## the main job on the embedded sample: no key, no server, no d
 real: $(READY)   ## the main job on MovieLens (../shared/data, or where REKI_DATA points)
 	@"$(BIN)/python" -m tests.bench.real
 
-test: $(READY)   ## all tests, doctests included
-	@"$(BIN)/python" -m pytest
+test: $(READY)   ## all tests, doctests included, a process a core
+	@"$(BIN)/python" -m pytest --numprocesses logical --maxprocesses 8 --dist worksteal
 
 check: $(READY)  ## format, lint and types
 	@"$(BIN)/ruff" format --check .
