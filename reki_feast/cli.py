@@ -184,6 +184,13 @@ def _evaluating(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="of the tables that compare backbones, din say; repeatable; default: all",
     )
+    parser.add_argument(
+        "--encoder",
+        action="append",
+        default=[],
+        metavar="MODEL",
+        help="to compare with the project's own in table6; repeatable",
+    )
     parser.add_argument("--seeds", type=_count, default=5, metavar="N", help="a model (5)")
     parser.add_argument(
         "--workers", type=_count, metavar="N", help="processes; default: a core one"
@@ -352,6 +359,7 @@ def _evaluate(given: argparse.Namespace) -> Report:
         _open(given),
         tables=given.table,
         backbones=given.backbone,
+        encoders=given.encoder,
         seeds=given.seeds,
         workers=given.workers,
         out=given.out,

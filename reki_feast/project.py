@@ -235,8 +235,10 @@ class Project:
 
         return Ledger(self.data / "ledger.sqlite")
 
-    def encoder(self, progress: EncodeProgress | None = None) -> Encoder:
-        """The declared encoder; its model is loaded when first used.
+    def encoder(
+        self, progress: EncodeProgress | None = None, *, model: str | None = None
+    ) -> Encoder:
+        """The declared encoder, or another ``model`` used alike; it is loaded when first used.
 
         Raises:
             MissingExtraError: the package that carries it is not installed.
@@ -244,10 +246,11 @@ class Project:
         from reki_feast.encode import HashEncoder, SentenceTransformerEncoder
 
         said = self.declared.encoder
-        if said.model == "hash":
+        name = model or said.model
+        if name == "hash":
             return HashEncoder()
         return SentenceTransformerEncoder(
-            said.model,
+            name,
             pooling=said.pooling,
             batch_size=said.batch_size,
             max_tokens=said.max_tokens,

@@ -34,7 +34,7 @@ class Material:
         settings: of HEIN, the split and training.
         user_fields: user key and categorical columns that every model sees, or None.
         item_fields: the same for items.
-        encoders: representations by other encoders, users' and items', by name.
+        encoders: representations by other encoders, users' and items', by name; cells name them.
     """
 
     interactions: pa.Table
@@ -46,12 +46,9 @@ class Material:
     encoders: Mapping[str, tuple[pa.Table, pa.Table]] = field(default_factory=dict)
 
     def hash(self) -> str:
-        """Of everything that figures follow from."""
+        """Of everything that figures follow from, but for other encoders: cells name them."""
         digest = hashlib.blake2b(f"{_CODE} {asdict(self.settings)}".encode(), digest_size=16)
         tables = [self.interactions, self.users, self.items, self.user_fields, self.item_fields]
-        for name, pair in sorted(self.encoders.items()):
-            digest.update(name.encode())
-            tables += pair
         for table in tables:
             digest.update(b"-" if table is None else _bytes(table))
         return digest.hexdigest()

@@ -35,7 +35,8 @@ class Scope:
         backbones: of Table 2.
         rerankers: of Tables 3 and 4.
         chosen: the backbone of the other tables.
-        encoders: of Table 6; empty is the project's own.
+        encoders: of Table 6, beside the project's own.
+        encoder: name of the project's own.
         imported: whether there are vectors from elsewhere.
         calls: of the language model, by extraction.
         timings: seconds to score a batch of 256, by backbone and way, in repeats; the same repeat
@@ -47,7 +48,8 @@ class Scope:
     backbones: tuple[str, ...] = BACKBONES
     rerankers: tuple[str, ...] = RERANKERS
     chosen: str = "din"
-    encoders: tuple[str, ...] = ("",)
+    encoders: tuple[str, ...] = ()
+    encoder: str = "the project's"
     imported: bool = False
     calls: Mapping[Extraction, int] = field(default_factory=dict)
     timings: Mapping[str, Mapping[Way, Sequence[float]]] = field(default_factory=dict)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Literal
 
 from reki_feast.evaluate import paper
@@ -74,8 +75,9 @@ def _table3(scope: Scope) -> Iterator[Variant]:
 def _table6(scope: Scope) -> Iterator[Variant]:
     yield Variant(("base", ""), scope.base())
     for extraction in scope.extractions:
-        for encoder in scope.encoders:
-            row = (SERIES[extraction], encoder or "the project's")
+        for encoder in ("", *scope.encoders):
+            name = Path(encoder).name if Path(encoder).is_absolute() else encoder
+            row = (SERIES[extraction], name or scope.encoder)
             cell = replace(scope.cell(), extraction=extraction, encoder=encoder)
             yield Variant(row, cell, scope.base())
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -45,12 +45,14 @@ def encode(project: Project, *, as_of: Times = None, progress: Progress | None =
 
     given = sources.read(project.declared, project.root)
     wanted = _times(project, given, as_of)
-    found = {(kind, time): _texts(project, given, kind, time) for time in wanted for kind in KINDS}
+    found = {
+        (kind, time): texts_of(project, given, kind, time) for time in wanted for kind in KINDS
+    }
     with (progress or Silent()).bar("encoding") as bar:
         encoder = project.encoder(bar)
         _keep_encoder(project, encoder.name)
         vectors = project.lake.read("vectors", schema.VECTORS)
-        new = encode_texts(list(_all_texts(found.values())), encoder, vectors)
+        new = encode_texts(list(all_texts(found.values())), encoder, vectors)
     project.lake.append("vectors", new)
     vectors = pa.concat_tables([vectors, new])
     rows = [
@@ -97,7 +99,7 @@ def _keep_encoder(project: Project, name: str) -> None:
         )
 
 
-def _texts(project: Project, given: Inputs, kind: Kind, time: datetime) -> tuple[pa.Array, Texts]:
+def texts_of(project: Project, given: Inputs, kind: Kind, time: datetime) -> tuple[pa.Array, Texts]:
     """Ids of a kind, and for each channel the text of each id as of a time."""
     own = _own_texts(project, given, kind, time)
     held = state(project, time)
@@ -121,7 +123,8 @@ def _own_texts(project: Project, given: Inputs, kind: Kind, time: datetime) -> p
     return extract.history_texts(given.users, given.items, rows, as_of=time, **how)
 
 
-def _all_texts(found: Iterable[tuple[pa.Array, Texts]]) -> Iterable[str]:
+def all_texts(found: Iterable[tuple[pa.Array, Texts]]) -> Iterator[str]:
+    """Every text, repeats included."""
     for _, texts in found:
         for column in texts.values():
             yield from (text for text in column if text is not None)

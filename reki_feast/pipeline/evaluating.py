@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from reki_feast.errors import EvaluateError
 from reki_feast.pipeline.elsewhere import with_vectors
+from reki_feast.pipeline.encoders import by_encoders
 from reki_feast.pipeline.learning import Learning, learning, settings
 from reki_feast.pipeline.stored import state
 from reki_feast.project import Project, open_project
@@ -29,6 +30,7 @@ def evaluate(
     *,
     tables: Sequence[str] = (),
     backbones: Sequence[str] = (),
+    encoders: Sequence[str] = (),
     seeds: int = 5,
     workers: int | None = None,
     out: Path | None = None,
@@ -42,6 +44,8 @@ def evaluate(
         project: has representations.
         tables: names of :data:`reki_feast.evaluate.tables.TABLES`; none for all.
         backbones: of Table 2 and of the rerankers' table; none for all.
+        encoders: models that Table 6 compares with the project's own, by any name that
+            ``Encoder(model=…)`` takes; their vectors are kept, and no feature view reads them.
         seeds: every model is trained with seeds 0 to ``seeds`` - 1.
         workers: processes of one thread each; None for one a core.
         out: folder of the tables; ``data/NAME/evaluation`` by default.
@@ -52,6 +56,7 @@ def evaluate(
     Raises:
         EvaluateError: there is no such table or backbone, or a model could not be trained.
         CondenseError: there is nothing to train on.
+        EncodeError: an encoder cannot be loaded.
         MissingExtraError: matplotlib is not installed.
     """
     from reki_feast.evaluate import plot, render
@@ -62,13 +67,14 @@ def evaluate(
     _check(tables, TABLES, "table")
     plot.check()
     found = learning(project)
-    made = material(project, found)
+    others = tuple(dict.fromkeys(encoders)) if "table6" in (tables or TABLES) else ()
+    made = material(project, found, others, progress)
     scope = _scope(project, found, made, backbones, seeds)
     specs = [TABLES[name] for name in tables or TABLES]
     folder = out or project.data / "evaluation"
     outcomes = run(
         cells_of(specs, scope),
-        partial(_trainer, project.root, project.name),
+        partial(_trainer, project.root, project.name, others),
         cells or folder / "cells.jsonl",
         material=made.hash(),
         progress=progress or Silent(),
@@ -92,8 +98,13 @@ def evaluate(
     )
 
 
-def material(project: Project, found: Learning) -> Material:
-    """What models are trained on."""
+def material(
+    project: Project,
+    found: Learning,
+    encoders: Sequence[str] = (),
+    progress: Progress | None = None,
+) -> Material:
+    """What models are trained on; raises EncodeError where one of ``encoders`` fails."""
     from reki_feast.evaluate.material import Material
 
     users, items = with_vectors(project, found) or (found.users, found.items)
@@ -104,6 +115,7 @@ def material(project: Project, found: Learning) -> Material:
         settings(project),
         user_fields=found.user_fields,
         item_fields=found.item_fields,
+        encoders=by_encoders(project, found, encoders, progress),
     )
 
 
@@ -112,12 +124,12 @@ def machine() -> str:
     return f"{os.cpu_count()} CPU cores ({platform.machine()}), Python {platform.python_version()}"
 
 
-def _trainer(root: Path, name: str) -> Train:
+def _trainer(root: Path, name: str, encoders: Sequence[str]) -> Train:
     """In a worker's own process."""
     from reki_feast.evaluate.training import trainer
 
     project = open_project(root, name)
-    return trainer(material(project, learning(project)))
+    return trainer(material(project, learning(project), encoders))
 
 
 def _scope(
@@ -134,6 +146,8 @@ def _scope(
         extractions=(kind,),
         backbones=tuple(name for name in BACKBONES if name in (backbones or BACKBONES)),
         rerankers=tuple(name for name in RERANKERS if name in (backbones or RERANKERS)),
+        encoders=tuple(made.encoders),
+        encoder=project.declared.encoder.model,
         imported=made.has_imported,
         calls={kind: knowledge.num_rows} if knowledge.num_rows else {},
     )

@@ -3,12 +3,20 @@
     python -m tests.bench.tables SEEDS [TABLE …]
 
 Tables are written to ``tests/bench/tables/``, finished models to ``build/tables/cells.jsonl``.
+Where the extra ``bench`` is installed, Table 6 compares the encoder with a static one.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import load_file
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+from tokenizers import Tokenizer
 
 from reki_feast import pipeline, show
 from tests.bench import ml1m
@@ -25,6 +33,7 @@ def main() -> None:
     report = pipeline.evaluate(
         project,
         tables=tables,
+        encoders=_static(BUILD / "wordllama-256"),
         seeds=int(seeds),
         out=OUT,
         cells=BUILD / "tables" / "cells.jsonl",
@@ -32,6 +41,20 @@ def main() -> None:
         progress=progress,
     )
     show.report(report)
+
+
+def _static(folder: Path) -> list[str]:
+    """WordLlama's token vectors as a static model; none where its package is not installed."""
+    package = importlib.util.find_spec("wordllama")
+    if package is None or package.origin is None:
+        return []
+    if not folder.exists():
+        home = Path(package.origin).parent
+        words = Tokenizer.from_file(str(home / "tokenizers" / "l2_supercat_tokenizer_config.json"))
+        weights = load_file(home / "weights" / "l2_supercat_256.safetensors")["embedding.weight"]
+        module = StaticEmbedding(words, weights.astype(np.float32))
+        SentenceTransformer(modules=[module], device="cpu").save(str(folder))
+    return [str(folder)]
 
 
 if __name__ == "__main__":

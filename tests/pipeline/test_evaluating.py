@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from reki_feast import pipeline
-from reki_feast.errors import CondenseError, EvaluateError
+from reki_feast.errors import CondenseError, EncodeError, EvaluateError
 from reki_feast.project import Project, open_project
+from reki_feast.schema import VECTORS
+from tests.encode.static_model import static_model
 from tests.pipeline.conftest import make_shop
 
 GRAPH = (
@@ -79,6 +81,21 @@ def test_the_same_tables_with_workers(shop: Project, tmp_path: Path) -> None:
         for workers in (1, 2)
     )
     assert [len(table.rows) for table in one.tables] == [len(table.rows) for table in two.tables]
+
+
+def test_other_encoders(shop: Project, tmp_path: Path) -> None:
+    other = str(static_model(tmp_path / "static"))
+    wanted = {"tables": ["table6"], "seeds": 1, "workers": 1, "out": tmp_path / "out"}
+    pipeline.evaluate(shop, **wanted)  # type: ignore[arg-type]
+    trained = (tmp_path / "out" / "cells.jsonl").read_text()
+    pipeline.evaluate(shop, encoders=[other], **wanted)  # type: ignore[arg-type]
+    assert (tmp_path / "out" / "cells.jsonl").read_text().startswith(trained)
+    rows = json.loads((tmp_path / "out" / "table6.json").read_text())
+    named = {row["name"].split("/")[2] for row in rows if row["unit"] == "AUC"}
+    assert named >= {"hash", "static"}
+    assert shop.lake.read("vectors", VECTORS)["encoder"].unique().to_pylist() == ["hash-32"]
+    with pytest.raises(EncodeError, match="sentence-transformers can load"):
+        pipeline.evaluate(shop, encoders=[f"{tmp_path}/none"], **wanted)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

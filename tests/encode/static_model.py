@@ -1,0 +1,26 @@
+"""A small static embedding on disk, as sentence-transformers saves one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+WORDS = ["[UNK]", "a", "quiet", "film", "about", "whales"]
+
+
+def static_model(folder: Path, *, size: int = 8) -> Path:
+    """Write a model of six words with ``size`` floats each, and return its folder."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from tokenizers.pre_tokenizers import Whitespace
+
+    words = {word: number for number, word in enumerate(WORDS)}
+    tokenizer = Tokenizer(WordLevel(words, unk_token=WORDS[0]))
+    tokenizer.pre_tokenizer = Whitespace()
+    weights = np.random.default_rng(0).standard_normal((len(WORDS), size)).astype(np.float32)
+    model = SentenceTransformer(modules=[StaticEmbedding(tokenizer, weights)], device="cpu")
+    model.save(str(folder))
+    return folder
