@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 import pyarrow as pa
-from torch import nn
+from torch import Tensor, nn
 
 from reki_feast.condense import Settings, Task, make_joint, make_plain, make_task
 from reki_feast.evaluate.cells import Cell, Outcome
@@ -19,7 +19,7 @@ from reki_feast.recommend.backbone import Factory
 from reki_feast.recommend.ctr import CTR
 from reki_feast.recommend.ctr.din import Din
 from reki_feast.recommend.data import Labelled, Samples, Split, split_samples
-from reki_feast.recommend.joint import Banks, Joint
+from reki_feast.recommend.joint import Banks, Joint, Stored
 from reki_feast.recommend.lists import make_lists
 from reki_feast.recommend.ranking import rank_score
 from reki_feast.recommend.rerank import RERANK
@@ -33,9 +33,10 @@ NETWORKS: dict[str, dict[str, int]] = {
     "mlp": {"shared_experts": 0, "user_experts": 1, "item_experts": 1},
     "pca-moe": {"components": 32, "shared_experts": 0, "user_experts": 6, "item_experts": 6},
 }
-#: How rerankers are trained: a list is ten samples, and there are four times fewer of them.
-LISTS, LIST_EPOCHS, LIST_TOGETHER = 256, 2, 4
-#: A reranker has no other sight of its user: HEIN learns from the two-tower head too.
+#: How rerankers are trained: a list is ten samples, and they need four times the epochs.
+LISTS, LIST_EPOCHS = 256, 4
+#: Rerankers read stored vectors, as from a feature store. Their HEIN learns with a DIN, and by the
+#: two-tower head: a reranker has no other sight of its user.
 LIST_MATCH = 1.0
 
 
@@ -60,6 +61,7 @@ class _Trainer:
     def __init__(self, material: Material) -> None:
         self.material = material
         self.made: tuple[tuple[str, int], Task, Split[Any]] | None = None
+        self.tables: tuple[Cell, dict[Kind, Tensor]] | None = None
 
     def train(self, cell: Cell) -> Outcome:
         """Train a model, score it on the test samples once, and let it go."""
@@ -113,6 +115,10 @@ class _Trainer:
 
     def model(self, cell: Cell, task: Task) -> nn.Module:
         """A cell's untrained model."""
+        if cell.task == "rerank" and cell.sides != "none":
+            tables = self._stored(cell, task)
+            spec = replace(task.spec, extra_sizes=tuple(len(t[0]) for t in tables.values()))
+            return Stored(make_plain(spec, _factory(cell), seed=cell.seed), tables, tuple(tables))
         users, items = self._representations(cell)
         pairs = pairs_of(users, items, cell.knowledge, imported=cell.imported)
         build = partial(make_joint, task, users, items, pairs=pairs, seed=cell.seed)
@@ -127,6 +133,19 @@ class _Trainer:
         settings = _training(cell, self.material.settings)
         settings = replace(settings, **NETWORKS[cell.network])  # type: ignore[arg-type]
         return build(factory, settings=settings, sides=sides)
+
+    def _stored(self, cell: Cell, task: Task) -> dict[Kind, Tensor]:
+        """Augmented vectors by a HEIN that a DIN learnt with, from the same training users."""
+        click = replace(cell, task="ctr", backbone="din")
+        if self.tables is None or self.tables[0] != click:
+            how = self.material.settings
+            training = replace(how.training, together=1)
+            settings = replace(how, match_weight=LIST_MATCH, training=training)
+            joint = _Trainer(replace(self.material, settings=settings)).model(click, task)
+            assert isinstance(joint, Joint)
+            fit(joint, task.parts.train, task.parts.validation, training=training, seed=cell.seed)
+            self.tables = click, {kind: joint.table(kind) for kind in joint.sides}
+        return self.tables[1]
 
     def _representations(self, cell: Cell) -> tuple[pa.Table, pa.Table]:
         if cell.encoder:
@@ -151,8 +170,8 @@ def _training(cell: Cell, settings: Settings) -> Settings:
     how = settings.training
     if cell.task == "ctr":
         return settings
-    lists = replace(how, epochs=LIST_EPOCHS * how.epochs, batch_size=LISTS, together=LIST_TOGETHER)
-    return replace(settings, match_weight=LIST_MATCH, training=lists)
+    lists = replace(how, epochs=LIST_EPOCHS * how.epochs, batch_size=LISTS)
+    return replace(settings, training=lists)
 
 
 def _scored(model: nn.Module, test: Labelled) -> dict[str, float]:

@@ -104,19 +104,21 @@ class Joint(nn.Module):
 
         Where the backbone can, its own first layer is run over them beforehand too.
         """
-        self.eval()
+        seen = {kind: self.table(kind) for kind in self.sides}
+        fold = getattr(self.backbone, "fold", None)
         with torch.no_grad():
-            tables = {}
-            for kind in KINDS:
-                code = next(iter(self.banks(kind).values())).codes
-                rows = torch.arange(len(code), device=code.device).split(_ROWS)
-                tables[kind] = torch.cat([self.side(kind, part) for part in rows])
-            fold = getattr(self.backbone, "fold", None)
-            seen = {kind: tables[kind] for kind in self.sides}
             made: nn.Module = (
                 Stored(self.backbone, seen, self.sides) if fold is None else fold(seen)
             )
         return made.eval()
+
+    def table(self, kind: Kind) -> Tensor:
+        """Augmented vectors ``[entities + 1, q]`` of a side by index, in evaluation mode."""
+        self.eval()
+        codes = next(iter(self.banks(kind).values())).codes
+        rows = torch.arange(len(codes), device=codes.device).split(_ROWS)
+        with torch.no_grad():
+            return torch.cat([self.side(kind, part) for part in rows])
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits ``[n]``, or ``[n, c]`` of lists."""
@@ -179,12 +181,12 @@ class Joint(nn.Module):
     def match(self, vectors: Mapping[Kind, Tensor]) -> Tensor:
         """Dot products ``[..., pairs + 1]`` of users' and items' vectors: a pair, then all."""
         user, item = vectors["user"], vectors["item"]
-        products = _beside(user, item) * item
+        products = _beside(user, item[..., 0]) * item
         pairs = products.unflatten(-1, (-1, self.heins.output_size)).sum(-1)
         return torch.cat([pairs, pairs.sum(-1, keepdim=True)], dim=-1)
 
     def _logits(self, batch: Batch, vectors: Mapping[Kind, Tensor]) -> Tensor:
-        extras = [_beside(vectors[kind], vectors["item"]) for kind in self.sides]
+        extras = [_beside(vectors[kind], batch.item) for kind in self.sides]
         logits: Tensor = self.backbone(batch, extras)
         return logits
 
@@ -224,14 +226,20 @@ class Stored(nn.Module):
             for kind in KINDS
             if kind in self.sides
         }
-        extras = [_beside(vectors[kind], vectors.get("item", vectors[kind])) for kind in self.sides]
+        extras = [_beside(vectors[kind], batch.item) for kind in self.sides]
         logits: Tensor = self.backbone(batch, extras)
         return logits
 
+    def loss(self, logits: Tensor, label: Tensor) -> Tensor:
+        """The backbone's loss."""
+        return loss_of(self.backbone, logits, label)
+
 
 def _beside(vector: Tensor, item: Tensor) -> Tensor:
-    """A user's vector ``[n, q]`` beside each of c items ``[n, c, q]``; others as they are."""
-    return vector.unsqueeze(1).expand_as(item) if vector.ndim < item.ndim else vector
+    """A user's vector ``[n, q]`` beside each of c items ``[n, c]``; others ``[..., q]`` as is."""
+    if vector.ndim > item.ndim:
+        return vector
+    return vector.unsqueeze(1).expand(*item.shape, vector.shape[-1])
 
 
 def fix_standards(heins: HeinSet, table: pa.Table, kind: Kind, *, norm: float) -> None:

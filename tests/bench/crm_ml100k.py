@@ -22,6 +22,7 @@ from reki_feast import show
 from reki_feast.condense import Settings, augment, condense, default_vector
 from reki_feast.encode import SentenceTransformerEncoder, represent
 from reki_feast.lake import newest
+from reki_feast.recommend.train import Training
 from reki_feast.report import Progress, Silent
 from reki_feast.schema import TIMESTAMP, Kind
 from tests.bench.common import BUILD, Row
@@ -32,6 +33,10 @@ from tests.bench.texts import cached, history_text
 
 PROMPTED = 30  # interactions of a history, at most
 CATALOGUE = datetime(1997, 1, 1, tzinfo=timezone.utc)
+#: As on MovieLens-1M, crm.py; batches and epochs for a tenth of the data.
+SETTINGS = Settings(
+    components=32, hein_dropout=0.3, match_weight=1.0, test=0.0, training=Training(together=1)
+)
 BEFORE, CHOOSING = 0.8, 0.1  # shares of the ratings: before the cut; of these, to choose by
 
 
@@ -60,7 +65,7 @@ def run(
     joins: dict[str, float] = {}
     liked = ratings["liked"].to_numpy(np.float32)
     for name, x in column_sets(store, ratings, plain, joins, sets):
-        given = parted(x, liked, part, name)
+        given = parted(x, liked, part)
         results += [score(given, seed, model, name) for model in models]
     notes = [
         f"tested on what came after {ratings['event_timestamp'][part == 'test'].min():%Y-%m-%d}, "
@@ -156,7 +161,7 @@ def condensed(
         pa.Table.from_pandas(rows, preserve_index=False),
         newest(tables["now"], [USER.name]),
         tables["item"],
-        settings=Settings(test=0.0),
+        settings=SETTINGS,
         seed=seed,
         compare=False,
     )

@@ -32,8 +32,6 @@ SETS: Mapping[str, Sequence[str]] = {
 }
 #: What `make evaluate` has time for.
 FEW = ("plain", "+ vectors", "+ match scores")
-#: Services whose features HEIN made of labels: train on users that it did not learn from.
-LEARNT = ("vectors", "match")
 ROUNDS, PATIENCE = 600, 30
 WIDE = 50  # columns, from which on each tree sees a part of them
 
@@ -91,14 +89,9 @@ def column_sets(
         yield name, np.concatenate(parts, axis=1)
 
 
-def parted(x: Floats, y: Floats, part: npt.NDArray[np.str_], name: str) -> dict[str, Part]:
-    """Rows to train on, to stop by and to test on.
-
-    Rows of the part ``hein`` are trained on, too, where HEIN had no share in a set's columns.
-    """
-    learnt = any(service in LEARNT for service in SETS[name])
-    train = np.isin(part, ["train"] if learnt else ["train", "hein"])
-    masks = {"train": train, "validation": part == "validation", "test": part == "test"}
+def parted(x: Floats, y: Floats, part: npt.NDArray[np.str_]) -> dict[str, Part]:
+    """Rows to train on, to stop by and to test on."""
+    masks = {which: part == which for which in ("train", "validation", "test")}
     return {which: Part(x[mask], y[mask]) for which, mask in masks.items()}
 
 
