@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from reki_feast.recommend.backbone import Backbone
 from reki_feast.recommend.inputs import Embedded, InputSpec
+from reki_feast.recommend.layers import Mlp
 
 
 class Reranker(Backbone):
@@ -150,3 +152,52 @@ class Encoder(nn.Module):
             encoded = encoded + self.place[: x.shape[1]]
         out: Tensor = self.blocks(encoded)
         return out
+
+
+class EncoderReranker(Reranker):
+    """An encoder over the list; an MLP reads what it makes of a candidate, and the candidate.
+
+    Args:
+        spec: what lists look like.
+        size: d, floats of an embedding.
+        hidden_sizes: hidden layers of the output MLP.
+        dropout: of the encoder and the output MLP.
+        encoder_size: floats of an encoded candidate.
+        heads: of each block.
+        blocks: number of the encoder's blocks.
+        positions: how many places of a list are told apart; 0 for none.
+    """
+
+    def __init__(
+        self,
+        spec: InputSpec,
+        *,
+        size: int = 32,
+        hidden_sizes: Sequence[int] = (200, 80),
+        dropout: float = 0.0,
+        encoder_size: int = 64,
+        heads: int = 2,
+        blocks: int = 1,
+        positions: int = 0,
+    ) -> None:
+        super().__init__(spec, size=size)
+        self.encoder = Encoder(
+            input_size=self.width,
+            size=encoder_size,
+            heads=heads,
+            blocks=blocks,
+            positions=positions,
+            dropout=dropout,
+        )
+        self.output = Mlp(
+            input_size=encoder_size + self.width,
+            hidden_sizes=hidden_sizes,
+            activation="relu",
+            dropout=dropout,
+        )
+
+    def logits(self, embedded: Embedded) -> Tensor:
+        """``[n, c]``."""
+        candidates = self.candidates(embedded)
+        logits: Tensor = self.output(torch.cat([self.encoder(candidates), candidates], dim=-1))
+        return logits

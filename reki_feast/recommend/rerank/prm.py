@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Any
 
-import torch
-from torch import Tensor
-
-from reki_feast.recommend.inputs import Embedded, InputSpec
-from reki_feast.recommend.layers import Mlp
-from reki_feast.recommend.rerank.blocks import Encoder, Reranker
+from reki_feast.recommend.inputs import InputSpec
+from reki_feast.recommend.rerank.blocks import EncoderReranker
 
 
-class Prm(Reranker):
+class Prm(EncoderReranker):
     """A transformer's encoder over the list, places learned; then an MLP for each candidate.
 
     The paper's personalised vectors, taken from another model, are the extra vectors' part here.
@@ -21,45 +17,9 @@ class Prm(Reranker):
 
     Args:
         spec: what lists look like.
-        size: d, floats of an embedding.
-        hidden_sizes: hidden layers of the output MLP.
-        dropout: of the encoder and the output MLP.
-        encoder_size: floats of an encoded candidate.
-        heads: of each block.
-        blocks: number of the encoder's blocks.
         list_length: how long lists are, at most.
+        how: as in :class:`~reki_feast.recommend.rerank.blocks.EncoderReranker`.
     """
 
-    def __init__(
-        self,
-        spec: InputSpec,
-        *,
-        size: int = 32,
-        hidden_sizes: Sequence[int] = (200, 80),
-        dropout: float = 0.0,
-        encoder_size: int = 64,
-        heads: int = 2,
-        blocks: int = 1,
-        list_length: int = 10,
-    ) -> None:
-        super().__init__(spec, size=size)
-        self.encoder = Encoder(
-            input_size=self.width,
-            size=encoder_size,
-            heads=heads,
-            blocks=blocks,
-            positions=list_length,
-            dropout=dropout,
-        )
-        self.output = Mlp(
-            input_size=encoder_size + self.width,
-            hidden_sizes=hidden_sizes,
-            activation="relu",
-            dropout=dropout,
-        )
-
-    def logits(self, embedded: Embedded) -> Tensor:
-        """``[n, c]``."""
-        candidates = self.candidates(embedded)
-        logits: Tensor = self.output(torch.cat([self.encoder(candidates), candidates], dim=-1))
-        return logits
+    def __init__(self, spec: InputSpec, *, list_length: int = 10, **how: Any) -> None:
+        super().__init__(spec, positions=list_length, **how)

@@ -2,59 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
-from reki_feast.recommend.inputs import Embedded, InputSpec
-from reki_feast.recommend.layers import Mlp
-from reki_feast.recommend.rerank.blocks import Encoder, Reranker
+from reki_feast.recommend.rerank.blocks import EncoderReranker
 
 
-class SetRank(Reranker):
+class SetRank(EncoderReranker):
     """Self-attention over candidates as a set: in another order they get the same logits.
 
     The output MLP reads a candidate as it is beside what attention makes of it, as in REKI's
-    experiments; in the paper it is one layer, after six blocks.
-
-    Args:
-        spec: what lists look like.
-        size: d, floats of an embedding.
-        hidden_sizes: hidden layers of the output MLP.
-        dropout: of the blocks and the output MLP.
-        encoder_size: floats of an encoded candidate.
-        heads: of each block.
-        blocks: number of self-attention blocks.
+    experiments; in the paper it is one layer, after six blocks. Only the order of a list's logits
+    and their differences mean anything.
     """
-
-    def __init__(
-        self,
-        spec: InputSpec,
-        *,
-        size: int = 32,
-        hidden_sizes: Sequence[int] = (200, 80),
-        dropout: float = 0.0,
-        encoder_size: int = 64,
-        heads: int = 2,
-        blocks: int = 1,
-    ) -> None:
-        super().__init__(spec, size=size)
-        self.encoder = Encoder(
-            input_size=self.width, size=encoder_size, heads=heads, blocks=blocks, dropout=dropout
-        )
-        self.output = Mlp(
-            input_size=encoder_size + self.width,
-            hidden_sizes=hidden_sizes,
-            activation="relu",
-            dropout=dropout,
-        )
-
-    def logits(self, embedded: Embedded) -> Tensor:
-        """``[n, c]``; only their order within a list and their differences mean anything."""
-        candidates = self.candidates(embedded)
-        logits: Tensor = self.output(torch.cat([self.encoder(candidates), candidates], dim=-1))
-        return logits
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Attention rank loss, in nats; both are ``[n, c]``."""
