@@ -72,6 +72,12 @@ def _table3(scope: Scope) -> Iterator[Variant]:
     return _compared(scope, scope.rerankers, "rerank", map7=paper.MAP7_GAIN)
 
 
+def _taught(scope: Scope, found: Found) -> Iterator[str]:
+    """Where the rerankers' vectors are from."""
+    if any(cell.task == "rerank" and cell.sides != "none" for cell in found) and scope.rerankers:
+        yield "Vectors are stored ones: HEIN learnt with a DIN, from the same training users."
+
+
 def _table6(scope: Scope) -> Iterator[Variant]:
     yield Variant(("base", ""), scope.base())
     for extraction in scope.extractions:
@@ -218,6 +224,7 @@ TABLES: dict[str, TableSpec] = {
             gains=tuple(key for key, _ in _LISTS),
             drawn=("gain",),
             by_metric=True,
+            notes=_taught,
         ),
         TableSpec(
             "table6",
