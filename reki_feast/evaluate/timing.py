@@ -38,7 +38,8 @@ def inference(
     cells = [Cell("ctr", name, seed=seed) for name in backbones]
     found: dict[str, dict[Way, list[float]]] = {}
     for cell, (plain, joint, samples, _) in zip(cells, models(material, cells), strict=True):
-        ways: dict[Way, nn.Module] = {"base": plain, "hein": joint, "stored": joint.stored()}
+        stored = joint.stored()
+        ways: dict[Way, nn.Module] = {"base": plain.eval(), "hein": joint.eval(), "stored": stored}
         # drawn with repeats, so that a few test samples make whole batches too
         batches = [samples.take(rows) for rows in torch.randint(len(samples), (_BATCHES, BATCH))]
         with few_threads(BATCH):
@@ -91,6 +92,6 @@ def _repeat(ways: Mapping[Way, nn.Module], batches: Sequence[Samples]) -> dict[W
         for batch in batches:
             for way, model in ways.items():
                 began = time.perf_counter()
-                model.eval()(batch)
+                model(batch)
                 taken[way].append(time.perf_counter() - began)
     return {way: sorted(times)[len(times) // 2] for way, times in taken.items()}
