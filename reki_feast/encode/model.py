@@ -27,8 +27,8 @@ _BAG = 1024  # texts whose tokens are averaged at a time
 class SentenceTransformerEncoder:
     """Pooled token vectors of a sentence-transformers model; loaded when first used.
 
-    The model is a transformer, or a static embedding: a vector a token and no layer above, hundreds
-    of times faster on a CPU.
+    The model is a transformer, or a static embedding: a vector a token and no layer above, far
+    faster on a CPU.
 
     Args:
         model: a model's name on its hub, a folder, or ``"minilm"``, the weights in a package.

@@ -130,8 +130,7 @@ class _Trainer:
         if cell.sides == "none":
             return make_plain(task.spec, factory, seed=cell.seed)
         sides: tuple[Kind, ...] = KINDS if cell.sides == "both" else (cell.sides,)
-        settings = _training(cell, self.material.settings)
-        settings = replace(settings, **NETWORKS[cell.network])  # type: ignore[arg-type]
+        settings = replace(self.material.settings, **NETWORKS[cell.network])  # type: ignore[arg-type]
         return build(factory, settings=settings, sides=sides)
 
     def _stored(self, cell: Cell, task: Task) -> dict[Kind, Tensor]:

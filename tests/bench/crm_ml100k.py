@@ -22,7 +22,6 @@ from reki_feast import show
 from reki_feast.condense import Settings, augment, condense, default_vector
 from reki_feast.encode import SentenceTransformerEncoder, represent
 from reki_feast.lake import newest
-from reki_feast.recommend.train import Training
 from reki_feast.report import Progress, Silent
 from reki_feast.schema import TIMESTAMP, Kind
 from tests.bench.common import BUILD, Row
@@ -33,10 +32,6 @@ from tests.bench.texts import cached, history_text
 
 PROMPTED = 30  # interactions of a history, at most
 CATALOGUE = datetime(1997, 1, 1, tzinfo=timezone.utc)
-#: As on MovieLens-1M, crm.py; batches and epochs for a tenth of the data.
-SETTINGS = Settings(
-    components=32, hein_dropout=0.3, match_weight=1.0, test=0.0, training=Training(together=1)
-)
 BEFORE, CHOOSING = 0.8, 0.1  # shares of the ratings: before the cut; of these, to choose by
 
 
@@ -161,7 +156,7 @@ def condensed(
         pa.Table.from_pandas(rows, preserve_index=False),
         newest(tables["now"], [USER.name]),
         tables["item"],
-        settings=SETTINGS,
+        settings=Settings(test=0.0),
         seed=seed,
         compare=False,
     )
