@@ -176,6 +176,8 @@ class SentenceTransformerEncoder:
                 found=f"{self._source!r} begins with {type(model[0]).__name__}",
                 mend="name another sentence-transformers model",
             )
+        if _is_static(model[0]):
+            model.tokenizer.no_truncation()  # saved with some models; long texts count whole
         return model
 
 

@@ -54,7 +54,8 @@ def evaluate(
         progress: shows how many models are done.
 
     Raises:
-        EvaluateError: there is no such table or backbone, or a model could not be trained.
+        EvaluateError: there is no such table or backbone, encoders are named and no table compares
+            them, or a model could not be trained.
         CondenseError: there is nothing to train on.
         EncodeError: an encoder cannot be loaded.
         MissingExtraError: matplotlib is not installed.
@@ -67,7 +68,7 @@ def evaluate(
     _check(tables, TABLES, "table")
     plot.check()
     found = learning(project)
-    others = tuple(dict.fromkeys(encoders)) if "table6" in (tables or TABLES) else ()
+    others = _others(project, encoders, tables or list(TABLES))
     made = material(project, found, others, progress)
     scope = _scope(project, found, made, backbones, seeds)
     specs = [TABLES[name] for name in tables or TABLES]
@@ -151,6 +152,18 @@ def _scope(
         imported=made.has_imported,
         calls={kind: knowledge.num_rows} if knowledge.num_rows else {},
     )
+
+
+def _others(project: Project, encoders: Sequence[str], tables: Sequence[str]) -> tuple[str, ...]:
+    """The encoders beside the project's own, each once."""
+    if encoders and "table6" not in tables:
+        raise EvaluateError(
+            "encoders are compared in table6",
+            found=f"{', '.join(encoders)} for {', '.join(tables)}",
+            mend="name table6 too, or leave the encoders out",
+        )
+    own = project.declared.encoder.model
+    return tuple(model for model in dict.fromkeys(encoders) if model != own)
 
 
 def _check(names: Sequence[str], known: Iterable[str], what: str) -> None:

@@ -9,8 +9,11 @@ import numpy as np
 WORDS = ["[UNK]", "a", "quiet", "film", "about", "whales"]
 
 
-def static_model(folder: Path, *, size: int = 8) -> Path:
-    """Write a model of six words with ``size`` floats each, and return its folder."""
+def static_model(folder: Path, *, size: int = 8, cut: int = 0) -> Path:
+    """Write a model of six words with ``size`` floats each, and return its folder.
+
+    Its tokenizer keeps the first ``cut`` tokens of a text, or all.
+    """
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import StaticEmbedding
     from tokenizers import Tokenizer
@@ -20,6 +23,8 @@ def static_model(folder: Path, *, size: int = 8) -> Path:
     words = {word: number for number, word in enumerate(WORDS)}
     tokenizer = Tokenizer(WordLevel(words, unk_token=WORDS[0]))
     tokenizer.pre_tokenizer = Whitespace()
+    if cut:
+        tokenizer.enable_truncation(cut)
     weights = np.random.default_rng(0).standard_normal((len(WORDS), size)).astype(np.float32)
     model = SentenceTransformer(modules=[StaticEmbedding(tokenizer, weights)], device="cpu")
     model.save(str(folder))

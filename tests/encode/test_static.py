@@ -41,6 +41,15 @@ def test_max_tokens(folder: Path) -> None:
     np.testing.assert_array_equal(plain, longer)
 
 
+def test_a_tokenizer_that_cuts_texts(folder: Path, tmp_path: Path) -> None:
+    cut = static_model(tmp_path, cut=2)
+    ours, theirs = (
+        SentenceTransformerEncoder(str(model), device="cpu").encode(TEXTS)
+        for model in (cut, folder)
+    )
+    np.testing.assert_array_equal(ours, theirs)
+
+
 def test_it_has_no_first_token_to_take(folder: Path) -> None:
     encoder = SentenceTransformerEncoder(str(folder), device="cpu", pooling="cls")
     with pytest.raises(EncodeError, match="pools its tokens by their mean"):

@@ -101,6 +101,7 @@ def test_other_encoders(shop: Project, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
+        ({"tables": ["table2"], "encoders": ["bge"]}, r"in table6\n  found: bge for table2\n"),
         ({"tables": ["table9"]}, r"a table is one of table2, .*\n  found: table9"),
         ({"backbones": ["gpt"]}, r"a backbone is one of dcnv2, .*\n  found: gpt"),
     ],
@@ -108,6 +109,13 @@ def test_other_encoders(shop: Project, tmp_path: Path) -> None:
 def test_strange_names(shop: Project, given: dict[str, list[str]], message: str) -> None:
     with pytest.raises(EvaluateError, match=message):
         pipeline.evaluate(shop, seeds=1, **given)  # type: ignore[arg-type]
+
+
+def test_the_projects_own_encoder_is_not_another(shop: Project, tmp_path: Path) -> None:
+    own = shop.declared.encoder.model
+    pipeline.evaluate(shop, tables=["table6"], encoders=[own], seeds=1, workers=1, out=tmp_path)
+    cells = (tmp_path / "cells.jsonl").read_text().splitlines()
+    assert len(cells) == 2  # without vectors and with them
 
 
 def test_nothing_is_encoded_yet(tmp_path: Path) -> None:
