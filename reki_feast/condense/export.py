@@ -13,10 +13,12 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from reki_feast.condense.crossfit import folds_of
 from reki_feast.condense.settings import Condensed, Settings
 from reki_feast.condense.task import key_name, make_heins
 from reki_feast.encode import Floats, vector_array
 from reki_feast.errors import CondenseError
+from reki_feast.hein import HeinSet
 from reki_feast.recommend.joint import make_banks
 from reki_feast.recommend.train import Training
 from reki_feast.schema import TIMESTAMP, Key, Kind, augmented, content_hash
@@ -24,6 +26,8 @@ from reki_feast.schema import TIMESTAMP, Key, Kind, augmented, content_hash
 _VERSION = 1
 #: Of the weights' names and shapes; raised when they change.
 _FORMAT = 2
+#: A fold's weights are named so, its number and what they are called in it.
+_FOLD = "fold"
 _ROWS = 8192  # that a HEIN condenses at a time
 
 
@@ -45,17 +49,8 @@ def augment(
     Raises:
         CondenseError: a channel is missing, of another length, or holds NaN or infinity.
     """
-    heins = condensed.heins
     key = Key(key_name(representation), representation.schema.field(0).type)
-    banks = make_banks(heins, representation, kind)
-    parts = []
-    for number, channel in enumerate(heins.sides(kind)):
-        bank = banks[channel]
-        with torch.no_grad():
-            rows = bank.vectors.split(_ROWS)
-            distinct = torch.cat([heins.condense(kind, number, part) for part in rows])
-        parts.append(distinct[bank.codes])
-    vectors = torch.cat(parts, dim=1).numpy()
+    vectors = _vectors(condensed, representation, kind)
     made_by = fingerprint(condensed)
     hashes = [content_hash(made_by, kind, row) for row in representation["hash"].to_pylist()]
     columns = [
@@ -69,17 +64,22 @@ def augment(
 
 
 def default_vector(condensed: Condensed, kind: Kind) -> Floats:
-    """The vector ``[q]`` of an unknown id: HEIN of the mean representation."""
-    heins = condensed.heins
-    means = {channel: heins.mean(kind, channel) for channel in heins.channels(kind)}
-    with torch.no_grad():
-        vector: Tensor = heins.user(means) if kind == "user" else heins.item(means)
-    return vector.numpy()
+    """The vector ``[q]`` of an unknown id: HEIN of the mean representation, of folds their mean."""
+    made = []
+    for heins in _networks(condensed, kind):
+        means = {channel: heins.mean(kind, channel) for channel in heins.channels(kind)}
+        with torch.no_grad():
+            vector: Tensor = heins.user(means) if kind == "user" else heins.item(means)
+        made.append(vector.numpy())
+    mean: Floats = np.mean(made, axis=0)
+    return mean
 
 
 def weights(condensed: Condensed) -> dict[str, Floats]:
     """All numbers of the HEINs by name, float32, ready for safetensors."""
-    state = condensed.heins.state_dict()
+    state = dict(condensed.heins.state_dict())
+    for number, heins in enumerate(condensed.folds):
+        state |= {f"{_FOLD}{number}.{name}": one for name, one in heins.state_dict().items()}
     return {name: tensor.detach().numpy().copy() for name, tensor in state.items()}
 
 
@@ -133,6 +133,37 @@ def fingerprint(condensed: Condensed) -> str:
     return digest.hexdigest()
 
 
+def _networks(condensed: Condensed, kind: Kind) -> tuple[HeinSet, ...]:
+    """What makes a side's vectors: one for all, or one a fold."""
+    return condensed.folds if kind == "user" and condensed.folds else (condensed.heins,)
+
+
+def _vectors(condensed: Condensed, representation: pa.Table, kind: Kind) -> Floats:
+    """Augmented vectors ``[n, q]``, a row's by its own fold's network."""
+    networks = _networks(condensed, kind)
+    if len(networks) == 1:
+        return _of_one(networks[0], representation, kind)
+    fold = folds_of(representation.column(0), len(networks))
+    vectors = np.empty((representation.num_rows, condensed.q), np.float32)
+    for number, heins in enumerate(networks):
+        rows = np.flatnonzero(fold == number)
+        vectors[rows] = _of_one(heins, representation.take(rows), kind)
+    return vectors
+
+
+def _of_one(heins: HeinSet, representation: pa.Table, kind: Kind) -> Floats:
+    banks = make_banks(heins, representation, kind)
+    parts = []
+    for number, channel in enumerate(heins.sides(kind)):
+        bank = banks[channel]
+        with torch.no_grad():
+            rows = bank.vectors.split(_ROWS)
+            distinct = torch.cat([heins.condense(kind, number, part) for part in rows])
+        parts.append(distinct[bank.codes])
+    vectors: Floats = torch.cat(parts, dim=1).numpy()
+    return vectors
+
+
 def _restore(weights: Mapping[str, Floats], manifest: Mapping[str, Any]) -> Condensed:
     written_as = manifest.get("format", 1)
     if written_as != _FORMAT:
@@ -140,10 +171,21 @@ def _restore(weights: Mapping[str, Floats], manifest: Mapping[str, Any]) -> Cond
     written = dict(manifest["settings"])
     settings = Settings(**{**written, "training": Training(**written["training"])})
     pairs = [(str(user), str(item)) for user, item in manifest["pairs"]]
-    heins = make_heins(pairs, int(manifest["m"]), settings)
-    state = {name: torch.from_numpy(np.array(value)) for name, value in weights.items()}
-    heins.load_state_dict(state)
-    return Condensed(heins.eval(), settings, int(manifest["seed"]))
+    made = []
+    for prefix in ("", *(f"{_FOLD}{number}." for number in range(settings.folds))):
+        heins = make_heins(pairs, int(manifest["m"]), settings)
+        heins.load_state_dict(_state(weights, prefix))
+        made.append(heins.eval())
+    return Condensed(made[0], settings, int(manifest["seed"]), folds=tuple(made[1:]))
+
+
+def _state(weights: Mapping[str, Floats], prefix: str) -> dict[str, Tensor]:
+    """The tensors whose names begin with a fold's prefix, or with none."""
+    return {
+        name.removeprefix(prefix): torch.from_numpy(np.array(value))
+        for name, value in weights.items()
+        if name.startswith(prefix) and (prefix or not name.startswith(_FOLD))
+    }
 
 
 def _without_nan(value: Any) -> Any:

@@ -40,6 +40,9 @@ class Settings:
         hein_dropout: share of an expert's hidden units dropped in training.
         match_weight: weight of the two-tower head's loss: see
             :class:`~reki_feast.recommend.joint.Joint`. 0 leaves it out.
+        folds: in so many folds users' vectors are made by networks that learnt from the others:
+            see :mod:`reki_feast.condense.crossfit`. 0 makes them all by the one that learnt from
+            everybody.
         history_length: earlier interactions that the recommender sees.
         holdout: ``"users"`` tests on users held out of training, ``"latest"`` on the last samples
             of users who are trained on.
@@ -57,6 +60,7 @@ class Settings:
     input_norm: float = 3.0
     hein_dropout: float = 0.0
     match_weight: float = 0.0
+    folds: int = 0
     history_length: int = 10
     holdout: Holdout = "users"
     test: float = 0.1
@@ -98,12 +102,14 @@ class Condensed:
         settings: what it was trained with.
         seed: what it was trained with.
         report: how training went; None when restored.
+        folds: users' networks by fold; none where one network makes all users' vectors.
     """
 
     heins: HeinSet
     settings: Settings
     seed: int
     report: Report | None = None
+    folds: tuple[HeinSet, ...] = ()
 
     @property
     def pairs(self) -> tuple[tuple[str, str], ...]:

@@ -86,6 +86,7 @@ def settings(project: Project) -> Settings:
         components=said.components,
         hein_dropout=said.dropout,
         match_weight=said.match,
+        folds=said.folds,
         test=said.test,
         training=Training(
             epochs=said.epochs,

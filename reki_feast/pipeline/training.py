@@ -75,7 +75,12 @@ def _report(project: Project, made: dict[str, Any], *notes: str) -> Report:
         tables=[Table("held-out users", ("model", "AUC", "LogLoss", "epochs"), rows)],
         notes=[
             "samples: {:,} training, {:,} validation, {:,} test".format(*samples),
+            _folds(made["settings"].get("folds", 0)),
             *(note for note in notes if note),
         ],
         next=["reki publish"],
     )
+
+
+def _folds(folds: int) -> str:
+    return f"user vectors out of {folds} folds of users" if folds else ""

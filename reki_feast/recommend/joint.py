@@ -173,10 +173,11 @@ class Joint(nn.Module):
         loss = self.loss(self._logits(batch, vectors), batch.label)
         if not self.match_weight:
             return loss
-        scores = self.match(vectors) + self.match_bias
-        labels = batch.label.unsqueeze(-1).expand_as(scores)
-        head = nn.functional.binary_cross_entropy_with_logits(scores, labels)
-        return loss + self.match_weight * head
+        return loss + self.match_weight * match_loss(self.match_logits(vectors), batch.label)
+
+    def match_logits(self, vectors: Mapping[Kind, Tensor]) -> Tensor:
+        """Logits ``[..., pairs + 1]`` of the two-tower head."""
+        return self.match(vectors) + self.match_bias
 
     def match(self, vectors: Mapping[Kind, Tensor]) -> Tensor:
         """Dot products ``[..., pairs + 1]`` of users' and items' vectors: a pair, then all."""
@@ -233,6 +234,12 @@ class Stored(nn.Module):
     def loss(self, logits: Tensor, label: Tensor) -> Tensor:
         """The backbone's loss."""
         return loss_of(self.backbone, logits, label)
+
+
+def match_loss(logits: Tensor, label: Tensor) -> Tensor:
+    """Mean log loss of the two-tower head's logits ``[..., pairs + 1]``, each of one label."""
+    labels = label.unsqueeze(-1).expand_as(logits)
+    return nn.functional.binary_cross_entropy_with_logits(logits, labels)
 
 
 def _beside(vector: Tensor, item: Tensor) -> Tensor:

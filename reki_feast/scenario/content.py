@@ -154,9 +154,23 @@ class Training(Declared):
         ge=0,
         description="weight of the two-tower head's loss, which makes reki_match's scores; 0: none",
     )
+    folds: int = Field(
+        default=0,
+        ge=0,
+        description="make users' vectors out of so many folds of users, for models that are "
+        "trained on the same users later; 0: all by one network",
+    )
     dropout: float = Field(default=0.0, ge=0, lt=1)
     test: float = Field(default=0.1, ge=0, lt=1, description="share of users held out for the test")
     seed: int = 0
+
+    @model_validator(mode="after")
+    def _folds_can_be(self) -> Training:
+        if self.folds == 1:
+            raise ValueError("one fold leaves nobody to learn from: 2 or more, or 0 for none")
+        if self.folds and not self.match:
+            raise ValueError("folds learn by the two-tower head: match=1 beside them")
+        return self
 
 
 #: What asks the language model.

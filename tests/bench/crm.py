@@ -7,10 +7,9 @@ The columns that are not plain come out of `get_historical_features`.
 The protocol is `shared/data/README.md`'s, as in ml1m.py: users split 90/10, a tenth of the
 others decide when to stop, and the test users are looked at once, at the end.
 
-HEIN and every model learn from the same training users. To these a wide HEIN fits its vectors
-better than to new users, and trees trained on them trust its vectors too much; so this one reads
-32 principal components, with dropout. On validation users that gains more than training HEIN on
-some of the users and the trees on the others.
+HEIN and every model learn from the same training users. To these HEIN fits its vectors better than
+to new users, and trees trained on them would trust its vectors too much: so a user's vector is made
+out of fold, as any target encoding is.
 """
 
 from __future__ import annotations
@@ -50,11 +49,12 @@ from tests.bench.crm_models import (
 
 Tables = Mapping[Kind, pa.Table]
 HELD_OUT = 0.1  # share of the users to test on, and of the others to stop by
-#: Chosen on validation users, of 16 to 128 components and dropout of 0 to 0.5.
+#: Chosen on validation users, seed 0. The scores alone gain .0114 there; .0012 without folds.
 SETTINGS = Settings(
-    components=32,
+    components=None,
     hein_dropout=0.3,
-    match_weight=1.0,
+    match_weight=4.0,
+    folds=4,
     test=0.0,
     training=Training(epochs=3, batch_size=2048, learning_rate=3e-3, together=1),
 )
