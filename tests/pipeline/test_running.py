@@ -109,6 +109,27 @@ def test_retraining_makes_every_snapshot_anew(done: Project) -> None:
     assert stored(again, "user").num_rows == 2 * before.num_rows
 
 
+def test_user_vectors_out_of_folds(tmp_path: Path) -> None:
+    shop = make_shop(
+        tmp_path, lambda text: text.replace("Training(", "Training(match=1, folds=2, ")
+    )
+    pipeline.run(shop)
+    assert "user vectors out of 2 folds of users" in pipeline.train(shop).notes
+    assert pipeline.publish(shop).tables[0].rows
+    weights, made = shop.lake.weights() or ({}, {})
+    assert {name.split(".")[0] for name in weights} >= {"fold0", "fold1"}
+    assert made["settings"]["folds"] == 2
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [("match=1, folds=1", "one fold leaves nobody"), ("folds=2", "match=1 beside them")],
+)
+def test_folds_that_cannot_be(tmp_path: Path, said: str, message: str) -> None:
+    with pytest.raises(DeclarationError, match=message):
+        make_shop(tmp_path, lambda text: text.replace("Training(", f"Training({said}, "))
+
+
 def test_only_a_part_may_be_asked(shop: Project) -> None:
     report = pipeline.generate(shop, limit=3)
     assert cells(report, "calls")[0]["asked"] == 3
