@@ -20,7 +20,7 @@ IMPORTED = "imported"
 #: Channels whose text no language model wrote.
 RAW = ("history", "description")
 # Raised whenever a change makes the same material give other figures.
-_CODE = 1
+_CODE = 2
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,10 @@ def _table3(scope: Scope) -> Iterator[Variant]:
 def _taught(scope: Scope, found: Found) -> Iterator[str]:
     """Where the rerankers' vectors are from."""
     if any(cell.task == "rerank" and cell.sides != "none" for cell in found) and scope.rerankers:
-        yield "Vectors are stored ones: HEIN learnt with a DIN, from the same training users."
+        yield (
+            "HEIN learnt with PRM and with SetRank; DLCM and MIR read stored vectors of one that "
+            "learnt with a DIN, from the same training users."
+        )
 
 
 def _table6(scope: Scope) -> Iterator[Variant]:

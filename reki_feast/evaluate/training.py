@@ -35,9 +35,11 @@ NETWORKS: dict[str, dict[str, int]] = {
 }
 #: How rerankers are trained: a list is ten samples, and they need four times the epochs.
 LISTS, LIST_EPOCHS = 256, 4
-#: Rerankers read stored vectors, as from a feature store. Their HEIN learns with a DIN, and by the
-#: two-tower head: a reranker has no other sight of its user.
-LIST_MATCH = 1.0
+#: HEIN learns by the two-tower head beside a reranker, which has no other sight of its user.
+LIST_MATCH, LIST_TOGETHER = 1.0, 4
+#: The rerankers that HEIN learns with. The others gain more from stored vectors, as from a feature
+#: store, of a HEIN that a DIN learnt with. Chosen on validation users.
+LIST_JOINT = ("prm", "setrank")
 
 
 def trainer(material: Material) -> Callable[[Cell], Outcome]:
@@ -115,7 +117,7 @@ class _Trainer:
 
     def model(self, cell: Cell, task: Task) -> nn.Module:
         """A cell's untrained model."""
-        if cell.task == "rerank" and cell.sides != "none":
+        if cell.task == "rerank" and cell.sides != "none" and cell.backbone not in LIST_JOINT:
             tables = self._stored(cell, task)
             spec = replace(task.spec, extra_sizes=tuple(len(t[0]) for t in tables.values()))
             return Stored(make_plain(spec, _factory(cell), seed=cell.seed), tables, tuple(tables))
@@ -131,6 +133,8 @@ class _Trainer:
             return make_plain(task.spec, factory, seed=cell.seed)
         sides: tuple[Kind, ...] = KINDS if cell.sides == "both" else (cell.sides,)
         settings = replace(self.material.settings, **NETWORKS[cell.network])  # type: ignore[arg-type]
+        if cell.task == "rerank":
+            settings = replace(settings, match_weight=LIST_MATCH)
         return build(factory, settings=settings, sides=sides)
 
     def _stored(self, cell: Cell, task: Task) -> dict[Kind, Tensor]:
@@ -169,7 +173,9 @@ def _training(cell: Cell, settings: Settings) -> Settings:
     how = settings.training
     if cell.task == "ctr":
         return settings
-    lists = replace(how, epochs=LIST_EPOCHS * how.epochs, batch_size=LISTS)
+    lists = replace(
+        how, epochs=LIST_EPOCHS * how.epochs, batch_size=LISTS, together=LIST_TOGETHER
+    )
     return replace(settings, training=lists)
 
 
