@@ -10,7 +10,7 @@ learn against the same item vectors make user vectors of one space.
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -29,27 +29,14 @@ from reki_feast.recommend.train import Progress, fit, seeded
 Folds = npt.NDArray[np.int64]
 
 
-@dataclass(frozen=True)
-class Folded:
-    """What the folds' networks are learnt from.
-
-    Attributes:
-        parts: training samples of each fold: those of the other folds' users.
-        of_user: ``[users + 1]``, the fold of each user by index.
-    """
-
-    parts: tuple[Samples, ...]
-    of_user: Folds
-
-
 def folds_of(ids: pa.Array | pa.ChunkedArray, folds: int) -> Folds:
     """The fold ``[n]`` of each id, from 0: of the id alone, so new users have one, too."""
     numbers = (zlib.crc32(str(one).encode()) for one in ids.to_pylist())
     return np.fromiter(numbers, np.int64, len(ids)) % folds
 
 
-def fold(task: Task, settings: Settings) -> Folded:
-    """Deal a task's training samples out to folds.
+def fold(task: Task, settings: Settings) -> tuple[Samples, ...]:
+    """Training samples of each fold: those of the other folds' users.
 
     Raises:
         CondenseError: there is one fold, one holds all users, or no two-tower head is learnt.
@@ -65,8 +52,8 @@ def fold(task: Task, settings: Settings) -> Folded:
             found=f"{folds} folds, and its loss has no weight",
             mend="match=1 beside the folds",
         )
-    of_user = np.append(0, folds_of(task.users, folds))
-    mine = torch.from_numpy(of_user)[task.parts.train.user]
+    by_index = torch.from_numpy(np.append(0, folds_of(task.users, folds)))
+    mine = by_index[task.parts.train.user]
     parts = tuple(
         task.parts.train.take((mine != number).nonzero().squeeze(1)) for number in range(folds)
     )
@@ -76,13 +63,13 @@ def fold(task: Task, settings: Settings) -> Folded:
             found=f"all {task.people} users in one of {folds}",
             mend="collect more users, or leave Training(folds=…) out",
         )
-    return Folded(parts, of_user)
+    return parts
 
 
 def cross_fit(
     joint: Joint,
     task: Task,
-    folded: Folded,
+    parts: Sequence[Samples],
     *,
     settings: Settings,
     seed: int,
@@ -93,7 +80,7 @@ def cross_fit(
     Args:
         joint: trained; is left as it is.
         task: what it was trained on; its validation users choose the epoch.
-        folded: of :func:`fold`.
+        parts: of :func:`fold`.
         settings: sizes and training, as ``joint`` had them.
         seed: of the weights, the same for all folds, and of the order of the samples.
         progress: called after every batch of every fold.
@@ -103,8 +90,7 @@ def cross_fit(
     """
     items = joint.table("item")
     return tuple(
-        _fit(joint, items, part, task.parts.validation, settings, seed, progress)
-        for part in folded.parts
+        _fit(joint, items, part, task.parts.validation, settings, seed, progress) for part in parts
     )
 
 

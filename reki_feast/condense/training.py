@@ -9,7 +9,6 @@ from reki_feast.condense.crossfit import cross_fit, fold
 from reki_feast.condense.settings import Condensed, Pairs, Report, Run, Settings, channel_pairs
 from reki_feast.condense.task import Task, key_name, make_joint, make_plain, make_task
 from reki_feast.errors import CondenseError
-from reki_feast.hein import HeinSet
 from reki_feast.recommend.backbone import Factory
 from reki_feast.recommend.ctr.din import Din
 from reki_feast.recommend.train import Progress, evaluate, fit
@@ -69,18 +68,15 @@ def condense(
         settings=how,
         seed=seed,
     )
-    folded = fold(task, how) if how.folds else None
+    parts = fold(task, how) if how.folds else ()
     # first, so that a bad table is found before the comparison is trained
     joint = make_joint(task, users, items, backbone, pairs=chosen, settings=how, seed=seed)
     plain = None
     if compare:
         plain = _run(make_plain(task.spec, backbone, seed=seed), task, how, seed, progress)
     run = _run(joint, task, how, seed, progress)
-    folds: tuple[HeinSet, ...] = ()
-    if folded:
-        folds = cross_fit(joint, task, folded, settings=how, seed=seed, progress=progress)
-    parts = task.parts
-    counts = (len(parts.train), len(parts.validation), len(parts.test))
+    folds = cross_fit(joint, task, parts, settings=how, seed=seed, progress=progress)
+    counts = (len(task.parts.train), len(task.parts.validation), len(task.parts.test))
     report = Report(counts, task.people, run, plain)
     return Condensed(joint.heins.eval(), how, seed, report, folds)
 

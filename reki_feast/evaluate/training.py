@@ -173,9 +173,7 @@ def _training(cell: Cell, settings: Settings) -> Settings:
     how = settings.training
     if cell.task == "ctr":
         return settings
-    lists = replace(
-        how, epochs=LIST_EPOCHS * how.epochs, batch_size=LISTS, together=LIST_TOGETHER
-    )
+    lists = replace(how, epochs=LIST_EPOCHS * how.epochs, batch_size=LISTS, together=LIST_TOGETHER)
     return replace(settings, training=lists)
 
 
