@@ -36,34 +36,8 @@ class LocalRanking(nn.Module):
         return out.squeeze(-1)
 
 
-class FitScores(nn.Module):
-    """How well the user's extra vector fits a candidate's, as units of a rectified layer.
-
-    The scores are the dot products of the vectors' fields and that of all: a GRU sums no products,
-    and DLCM has no other layer that reads a candidate.
-
-    Args:
-        fields: of one side's extra vector.
-        size: d, floats of a field.
-    """
-
-    def __init__(self, *, fields: int, size: int) -> None:
-        super().__init__()
-        self.size = size
-        self.units = nn.Linear(fields + 1, 8 * (fields + 1))
-
-    def forward(self, extras: Tensor) -> Tensor:
-        """``[n, c, 2 * fields * size]``, the user's before the item's, to ``[n, c, units]``."""
-        product = extras.unflatten(-1, (2, -1, self.size)).prod(-3)
-        scores = product.sum(-1)
-        scores = torch.cat([scores, scores.sum(-1, keepdim=True)], dim=-1)
-        return torch.relu(self.units(scores))
-
-
 class Dlcm(Reranker):
     """A GRU reads the list; what it knows at the end weighs what it knew at each candidate.
-
-    Where both sides have extra vectors, it reads how well they fit beside them.
 
     Args:
         spec: what lists look like.
@@ -76,19 +50,11 @@ class Dlcm(Reranker):
         self, spec: InputSpec, *, size: int = 32, hidden_size: int = 64, dropout: float = 0.0
     ) -> None:
         super().__init__(spec, size=size)
-        width = self.width
-        self.fit = None
-        if self.has_product:
-            self.fit = FitScores(fields=self.inputs.extra_count // 2, size=size)
-            width += self.fit.units.out_features
-        self.gru = nn.GRU(width, hidden_size, batch_first=True)
+        self.gru = nn.GRU(self.width, hidden_size, batch_first=True)
         self.ranking = LocalRanking(size=hidden_size, dropout=dropout)
 
     def logits(self, embedded: Embedded) -> Tensor:
         """``[n, c]``."""
-        candidates = self.candidates(embedded)
-        if self.fit is not None:
-            candidates = torch.cat([candidates, self.fit(embedded.extras)], dim=-1)
-        states, last = self.gru(candidates)
+        states, last = self.gru(self.candidates(embedded))
         logits: Tensor = self.ranking(states, last[0])
         return logits

@@ -13,16 +13,11 @@ from tests.recommend.rerank.batches import COUNT, beside, embed, extras, lists
 def test_a_state_is_weighed_by_the_last_one() -> None:
     torch.manual_seed(0)
     model, batch, extra = Dlcm(spec((8, 8)), size=8, hidden_size=6), lists(), extras(7, (8, 8))
-    assert model.fit is not None
-    units = model.fit.units.out_features
-    assert units == 16  # of one pair of fields and of all
-    cell = nn.GRUCell(model.width + units, 6)
+    cell = nn.GRUCell(model.width, 6)
     weights = {key.removesuffix("_l0"): value for key, value in model.gru.state_dict().items()}
     cell.load_state_dict(weights)
     embedded = embed(model, batch, extra)
-    score = torch.einsum("ncd,ncd->nc", extra[0], extra[1])
-    both = torch.stack([score, score], dim=-1)  # all is the one pair there is
-    candidates = torch.cat([beside(embedded), torch.relu(model.fit.units(both))], dim=-1)
+    candidates = beside(embedded)
     states = [torch.zeros(7, 6)]
     for place in range(COUNT):
         states.append(cell(candidates[:, place], states[-1]))
