@@ -37,8 +37,8 @@ NETWORKS: dict[str, dict[str, int]] = {
 LISTS, LIST_EPOCHS = 256, 4
 #: HEIN learns by the two-tower head beside a reranker, which has no other sight of its user.
 LIST_MATCH, LIST_TOGETHER = 1.0, 4
-#: The rerankers that HEIN learns with. The others gain more from stored vectors, as from a feature
-#: store, of a HEIN that a DIN learnt with. Chosen on validation users.
+#: The rerankers that HEIN learns with: on validation users they gain more so. Others read stored
+#: vectors, as from a feature store, of a HEIN that a DIN learnt with; DLCM gains more by these.
 LIST_JOINT = ("prm", "setrank")
 
 
