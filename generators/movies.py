@@ -41,5 +41,5 @@ llm = LLM(
 # The weights that the demo extra carries. Yours: any sentence-transformers model.
 encoder = Encoder(model="minilm", max_tokens=128)
 
-# Scores that mean something, and vectors that hold no labels of their own user's.
+# Scores that mean something, and users' vectors by networks that did not learn from their labels.
 training = Training(match=1, folds=4, epochs=12, batch_size=256, patience=3, test=0.25, seed=0)

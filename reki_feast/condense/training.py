@@ -9,6 +9,7 @@ from reki_feast.condense.crossfit import cross_fit, fold
 from reki_feast.condense.settings import Condensed, Pairs, Report, Run, Settings, channel_pairs
 from reki_feast.condense.task import Task, key_name, make_joint, make_plain, make_task
 from reki_feast.errors import CondenseError
+from reki_feast.hein import HeinSet
 from reki_feast.recommend.backbone import Factory
 from reki_feast.recommend.ctr.din import Din
 from reki_feast.recommend.train import Progress, evaluate, fit
@@ -75,7 +76,9 @@ def condense(
     if compare:
         plain = _run(make_plain(task.spec, backbone, seed=seed), task, how, seed, progress)
     run = _run(joint, task, how, seed, progress)
-    folds = cross_fit(joint, task, parts, settings=how, seed=seed, progress=progress)
+    folds: tuple[HeinSet, ...] = ()
+    if parts:
+        folds = cross_fit(joint, task, parts, settings=how, seed=seed, progress=progress)
     counts = (len(task.parts.train), len(task.parts.validation), len(task.parts.test))
     report = Report(counts, task.people, run, plain)
     return Condensed(joint.heins.eval(), how, seed, report, folds)

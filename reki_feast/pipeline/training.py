@@ -69,18 +69,15 @@ def _report(project: Project, made: dict[str, Any], *notes: str) -> Report:
     ]
     pairs = ", ".join(f"{user} + {item}" for user, item in made["pairs"])
     samples = found.get("samples") or ["?"] * 3
+    folds = made["settings"].get("folds")
+    dealt = f"user vectors out of {folds} folds of users" if folds else ""
     return Report(
         f"{project.name}: HEIN over {pairs}: q = {made['q']}, trained as of "
         f"{made.get('trained_as_of', '')[:16]}",
         tables=[Table("held-out users", ("model", "AUC", "LogLoss", "epochs"), rows)],
         notes=[
             "samples: {:,} training, {:,} validation, {:,} test".format(*samples),
-            _folds(made["settings"].get("folds", 0)),
-            *(note for note in notes if note),
+            *(note for note in (dealt, *notes) if note),
         ],
         next=["reki publish"],
     )
-
-
-def _folds(folds: int) -> str:
-    return f"user vectors out of {folds} folds of users" if folds else ""

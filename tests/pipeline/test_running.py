@@ -104,7 +104,8 @@ def test_retraining_makes_every_snapshot_anew(done: Project) -> None:
     path = done.declared.path
     path.write_text(path.read_text().replace("epochs=1", "epochs=1, seed=1"))
     again = open_project(done.root)
-    pipeline.train(again, retrain=True)
+    notes = pipeline.train(again, retrain=True).notes
+    assert [note.split(":")[0] for note in notes] == ["samples"]
     pipeline.publish(again)
     assert stored(again, "user").num_rows == 2 * before.num_rows
 
