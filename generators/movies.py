@@ -39,7 +39,7 @@ llm = LLM(
 )
 
 # The weights that the demo extra carries. Yours: any sentence-transformers model.
-encoder = Encoder(model="minilm", max_tokens=128)
+encoder = Encoder(model="minilm", max_tokens=128, taste=True)
 
 # Scores that mean something, and users' vectors by networks that did not learn from their labels.
 training = Training(match=1, folds=4, epochs=12, batch_size=256, patience=3, test=0.25, seed=0)

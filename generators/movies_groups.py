@@ -42,7 +42,7 @@ llm = LLM(
     answers="select * from 'data/sample/group_answers.parquet'",
 )
 
-encoder = Encoder(model="minilm", max_tokens=128)
+encoder = Encoder(model="minilm", max_tokens=128, taste=True)
 
 # Scores that mean something, and users' vectors by networks that did not learn from their labels.
 training = Training(match=1, folds=4, epochs=12, batch_size=256, patience=3, test=0.25, seed=0)

@@ -19,9 +19,11 @@ Kind = Literal["user", "item"]
 KINDS: tuple[Kind, Kind] = ("user", "item")
 
 #: What a user's or an item's representations can be made of, in the order they are stored.
-USER_CHANNELS = ("knowledge", "liked", "disliked", "history")
+TASTE = "taste"
+USER_CHANNELS = ("knowledge", "liked", "disliked", "history", TASTE)
 ITEM_CHANNELS = ("knowledge", "description")
-#: Channels whose text a language model writes; the others come from the tables themselves.
+#: Channels whose text a language model writes. The others come from the tables themselves;
+#: ``taste`` has no text: it is a mean of vectors.
 KNOWLEDGE_CHANNELS = ("knowledge", "liked", "disliked")
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")

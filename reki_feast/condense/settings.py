@@ -17,6 +17,7 @@ _PARTNER = {
     "liked": "knowledge",
     "disliked": "knowledge",
     "history": "description",
+    "taste": "knowledge",
 }
 
 
@@ -131,6 +132,8 @@ def channel_pairs(
     user_channels: Sequence[str], item_channels: Sequence[str]
 ) -> tuple[tuple[str, str], ...]:
     """Which user channel meets which item channel: knowledge knowledge, a history a description.
+
+    A taste meets what it is a mean of, so knowledge too.
 
     Where the item lacks the partner, its other channel serves.
 

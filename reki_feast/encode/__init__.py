@@ -8,7 +8,7 @@ vectors, not normalised. A text longer than the model's window is cut into windo
 the tokens of all of them, so nothing is dropped unless ``max_tokens`` says so.
 """
 
-from reki_feast.encode.columns import Floats, vector_array, vector_matrix
+from reki_feast.encode.columns import Floats, take_vectors, vector_array, vector_matrix
 from reki_feast.encode.encoder import Encoder, HashEncoder
 from reki_feast.encode.model import Pooling, Progress, SentenceTransformerEncoder
 from reki_feast.encode.texts import encode_texts, represent
@@ -22,6 +22,7 @@ __all__ = [
     "SentenceTransformerEncoder",
     "encode_texts",
     "represent",
+    "take_vectors",
     "vector_array",
     "vector_matrix",
 ]

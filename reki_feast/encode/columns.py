@@ -34,6 +34,14 @@ def vector_array(matrix: Floats) -> pa.ChunkedArray:
     return pa.chunked_array(chunks, VECTOR)
 
 
+def take_vectors(column: pa.ChunkedArray, index: pa.Array) -> pa.ChunkedArray:
+    """The vectors at ``index``, null where it is null; in chunks, however long the column is."""
+    width = len(column.drop_null()[0]) if column.null_count < len(column) else 1
+    step = max(1, CHUNK_FLOATS // max(width, 1))
+    taken = [column.take(index[at : at + step]) for at in range(0, len(index), step)]
+    return pa.chunked_array([chunk for part in taken for chunk in part.chunks], VECTOR)
+
+
 def vector_matrix(column: pa.ChunkedArray) -> tuple[Floats, npt.NDArray[np.bool_]]:
     """A column of lists as a float32 matrix of its non-null rows, and which rows those are.
 

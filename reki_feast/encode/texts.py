@@ -10,11 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from reki_feast.encode import columns as laid
-from reki_feast.encode.columns import Floats, vector_array
+from reki_feast.encode.columns import Floats, take_vectors, vector_array
 from reki_feast.encode.encoder import Encoder
 from reki_feast.errors import EncodeError
-from reki_feast.schema import TIMESTAMP, VECTOR, VECTORS, Key, content_hash, representation
+from reki_feast.schema import TIMESTAMP, VECTORS, Key, content_hash, representation
 
 
 def encode_texts(texts: Sequence[str], encoder: Encoder, known: pa.Table | None = None) -> pa.Table:
@@ -125,11 +124,7 @@ def _gather(hashes: list[str | None], vectors: pa.Table, encoder: Encoder) -> pa
             found=f"{missing} texts without a vector of {encoder.name!r}",
             mend="call encode_texts with them first",
         )
-    # not encoder.dimension: to know it, a model would be loaded though nothing is to be encoded
-    width = len(mine["vector"][0]) if mine.num_rows else 1
-    step = max(1, laid.CHUNK_FLOATS // max(width, 1))
-    taken = [mine["vector"].take(index[at : at + step]) for at in range(0, len(index), step)]
-    return pa.chunked_array([chunk for part in taken for chunk in part.chunks], VECTOR)
+    return take_vectors(mine["vector"], index)
 
 
 def _row_hashes(

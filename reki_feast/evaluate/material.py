@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 #: The channel of vectors from elsewhere.
 IMPORTED = "imported"
-#: Channels whose text no language model wrote.
-RAW = ("history", "description")
+#: The channel of tastes that are means of descriptions, beside those that are of knowledge.
+RAW_TASTE = "raw_taste"
 # Raised whenever a change makes the same material give other figures.
 _CODE = 2
 
@@ -29,7 +29,8 @@ class Material:
 
     Attributes:
         interactions: user key, item key, ``liked``, ``order``, ``sample``, and maybe ``rating``.
-        users: one representation a user; a column ``imported`` holds vectors from elsewhere.
+        users: one representation a user; a column ``imported`` holds vectors from elsewhere, a
+            column ``raw_taste`` tastes that are means of descriptions.
         items: the same for items.
         settings: of HEIN, the split and training.
         user_fields: user key and categorical columns that every model sees, or None.
@@ -75,10 +76,16 @@ def pairs_of(
     has = _channels(users, USER_CHANNELS), _channels(items, ITEM_CHANNELS)
     pairs = list(channel_pairs(*has)) if knowledge != "none" else []
     if knowledge == "raw":
-        pairs = [pair for pair in pairs if pair[0] in RAW]
+        pairs = [pair for pair in pairs if _is_raw(pair)]
+        pairs += [(RAW_TASTE, "description")] if RAW_TASTE in users.schema.names else []
     elif knowledge == "llm":
-        pairs = [pair for pair in pairs if pair[0] not in RAW]
+        pairs = [pair for pair in pairs if not _is_raw(pair)]
     return [*pairs, (IMPORTED, IMPORTED)] if imported else pairs
+
+
+def _is_raw(pair: tuple[str, str]) -> bool:
+    """Whether no language model had a part in it."""
+    return pair[0] == "history" or pair == ("taste", "description")
 
 
 def _channels(table: pa.Table, names: Sequence[str]) -> list[str]:

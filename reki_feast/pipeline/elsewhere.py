@@ -41,17 +41,18 @@ def _read(project: Project, found: Learning, kind: Kind) -> tuple[pa.Array, Floa
 
 def _liked(found: Learning, ids: pa.Array, vectors: Floats) -> tuple[pa.Array, Floats]:
     """Each user's mean over the items that were liked before the snapshot."""
-    user, item = found.given.user.name, found.given.item.name
-    rows = found.interactions.filter(
-        pc.and_(found.interactions["liked"], pc.invert(found.interactions["sample"]))
+    from reki_feast.embed import user_vectors
+
+    rows = found.interactions.filter(pc.invert(found.interactions["sample"]))
+    return user_vectors(
+        rows,
+        ids,
+        vectors,
+        user=found.given.user,
+        item=found.given.item,
+        liked=True,
+        recent=rows.num_rows,
     )
-    at = pc.index_in(rows[item], value_set=ids)
-    rows, at = rows.filter(at.is_valid()), at.drop_null()
-    users = pc.unique(rows[user])
-    who = pc.index_in(rows[user], value_set=users).to_numpy()
-    total = np.zeros((len(users), vectors.shape[1]))
-    np.add.at(total, who, vectors[at.to_numpy()])
-    return users, (total / np.bincount(who)[:, None]).astype(np.float32)
 
 
 def _joined(table: pa.Table, ids: pa.Array, vectors: Floats) -> pa.Table:

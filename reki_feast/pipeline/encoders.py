@@ -8,9 +8,9 @@ from typing import TypeAlias
 import pyarrow as pa
 
 from reki_feast import schema
-from reki_feast.pipeline.encoding import all_texts, texts_of
+from reki_feast.pipeline.encoding import all_texts, representations, texts_of
 from reki_feast.pipeline.learning import Learning
-from reki_feast.project import Project, now
+from reki_feast.project import Project
 from reki_feast.report import Progress, Silent
 from reki_feast.schema import KINDS
 
@@ -30,7 +30,7 @@ def by_encoders(
     Raises:
         EncodeError: a model cannot be loaded, or gives unusable vectors.
     """
-    from reki_feast.encode import encode_texts, represent
+    from reki_feast.encode import encode_texts
 
     if not models:
         return {}
@@ -43,11 +43,5 @@ def by_encoders(
             new = encode_texts(list(all_texts(texts.values())), encoder, vectors)
         project.lake.append(_TABLE, new)
         vectors = pa.concat_tables([vectors, new])
-        users, items = (
-            represent(key, ids.cast(key.type), columns, vectors, encoder, found.time, now())
-            for key, (ids, columns) in zip(
-                (found.given.user, found.given.item), texts.values(), strict=True
-            )
-        )
-        made[model] = users, items
+        made[model] = representations(project, found.given, found.time, texts, vectors, encoder)
     return made

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -24,14 +24,16 @@ from reki_feast.pipeline.stored import (
     up_to,
     wanted_times,
 )
+from reki_feast.pipeline.tastes import with_taste
 from reki_feast.project import Project, now
 from reki_feast.report import Progress, Report, Silent, Table
-from reki_feast.schema import KINDS, Kind
+from reki_feast.schema import ITEM_CHANNELS, KINDS, USER_CHANNELS, Kind
 
 if TYPE_CHECKING:
     from reki_feast.encode import Encoder
 
 Texts = dict[str, list[str | None]]
+CHANNELS = (*USER_CHANNELS, *ITEM_CHANNELS)
 
 
 def encode(project: Project, *, as_of: Times = None, progress: Progress | None = None) -> Report:
@@ -55,15 +57,15 @@ def encode(project: Project, *, as_of: Times = None, progress: Progress | None =
         new = encode_texts(list(all_texts(found.values())), encoder, vectors)
     project.lake.append("vectors", new)
     vectors = pa.concat_tables([vectors, new])
-    rows = [
-        (
-            kind,
-            time,
-            ", ".join(texts),
-            *_add(project, given, kind, time, ids, texts, vectors, encoder),
-        )
-        for (kind, time), (ids, texts) in found.items()
-    ]
+    rows = []
+    for time in wanted:
+        texts = {kind: found[kind, time] for kind in KINDS}
+        made = representations(project, given, time, texts, vectors, encoder)
+        for kind, table in zip(KINDS, made, strict=True):
+            names = ", ".join(name for name in table.column_names if name in CHANNELS)
+            rows.append(
+                (kind, time, names, table.num_rows, _add(project, given, kind, time, table))
+            )
     columns = ("kind", "as_of", "channels", "entities", "changed")
     return Report(
         f"{project.name}: {new.num_rows:,} new texts encoded by {encoder.name}",
@@ -130,22 +132,34 @@ def all_texts(found: Iterable[tuple[pa.Array, Texts]]) -> Iterator[str]:
             yield from (text for text in column if text is not None)
 
 
-def _add(
+def representations(
     project: Project,
     given: Inputs,
-    kind: Kind,
     time: datetime,
-    ids: pa.Array,
-    texts: Texts,
+    found: Mapping[Kind, tuple[pa.Array, Texts]],
     vectors: pa.Table,
     encoder: Encoder,
-) -> tuple[int, int]:
-    """Add the rows that differ from the newest ones up to ``time``; all rows, added rows."""
+) -> tuple[pa.Table, pa.Table]:
+    """Users' and items' representations as of a time, from their ids, texts and vectors."""
     from reki_feast.encode import represent
 
+    users, items = (
+        represent(key, ids.cast(key.type), texts, vectors, encoder, time, now())
+        for key, (ids, texts) in zip(
+            (given.user, given.item), (found[k] for k in KINDS), strict=True
+        )
+    )
+    if project.declared.encoder.taste:
+        recent = project.declared.scenario.history
+        users = with_taste(given, users, items, time=time, recent=recent)
+    return users, items
+
+
+def _add(project: Project, given: Inputs, kind: Kind, time: datetime, rows: pa.Table) -> int:
+    """Add the rows that differ from the newest ones up to ``time``, and count them."""
     key = given.user if kind == "user" else given.item
-    rows = represent(key, ids.cast(key.type), texts, vectors, encoder, time, now())
     _, stored = representation(project, key, kind)
     fresh = known.changed(rows, newest(up_to(stored, time), [key.name]), [key.name])
     project.lake.append(f"{kind}_representation", fresh)
-    return rows.num_rows, fresh.num_rows
+    count: int = fresh.num_rows
+    return count

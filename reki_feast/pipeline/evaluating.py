@@ -10,11 +10,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
+
 from reki_feast.errors import EvaluateError
 from reki_feast.pipeline.elsewhere import with_vectors
 from reki_feast.pipeline.encoders import by_encoders
 from reki_feast.pipeline.learning import Learning, learning, settings
 from reki_feast.pipeline.stored import state
+from reki_feast.pipeline.tastes import with_taste
 from reki_feast.project import Project, open_project
 from reki_feast.report import Progress, Report, Silent
 
@@ -106,9 +109,11 @@ def material(
     progress: Progress | None = None,
 ) -> Material:
     """What models are trained on; raises EncodeError where one of ``encoders`` fails."""
-    from reki_feast.evaluate.material import Material
+    from reki_feast.evaluate.material import RAW_TASTE, Material
 
     users, items = with_vectors(project, found) or (found.users, found.items)
+    if project.declared.encoder.taste:
+        users = users.append_column(RAW_TASTE, _raw_taste(project, found))
     return Material(
         found.interactions,
         users,
@@ -118,6 +123,13 @@ def material(
         item_fields=found.item_fields,
         encoders=by_encoders(project, found, encoders, progress),
     )
+
+
+def _raw_taste(project: Project, found: Learning) -> pa.ChunkedArray:
+    """Users' tastes by what the catalogue itself says of items."""
+    items = found.items.drop_columns([n for n in found.items.column_names if n == "knowledge"])
+    recent = project.declared.scenario.history
+    return with_taste(found.given, found.users, items, time=found.time, recent=recent)["taste"]
 
 
 def machine() -> str:

@@ -16,7 +16,7 @@ from reki_feast.inputs import Inputs
 from reki_feast.lake import newest
 from reki_feast.pipeline.stored import representation, times, up_to
 from reki_feast.project import Project
-from reki_feast.schema import TIMESTAMP, Kind
+from reki_feast.schema import TASTE, TIMESTAMP, Kind
 
 if TYPE_CHECKING:
     from reki_feast.condense import Settings
@@ -60,12 +60,14 @@ def learning(project: Project) -> Learning:
     time = _snapshot(project, given)
     until = _labels_until(project, given, time)
     rows = sources.split(given, time, project.declared.scenario.history)
+    users = _at(project, given, "user", time)
+    _check_taste(users, time)
     return Learning(
         given,
         time,
         until,
         _labelled_until(rows, until),
-        _at(project, given, "user", time),
+        users,
         _at(project, given, "item", time),
         _fields(project, given, "user"),
         _fields(project, given, "item"),
@@ -142,6 +144,16 @@ def _at(project: Project, given: Inputs, kind: Kind, time: datetime) -> pa.Table
     key = given.user if kind == "user" else given.item
     _, table = representation(project, key, kind)
     return newest(up_to(table, time), [key.name])
+
+
+def _check_taste(users: pa.Table, time: datetime) -> None:
+    """A snapshot may be older than the channel."""
+    if TASTE in users.column_names and users[TASTE].null_count == users.num_rows:
+        raise CondenseError(
+            "the snapshot that HEIN is trained on has tastes",
+            found=f"none as of {time:%Y-%m-%d %H:%M}",
+            mend=f"reki encode --as-of {time.isoformat()}, or leave out Encoder(taste=True)",
+        )
 
 
 def _fields(project: Project, given: Inputs, kind: Kind) -> pa.Table | None:

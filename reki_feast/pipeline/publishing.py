@@ -135,12 +135,12 @@ def _factors(project: Project) -> tuple[str, ...]:
 def _manifest(project: Project, condensed: Condensed, given: Inputs) -> dict[str, Any]:
     from reki_feast.condense import default_vector, fingerprint
 
-    held, said = state(project).knowledge, project.declared.scenario
+    said = project.declared.scenario
     sides: dict[str, Any] = {
         kind: {
             "key": _key(given, kind).name,
             "type": str(_key(given, kind).type),
-            "channels": channels(held, kind),
+            "channels": channels(project, kind),
             "q": condensed.q,
             "default": [float(x) for x in default_vector(condensed, kind)],
         }

@@ -72,15 +72,17 @@ def choose_times(project: Project, chosen: list[datetime]) -> None:
         project.lake.write_json("snapshots", {"first": [time.isoformat() for time in chosen]})
 
 
-def channels(knowledge: pa.Table, kind: Kind) -> list[str]:
+def channels(project: Project, kind: Kind) -> list[str]:
     """All channels of a kind: knowledge, then what the tables themselves tell."""
-    own = "history" if kind == "user" else "description"
-    return [*known.channels(knowledge, kind), own]
+    found = known.channels(state(project).knowledge, kind)
+    if kind == "item":
+        return [*found, "description"]
+    return [*found, "history", *(["taste"] if project.declared.encoder.taste else [])]
 
 
 def representation(project: Project, key: Key, kind: Kind) -> tuple[pa.Schema, pa.Table]:
     """All stored representations of a kind, of every snapshot."""
-    made = schema.representation(key, channels(state(project).knowledge, kind))
+    made = schema.representation(key, channels(project, kind))
     return made, project.lake.read(f"{kind}_representation", made)
 
 

@@ -11,6 +11,24 @@ from torch import Tensor, nn
 Activation = Literal["dice", "prelu", "relu"]
 
 
+class BatchNorm(nn.BatchNorm1d):
+    """Standardises units over all rows; a row alone, which has no variance, by what it saw before.
+
+    Args:
+        size: number of units, the last dimension of ``[..., size]``.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[..., size]`` to ``[..., size]``."""
+        rows = x.reshape(-1, x.shape[-1])
+        if len(rows) > 1 or not self.training:
+            return super().forward(rows).view(x.shape)
+        out = nn.functional.batch_norm(
+            rows, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
+        )
+        return out.view(x.shape)
+
+
 class Dice(nn.Module):
     """DIN's data-adaptive activation (arXiv 1706.06978, equation 3).
 
@@ -22,14 +40,12 @@ class Dice(nn.Module):
 
     def __init__(self, *, size: int) -> None:
         super().__init__()
-        self.norm = nn.BatchNorm1d(size, affine=False, eps=1e-8)
+        self.norm = BatchNorm(size, affine=False, eps=1e-8)
         self.alpha = nn.Parameter(torch.zeros(size))
 
     def forward(self, x: Tensor) -> Tensor:
         """``[n, size]`` to ``[n, size]``."""
-        # One row has no variance to standardise by.
-        standard = self.norm(x) if not self.training or len(x) > 1 else x
-        p = torch.sigmoid(standard)
+        p = torch.sigmoid(self.norm(x))
         return x * (p + (1 - p) * self.alpha)
 
 

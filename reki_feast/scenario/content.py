@@ -127,6 +127,11 @@ class Encoder(Declared):
     pooling: Literal["mean", "cls"] = "mean"
     batch_size: int = Field(default=64, ge=1)
     max_tokens: int | None = Field(default=None, ge=8, description="cut texts at so many tokens")
+    taste: bool = Field(
+        default=False,
+        description="one more channel of users, 'taste': the mean of what is known of the items "
+        "that they liked last",
+    )
 
 
 class Training(Declared):

@@ -43,6 +43,7 @@ _CHANNELS = {
     "liked": "what a language model infers from what the user liked",
     "disliked": "what a language model infers from what the user disliked",
     "history": "the user's own history, as text",
+    "taste": "the mean of what is known of the items that the user liked last",
     "description": "the catalogue's own description",
 }
 

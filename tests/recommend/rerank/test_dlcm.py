@@ -22,7 +22,23 @@ def test_a_state_is_weighed_by_the_last_one() -> None:
     for place in range(COUNT):
         states.append(cell(candidates[:, place], states[-1]))
     ranking = model.ranking
-    weighed = torch.tanh(ranking.context(nn.functional.layer_norm(states[-1], (6,))))
-    for place, state in enumerate(states[1:]):
-        expected = ranking.output(nn.functional.layer_norm(state, (6,)) * weighed)
-        torch.testing.assert_close(model(batch, extra)[:, place], expected[:, 0])
+    weighed = torch.tanh(ranking.context(standard(states[-1])))
+    expected = ranking.output(standard(torch.stack(states[1:], 1)) * weighed.unsqueeze(1))
+    torch.testing.assert_close(model(batch, extra), expected.squeeze(-1))
+
+
+def standard(states: torch.Tensor) -> torch.Tensor:
+    """Mean 0 and variance 1 of each unit over all lists and candidates."""
+    rows = states.reshape(-1, 6)
+    made: torch.Tensor = (states - rows.mean(0)) / (rows.var(0, correction=0) + 1e-5).sqrt()
+    return made
+
+
+def test_a_list_alone_is_trained_by_what_was_seen_before() -> None:
+    torch.manual_seed(0)
+    model, batch, extra = Dlcm(spec((8, 8)), size=8, hidden_size=6), lists(), extras(7, (8, 8))
+    model(batch, extra)
+    one = batch.take(torch.tensor([3])), [part[3:4] for part in extra]
+    trained = model(*one)
+    assert torch.isfinite(trained).all()
+    trained.sum().backward()

@@ -48,6 +48,7 @@ def test_the_seed_makes_the_weights(name: str) -> None:
 @every
 def test_a_list_by_itself_gets_the_same_logits(name: str) -> None:
     model, batch, extra = build(name, spec((8, 8))), lists(), extras(7, (8, 8))
+    model.eval()
     alone = model(batch.take(torch.tensor([3])), [one[3:4] for one in extra])
     torch.testing.assert_close(alone, model(batch, extra)[3:4])
 
