@@ -76,7 +76,7 @@ def _taught(scope: Scope, found: Found) -> Iterator[str]:
     """Where the rerankers' vectors are from."""
     if any(cell.task == "rerank" and cell.sides != "none" for cell in found) and scope.rerankers:
         yield (
-            "HEIN learnt with PRM and with SetRank; DLCM and MIR read stored vectors of one that "
+            "HEIN learnt with DLCM, PRM and SetRank each; MIR reads stored vectors of one that "
             "learnt with a DIN, from the same training users."
         )
 

@@ -38,8 +38,8 @@ LISTS, LIST_EPOCHS = 256, 4
 #: HEIN learns by the two-tower head beside a reranker, which has no other sight of its user.
 LIST_MATCH, LIST_TOGETHER = 1.0, 4
 #: The rerankers that HEIN learns with: on validation users they gain more so. Others read stored
-#: vectors, as from a feature store, of a HEIN that a DIN learnt with; DLCM gains more by these.
-LIST_JOINT = ("prm", "setrank")
+#: vectors, as from a feature store, of a HEIN that a DIN learnt with.
+LIST_JOINT = ("dlcm", "prm", "setrank")
 
 
 def trainer(material: Material) -> Callable[[Cell], Outcome]:
