@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from reki_feast.schema import ITEM_CHANNELS, USER_CHANNELS
+from reki_feast.schema import ITEM_CHANNELS, TASTE, USER_CHANNELS
 
 if TYPE_CHECKING:
     from reki_feast.condense import Settings
@@ -85,7 +85,7 @@ def pairs_of(
 
 def _is_raw(pair: tuple[str, str]) -> bool:
     """Whether no language model had a part in it."""
-    return pair[0] == "history" or pair == ("taste", "description")
+    return pair[0] == "history" or pair == (TASTE, "description")
 
 
 def _channels(table: pa.Table, names: Sequence[str]) -> list[str]:

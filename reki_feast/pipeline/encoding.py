@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from reki_feast.encode import Encoder
 
 Texts = dict[str, list[str | None]]
-CHANNELS = (*USER_CHANNELS, *ITEM_CHANNELS)
+_CHANNELS = USER_CHANNELS + ITEM_CHANNELS
 
 
 def encode(project: Project, *, as_of: Times = None, progress: Progress | None = None) -> Report:
@@ -62,7 +62,7 @@ def encode(project: Project, *, as_of: Times = None, progress: Progress | None =
         texts = {kind: found[kind, time] for kind in KINDS}
         made = representations(project, given, time, texts, vectors, encoder)
         for kind, table in zip(KINDS, made, strict=True):
-            names = ", ".join(name for name in table.column_names if name in CHANNELS)
+            names = ", ".join(name for name in table.column_names if name in _CHANNELS)
             rows.append(
                 (kind, time, names, table.num_rows, _add(project, given, kind, time, table))
             )

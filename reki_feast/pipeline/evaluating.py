@@ -20,6 +20,7 @@ from reki_feast.pipeline.stored import state
 from reki_feast.pipeline.tastes import with_taste
 from reki_feast.project import Project, open_project
 from reki_feast.report import Progress, Report, Silent
+from reki_feast.schema import TASTE
 
 if TYPE_CHECKING:
     from reki_feast.evaluate.cells import Extraction
@@ -129,7 +130,7 @@ def _raw_taste(project: Project, found: Learning) -> pa.ChunkedArray:
     """Users' tastes by what the catalogue itself says of items."""
     items = found.items.drop_columns([n for n in found.items.column_names if n == "knowledge"])
     recent = project.declared.scenario.history
-    return with_taste(found.given, found.users, items, time=found.time, recent=recent)["taste"]
+    return with_taste(found.given, found.users, items, time=found.time, recent=recent)[TASTE]
 
 
 def machine() -> str:

@@ -77,7 +77,7 @@ def channels(project: Project, kind: Kind) -> list[str]:
     found = known.channels(state(project).knowledge, kind)
     if kind == "item":
         return [*found, "description"]
-    return [*found, "history", *(["taste"] if project.declared.encoder.taste else [])]
+    return [*found, "history", *([schema.TASTE] if project.declared.encoder.taste else [])]
 
 
 def representation(project: Project, key: Key, kind: Kind) -> tuple[pa.Schema, pa.Table]:

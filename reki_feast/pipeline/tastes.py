@@ -36,7 +36,7 @@ def with_taste(
     from reki_feast.embed import user_vectors
     from reki_feast.encode import take_vectors, vector_array, vector_matrix
 
-    matrix, has = vector_matrix(items[first_channel(items)])
+    matrix, has = vector_matrix(items[_first_channel(items)])
     rows = sources.split(given, time, recent)
     ids, means = user_vectors(
         rows.filter(rows["prompt"]),
@@ -62,6 +62,6 @@ def with_taste(
     return pa.table([columns[name] for name in wanted.names], schema=wanted)
 
 
-def first_channel(items: pa.Table) -> str:
+def _first_channel(items: pa.Table) -> str:
     """The item channel that tastes are means of."""
     return next(name for name in ITEM_CHANNELS if name in items.column_names)
