@@ -143,33 +143,42 @@ class InputLayer(nn.Module):
 
     def embed(self, batch: Batch, extras: Sequence[Tensor] = ()) -> Embedded:
         """Embed a batch; ``extras`` are fields already."""
-        lists = batch.item.ndim == 2
-        targets = batch.item if lists else batch.item.unsqueeze(1)
-        both = self._items(torch.cat([batch.history, targets], dim=1))
-        behaviours, target = both.split([batch.history.shape[1], targets.shape[1]], dim=1)
-        history = torch.cat([behaviours, self.verdict(batch.history_verdict)], dim=-1)
-        mask = (batch.history > 0).to(history.dtype)
-        n = len(batch.user)
-        users = self.user_fields(batch.user)
-        user = torch.cat(users, dim=-1) if users else history.new_zeros(n, 0)
-        item = target if lists else target.squeeze(1)
+        item, history, mask = self.embed_items(batch)
         extra = torch.cat(tuple(extras), dim=-1) if extras else item.new_zeros(*item.shape[:-1], 0)
-        return Embedded(item, history, mask, user, extra, self.size)
+        return Embedded(item, history, mask, self.of_users(batch.user), extra, self.size)
 
-    def _items(self, index: Tensor) -> Tensor:
-        """Ids and fields ``[n, k, t * d]`` of the items at ``index`` ``[n, k]``.
+    def embed_items(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Target, history and mask of a batch, as in :class:`Embedded`.
 
         Each item is embedded once, however often it is in the batch: all of them where the batch
         is larger than the catalogue, else the distinct ones of the batch.
         """
-        count = self.item.num_embeddings
-        if index.numel() < count:
+        lists = batch.item.ndim == 2
+        targets = batch.item if lists else batch.item.unsqueeze(1)
+        index = torch.cat([batch.history, targets], dim=1)
+        if index.numel() < self.item.num_embeddings:
             rows, index = torch.unique(index, return_inverse=True)
+            table = self.of_items(rows)
         else:
-            rows = torch.arange(count, device=index.device)
-        own = self.item(rows)
-        table = torch.cat([own, *self.item_fields(rows)], dim=-1) if len(self.item_fields) else own
-        return nn.functional.embedding(index, table)
+            table = self.of_items()
+        both = nn.functional.embedding(index, table)
+        behaviours, target = both.split([batch.history.shape[1], targets.shape[1]], dim=1)
+        history = torch.cat([behaviours, self.verdict(batch.history_verdict)], dim=-1)
+        mask = (batch.history > 0).to(history.dtype)
+        return target if lists else target.squeeze(1), history, mask
+
+    def of_items(self, index: Tensor | None = None) -> Tensor:
+        """Ids and fields ``[k, t * d]`` of the items at ``index`` ``[k]``; None for all."""
+        weight = self.item.weight
+        rows = torch.arange(len(weight), device=weight.device) if index is None else index
+        return torch.cat([self.item(rows), *self.item_fields(rows)], dim=-1)
+
+    def of_users(self, index: Tensor | None = None) -> Tensor:
+        """Fields ``[k, u * d]`` of the users at ``index`` ``[k]``; None for all."""
+        codes, weight = self.user_fields.codes, self.item.weight
+        rows = torch.arange(len(codes), device=weight.device) if index is None else index
+        fields = self.user_fields(rows)
+        return torch.cat(fields, dim=-1) if fields else weight.new_zeros(len(rows), 0)
 
 
 def average(table: nn.Module, codes: Tensor) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -51,7 +50,10 @@ class Din(Backbone):
 
     def logits(self, embedded: Embedded) -> Tensor:
         """``[n]``."""
-        logits: Tensor = self.output(torch.cat(self.read(embedded), dim=-1))
+        item = embedded.item
+        interest = self.interest(item, embedded.history, embedded.mask)
+        read = torch.cat([item, interest, embedded.user, embedded.extras], dim=-1)
+        logits: Tensor = self.output(read)
         return logits
 
     def fold(self, tables: Mapping[Kind, Tensor]) -> Folded:
@@ -59,56 +61,59 @@ class Din(Backbone):
 
         Args:
             tables: ``[rows, size]``, the vectors of users and items by index, those that the model
-                takes, in that order.
+                takes, in that order; of none for a model without vectors.
         """
-        first = self.output.layers[0]
-        assert isinstance(first, nn.Linear)
-        fields = self.inputs.as_fields(tuple(tables.values()))
-        own = first.in_features - sum(field.shape[1] for field in fields)
-        widths = [own, *(field.shape[1] for field in fields)]
-        weight, *shares = first.weight.detach().split(widths, dim=1)
-        made = [field @ share.T for field, share in zip(fields, shares, strict=True)]
-        return Folded(self, weight.contiguous(), dict(zip(tables, made, strict=True)))
+        return Folded(self, tables)
 
-    def read(self, embedded: Embedded) -> list[Tensor]:
-        """What the output MLP reads, extra vectors last."""
-        target = embedded.item
-        interest = self.attention(embedded.history, target, embedded.mask)
-        # The interest's product with the target is what the output MLP is slowest to find.
-        product = interest[:, : target.shape[1]] * target
-        return [target, interest, product, embedded.user, embedded.extras]
+    def interest(self, target: Tensor, history: Tensor, mask: Tensor) -> Tensor:
+        """``[n, behaviour + target]``: the interest, and its product with the target.
+
+        The product is what the output MLP is slowest to find.
+        """
+        interest = self.attention(history, target, mask)
+        return torch.cat([interest, interest[:, : target.shape[1]] * target], dim=-1)
 
 
 class Folded(nn.Module):
-    """A DIN whose extra vectors' share of the first output layer is made already.
+    """A DIN whose first output layer is run beforehand over what is an item's or a user's own.
 
-    That layer is linear, so a vector's share can be made once an id instead of once a sample.
+    That layer is linear: what an item (id, fields, vector) and a user (fields, vector) bring to it
+    is made once an id instead of once a sample. So vectors add nothing to the cost of a sample.
 
     Args:
         din: the model, with its weights.
-        weight: of the first output layer, the columns of extra vectors left out.
-        shares: ``[rows, hidden]``, of users and items by index.
+        tables: ``[rows, size]``, vectors of users and items by index, those that the model takes.
     """
 
     weight: Tensor
-    table: Tensor
 
-    def __init__(self, din: Din, weight: Tensor, shares: Mapping[Kind, Tensor]) -> None:
+    def __init__(self, din: Din, tables: Mapping[Kind, Tensor]) -> None:
         super().__init__()
+        first = din.output.layers[0]
+        assert isinstance(first, nn.Linear)
+        vectors = din.inputs.as_fields(tuple(tables.values()))
+        of_items, of_users = din.inputs.of_items(), din.inputs.of_users()
+        known = [of_items.shape[1], of_users.shape[1], *(part.shape[1] for part in vectors)]
+        widths = [known[0], first.in_features - sum(known), *known[1:]]
+        item, own, user, *extras = first.weight.split(widths, dim=1)
+        shares: dict[Kind, Tensor] = {"item": of_items @ item.T + first.bias}
+        if of_users.numel():
+            shares["user"] = of_users @ user.T
+        for kind, vector, weight in zip(tables, vectors, extras, strict=True):
+            share = vector @ weight.T
+            shares[kind] = shares[kind] + share if kind in shares else share
         self.din = din
-        self.register_buffer("weight", weight, persistent=False)
-        self.register_buffer("table", torch.cat(list(shares.values())).detach(), persistent=False)
-        rows = [0, *itertools.accumulate(len(share) for share in shares.values())]
-        self.starts = dict(zip(shares, rows, strict=False))
+        self.kinds = tuple(shares)
+        self.register_buffer("weight", own.detach().contiguous(), persistent=False)
+        for kind, share in shares.items():
+            self.register_buffer(kind, share.detach(), persistent=False)
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits ``[n]``."""
-        read = self.din.read(self.din.inputs.embed(batch))
-        first, *rest = self.din.output.layers
-        bias = first.get_parameter("bias")
-        hidden = nn.functional.linear(torch.cat(read, dim=-1), self.weight, bias)
-        index = [getattr(batch, kind) + start for kind, start in self.starts.items()]
-        hidden += nn.functional.embedding_bag(torch.stack(index, dim=1), self.table, mode="sum")
+        _, *rest = self.din.output.layers
+        hidden = self.din.interest(*self.din.inputs.embed_items(batch)) @ self.weight.T
+        for kind in self.kinds:
+            hidden += nn.functional.embedding(getattr(batch, kind), getattr(self, kind))
         for layer in rest:
             hidden = layer(hidden)
         return hidden.squeeze(-1)

@@ -53,11 +53,13 @@ def test_extra_vectors_are_more_fields(sizes: tuple[int, ...], fields: int) -> N
     assert same == (not sizes)
 
 
-@pytest.mark.parametrize("sizes", [{"user": 4, "item": 8}, {"user": 5, "item": 5}, {"item": 8}])
-def test_a_folded_model_gives_the_same_logits(sizes: dict[Kind, int]) -> None:
-    ages = Fields(torch.tensor([[0], [1], [2], [1]]), (3,))
-    model = din(extra_sizes=tuple(sizes.values()), user_fields=ages)
-    tables = {kind: torch.randn(9, size) for kind, size in sizes.items()}
+@pytest.mark.parametrize("sizes", [{"user": 4, "item": 8}, {"user": 5, "item": 5}, {"item": 8}, {}])
+@pytest.mark.parametrize("ages", [Fields(torch.tensor([[0], [1], [2], [1]]), (3,)), None])
+def test_a_folded_model_gives_the_same_logits(sizes: dict[Kind, int], ages: Fields | None) -> None:
+    genres = Fields(torch.tensor([[0, 0], *([[1, 2]] * 4), *([[2, 0]] * 4)]), (3,), (2,))
+    model = din(extra_sizes=tuple(sizes.values()), user_fields=ages, item_fields=genres)
+    counts = {"user": 4, "item": 9}
+    tables = {kind: torch.randn(counts[kind], size) for kind, size in sizes.items()}
     samples = batch()
     rows = {"user": samples.user, "item": samples.item}
     expected = model(samples, [table[rows[kind]] for kind, table in tables.items()])
