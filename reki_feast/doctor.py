@@ -70,6 +70,7 @@ def _project_checks(project: Project) -> list[Check]:
         ("gates", _gates),
         ("privacy", _privacy),
         ("encoder", _encoder),
+        ("training", _training),
         ("data folder", _disk),
         ("Redis", lambda _: _redis()),
         ("Feast repo", _feast),
@@ -188,6 +189,13 @@ def _privacy(project: Project) -> str:
 def _encoder(project: Project) -> str:
     encoder = project.encoder()
     return f"{encoder.name}, m = {encoder.dimension}"
+
+
+def _training(project: Project) -> str:
+    from reki_feast.condense import usable_device
+
+    said = project.declared.training
+    return f"{said.backbone} on {usable_device(said.device)}"
 
 
 def _disk(project: Project) -> str:

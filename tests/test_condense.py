@@ -371,3 +371,21 @@ def test_augment_refuses_what_it_was_not_trained_on(condensed: Condensed) -> Non
     uneven = with_column(viewers(2), "history", [[1.0] * 17, [1.0]])
     with pytest.raises(CondenseError, match=r"user history: lengths \[17, 1\]"):
         augment(condensed, uneven, "user", NOW)
+
+
+@pytest.mark.parametrize("device", ["cuda", "nowhere"])
+def test_a_device_that_is_not_there_is_named(device: str) -> None:
+    if device == "cuda" and torch.cuda.is_available():
+        pytest.skip("there is a CUDA device here")
+    with pytest.raises(CondenseError, match=f"(?s)torch can use the device.*'{device}'"):
+        condense(watched(6), viewers(6), films(), settings=SMALL, device=device)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+def test_what_cuda_learns_is_brought_back(condensed: Condensed) -> None:
+    how = replace(condensed.settings, match_weight=1.0, folds=2)
+    made = condense(watched(60), viewers(60), films(), settings=how, seed=1, device="cuda")
+    assert all(one.device.type == "cpu" for one in made.heins.state_dict().values())
+    assert made.report is not None
+    assert made.report.vectors.test.auc > 0.8
+    assert augment(made, viewers(60), "user", NOW).num_rows == 60

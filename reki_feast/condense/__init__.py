@@ -16,7 +16,7 @@ from reki_feast.condense.export import (
 )
 from reki_feast.condense.settings import Condensed, Report, Run, Settings, channel_pairs
 from reki_feast.condense.task import Task, make_joint, make_plain, make_task
-from reki_feast.condense.training import condense
+from reki_feast.condense.training import condense, usable_device
 
 __all__ = [
     "Condensed",
@@ -34,5 +34,6 @@ __all__ = [
     "make_task",
     "manifest",
     "restore",
+    "usable_device",
     "weights",
 ]

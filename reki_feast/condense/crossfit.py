@@ -105,9 +105,9 @@ def _fit(
 ) -> HeinSet:
     heins = joint.heins
     with seeded(seed):
-        made = make_heins(heins.pairs, heins.input_size, settings).to(items.device)
+        made = make_heins(heins.pairs, heins.input_size, settings)
     made.load_state_dict({**made.state_dict(), **dict(heins.named_buffers())})
-    tower = _Users(joint, made, items)
+    tower = _Users(joint, made, items).to(items.device)
     fit(tower, train, validation, training=settings.training, seed=seed, progress=progress)
     return made.eval()
 

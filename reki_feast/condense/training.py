@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pyarrow as pa
+import torch
 from torch import nn
 
 from reki_feast.condense.crossfit import cross_fit, fold
@@ -28,6 +29,7 @@ def condense(
     compare: bool = True,
     user_fields: pa.Table | None = None,
     item_fields: pa.Table | None = None,
+    device: str = "cpu",
     progress: Progress | None = None,
 ) -> Condensed:
     """Train the HEINs together with a recommender; on CPU a seed gives the same weights each time.
@@ -49,14 +51,15 @@ def condense(
         compare: train the same recommender without vectors too, for the report.
         user_fields: user key and categorical columns, which the recommender sees.
         item_fields: the same for items.
+        device: the torch device to train on; what comes of it is on the CPU.
         progress: called after every batch.
 
     Raises:
-        CondenseError: the tables cannot be trained on: a column is missing, all labels are equal,
-            ids do not meet, an id is there twice, a vector holds NaN or infinity, or the folds
-            cannot be.
+        CondenseError: torch cannot use the device; the tables cannot be trained on: a column is
+            missing, all labels are equal, ids do not meet, an id is there twice, a vector holds
+            NaN or infinity; or the folds cannot be.
     """
-    how = settings or Settings()
+    how, where = settings or Settings(), usable_device(device)
     users, items = user_representation, item_representation
     _check_key_types(interactions, users, items)
     chosen = tuple(pairs or channel_pairs(_channels(users), _channels(items)))
@@ -74,14 +77,30 @@ def condense(
     joint = make_joint(task, users, items, backbone, pairs=chosen, settings=how, seed=seed)
     plain = None
     if compare:
-        plain = _run(make_plain(task.spec, backbone, seed=seed), task, how, seed, progress)
-    run = _run(joint, task, how, seed, progress)
+        alone = make_plain(task.spec, backbone, seed=seed).to(where)
+        plain = _run(alone, task, how, seed, progress)
+    run = _run(joint.to(where), task, how, seed, progress)
     folds: tuple[HeinSet, ...] = ()
     if parts:
         folds = cross_fit(joint, task, parts, settings=how, seed=seed, progress=progress)
     counts = (len(task.parts.train), len(task.parts.validation), len(task.parts.test))
     report = Report(counts, task.people, run, plain)
-    return Condensed(joint.heins.eval(), how, seed, report, folds)
+    here = tuple(heins.cpu() for heins in folds)
+    return Condensed(joint.heins.eval().cpu(), how, seed, report, here)
+
+
+def usable_device(name: str) -> torch.device:
+    """The torch device of that name; raises CondenseError where torch cannot use it."""
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (AssertionError, RuntimeError) as error:  # a build without CUDA asserts that it is with
+        raise CondenseError(
+            "torch can use the device to train on",
+            found=f"{name!r}: {str(error).splitlines()[0]}",
+            mend='Training(device="cpu"), or a torch build for that device',
+        ) from error
+    return device
 
 
 def _run(

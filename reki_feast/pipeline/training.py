@@ -52,6 +52,7 @@ def _condense(project: Project, found: Learning, progress: Progress) -> Condense
             backbone=CTR[said.backbone],
             settings=settings(project),
             seed=said.seed,
+            device=said.device,
             progress=lambda epoch, batch, batches: bar(
                 (epoch - 1) * batches + batch, said.epochs * batches
             ),

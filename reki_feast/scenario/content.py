@@ -166,6 +166,11 @@ class Training(Declared):
         "trained on the same users later; 0: all by one network",
     )
     dropout: float = Field(default=0.0, ge=0, lt=1)
+    device: str = Field(
+        default="cpu",
+        description='torch device to train on, say "cuda"; on the CPU alone a seed gives the same '
+        "weights each time",
+    )
     test: float = Field(default=0.1, ge=0, lt=1, description="share of users held out for the test")
     seed: int = 0
 
