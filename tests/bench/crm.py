@@ -1,8 +1,11 @@
-"""Training jobs that read vectors as features: LightGBM, XGBoost, scikit-learn on MovieLens-1M.
+"""Training jobs that read vectors as features, of five libraries, on MovieLens-1M and 100K.
+
+    python -m tests.bench.crm [SEED …] [--models …] [--sets …] [--table]
 
 Each model is trained on several sets of columns: plain features; these and the raw representations,
 32 principal components a channel; and the augmented vectors; and the match scores alone; and both.
-The columns that are not plain come out of `get_historical_features`.
+The columns that are not plain come out of `get_historical_features`. ``--table`` keeps the table in
+``tests/bench/tables/``. The libraries: `pip install ".[crm]"`.
 
 The protocol is `shared/data/README.md`'s, as in ml1m.py: users split 90/10, a tenth of the
 others decide when to stop, and the test users are looked at once, at the end.
@@ -28,24 +31,19 @@ import pyarrow.parquet as pq
 from reki_feast import show
 from reki_feast.condense import Settings, augment, condense, default_vector
 from reki_feast.encode import Floats
+from reki_feast.evaluate import plot, render
+from reki_feast.pipeline.evaluating import machine
 from reki_feast.pipeline.learning import learning
 from reki_feast.recommend.train import Training
 from reki_feast.report import Progress, Silent
 from reki_feast.schema import Kind
-from tests.bench import crm_ml100k, ml1m
-from tests.bench.common import BUILD, Row, data_folder, finish
+from tests.bench import crm_ml100k, crm_report, ml1m
+from tests.bench.common import BUILD, data_folder, finish
 from tests.bench.crm_features import plain_features
 from tests.bench.crm_joined import Vectors, publish
-from tests.bench.crm_models import (
-    MODELS,
-    SETS,
-    Result,
-    column_sets,
-    model_rows,
-    parted,
-    report,
-    score,
-)
+from tests.bench.crm_learners import MODELS
+from tests.bench.crm_models import SETS, Found, Result, column_sets, parted, score
+from tests.bench.tables import OUT
 
 Tables = Mapping[Kind, pa.Table]
 HELD_OUT = 0.1  # share of the users to test on, and of the others to stop by
@@ -71,15 +69,15 @@ def run(
     models: Sequence[str] = ("LightGBM",),
     sets: Sequence[str] = tuple(SETS),
     make: Make | None = None,
-) -> list[Row]:
-    """Train all models on all sets of columns, print the table, and return the rows.
+) -> Found:
+    """Train all models on all sets of columns.
 
     Args:
         data: folder with ``ml-1m/`` and ``ml-1m-knowledge/``.
         folder: of the project, where encoded texts are kept.
         progress: shows how far it is; None shows nothing.
         seeds: each draws its own split and weights.
-        models: names of :data:`~tests.bench.crm_models.MODELS`.
+        models: names of :data:`~tests.bench.crm_learners.MODELS`.
         sets: names of :data:`~tests.bench.crm_models.SETS`, those of ``FEW`` at least.
         make: makes the vectors of the ratings HEIN may see; None trains it with a DIN.
     """
@@ -101,8 +99,7 @@ def run(
         for name, x in column_sets(store, rows, plain[sample], joins, sets):
             given = parted(x, liked, part)
             results += [score(given, seed, model, name) for model in models]
-    show.report(report("MovieLens-1M, held-out users", results, joins, len(rows)))
-    return [row for model in models for row in model_rows("", model, results, joins)]
+    return Found("MovieLens-1M, held-out users", "", tuple(results), joins, len(rows), (ml1m.NOTE,))
 
 
 def parts_of(user: npt.NDArray[np.int64], seed: int) -> npt.NDArray[np.str_]:
@@ -150,10 +147,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("seeds", type=int, nargs="*", default=[0])
     parser.add_argument("--models", nargs="+", choices=[*MODELS], default=["LightGBM"])
+    parser.add_argument("--sets", nargs="+", choices=[*SETS], default=[*SETS])
+    parser.add_argument("--table", action="store_true")
     asked = parser.parse_args()
     data, progress = data_folder(), show.Progress()
-    rows = run(data, BUILD / "ml1m", progress, seeds=asked.seeds, models=asked.models)
-    rows += crm_ml100k.run(data, BUILD / "cache", progress, models=asked.models)
+    how = {"models": asked.models, "sets": asked.sets}
+    every = [
+        run(data, BUILD / "ml1m", progress, seeds=asked.seeds, **how),
+        crm_ml100k.run(data, BUILD / "cache", progress, **how),
+    ]
+    for found in every:
+        show.report(crm_report.report(found))
+    if asked.table:
+        table = crm_report.table(every)
+        render.write([table], OUT, render.Context("MovieLens", machine()))
+        plot.draw(table, OUT)
+    rows = [row for found in every for row in crm_report.rows(found)]
     finish("crm", "training jobs with vectors out of Feast", rows)
 
 

@@ -18,16 +18,15 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from reki_feast import show
 from reki_feast.condense import Settings, augment, condense, default_vector
 from reki_feast.encode import SentenceTransformerEncoder, represent
 from reki_feast.lake import newest
 from reki_feast.report import Progress, Silent
 from reki_feast.schema import TIMESTAMP, Kind
-from tests.bench.common import BUILD, Row
+from tests.bench.common import BUILD
 from tests.bench.crm_features import plain_features
 from tests.bench.crm_joined import ITEM, USER, Vectors, publish
-from tests.bench.crm_models import SETS, Result, column_sets, model_rows, parted, report, score
+from tests.bench.crm_models import SETS, Found, Result, column_sets, parted, score
 from tests.bench.texts import cached, history_text
 
 PROMPTED = 30  # interactions of a history, at most
@@ -43,8 +42,8 @@ def run(
     seed: int = 0,
     models: Sequence[str] = ("LightGBM",),
     sets: Sequence[str] = tuple(SETS),
-) -> list[Row]:
-    """Train all models on all sets of columns, print the table, and return the rows."""
+) -> Found:
+    """Train all models on all sets of columns."""
     bars = progress or Silent()
     ratings, movies, users = read(data / "ml-100k")
     part = parts_of(ratings)
@@ -62,14 +61,13 @@ def run(
     for name, x in column_sets(store, ratings, plain, joins, sets):
         given = parted(x, liked, part)
         results += [score(given, seed, model, name) for model in models]
-    notes = [
+    notes = (
         f"tested on what came after {ratings['event_timestamp'][part == 'test'].min():%Y-%m-%d}, "
         f"{np.isin(*(ratings['user_id'][part == p] for p in ('test', 'train'))).mean():.0%} of it "
         "by users seen before",
         "no language model's knowledge: histories and descriptions alone",
-    ]
-    show.report(report("MovieLens-100K, in time", results, joins, len(ratings), notes))
-    return [row for model in models for row in model_rows("ml100k_", model, results, joins)]
+    )
+    return Found("MovieLens-100K, in time", "ml100k_", tuple(results), joins, len(ratings), notes)
 
 
 def read(data: Path) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
@@ -127,7 +125,8 @@ def encoded(
         named = rows.assign(title=rows["item_id"].map(title))
         groups = named.groupby(["user_id", "snapshot"])
         texts[name] = groups.apply(
-            lambda part: history_text(part["rating"].tolist(), part["title"].tolist())
+            lambda part: history_text(part["rating"].tolist(), part["title"].tolist()),
+            include_groups=False,
         )
     every = [text for column in texts.values() for text in column.tolist()]
     vectors = cached(cache / "ml100k.parquet", encoder, every)
@@ -156,7 +155,7 @@ def condensed(
         pa.Table.from_pandas(rows, preserve_index=False),
         newest(tables["now"], [USER.name]),
         tables["item"],
-        settings=Settings(test=0.0),
+        settings=Settings(match_weight=1.0, folds=4, test=0.0),  # as `reki init` has it
         seed=seed,
         compare=False,
     )
