@@ -35,8 +35,11 @@ NETWORKS: dict[str, dict[str, int]] = {
 }
 #: How rerankers are trained: a list is ten samples, and they need four times the epochs.
 LISTS, LIST_EPOCHS = 256, 4
-#: HEIN learns by the two-tower head beside a reranker, which has no other sight of its user.
-LIST_MATCH, LIST_TOGETHER = 1.0, 4
+#: HEIN for a reranker, which has no other sight of its user: it learns by the two-tower head too,
+#: batch by batch, and reads more. SetRank's MAP@7 on validation users is .7710 so, and .7663
+#: with HEIN as elsewhere.
+LIST_HEIN = {"components": 128, "hein_dropout": 0.3, "match_weight": 4.0}
+LIST_TOGETHER = 1
 #: The rerankers that HEIN learns with: on validation users they gain more so. Others read stored
 #: vectors, as from a feature store, of a HEIN that a DIN learnt with.
 LIST_JOINT = ("dlcm", "prm", "setrank")
@@ -134,7 +137,7 @@ class _Trainer:
         sides: tuple[Kind, ...] = KINDS if cell.sides == "both" else (cell.sides,)
         settings = replace(self.material.settings, **NETWORKS[cell.network])  # type: ignore[arg-type]
         if cell.task == "rerank":
-            settings = replace(settings, match_weight=LIST_MATCH)
+            settings = replace(settings, **LIST_HEIN)  # type: ignore[arg-type]
         return build(factory, settings=settings, sides=sides)
 
     def _stored(self, cell: Cell, task: Task) -> dict[Kind, Tensor]:
@@ -142,8 +145,8 @@ class _Trainer:
         click = replace(cell, task="ctr", backbone="din")
         if self.tables is None or self.tables[0] != click:
             how = self.material.settings
-            training = replace(how.training, together=1)
-            settings = replace(how, match_weight=LIST_MATCH, training=training)
+            training = replace(how.training, together=LIST_TOGETHER)
+            settings = replace(how, training=training, **LIST_HEIN)  # type: ignore[arg-type]
             joint = _Trainer(replace(self.material, settings=settings)).model(click, task)
             assert isinstance(joint, Joint)
             fit(joint, task.parts.train, task.parts.validation, training=training, seed=cell.seed)
