@@ -87,7 +87,8 @@ def test_init_lays_down_a_project_that_doctor_understands(
     assert code == cli.DONE
     assert "generators/books.py" in out
     path = folder / "generators" / "books.py"
-    path.write_text(path.read_text().replace('model="minilm"', 'model="hash"'))
+    text = path.read_text().replace('model="minilm"', 'model="hash"')
+    path.write_text(text.replace("folds=4", 'folds=4, device="nowhere"'))
     code, out, _ = reki(capsys, "doctor", "--project", folder, "--json")
     report = json.loads(out)
     assert code == cli.FAILED
@@ -96,6 +97,7 @@ def test_init_lays_down_a_project_that_doctor_understands(
         "tables",
         "factors",
         "language model",
+        "training",
     ]
     assert sum("tables/" in note for note in report["notes"]) == 2
 
