@@ -160,7 +160,7 @@ def main() -> None:
         show.report(crm_report.report(found))
     if asked.table:
         table = crm_report.table(every)
-        render.write([table], OUT, render.Context("MovieLens", machine()))
+        render.write([table], OUT, render.Context("MovieLens", machine(), tuple(asked.seeds)))
         plot.draw(table, OUT)
     rows = [row for found in every for row in crm_report.rows(found)]
     finish("crm", "training jobs with vectors out of Feast", rows)

@@ -63,9 +63,9 @@ def report(found: Found) -> Report:
 def table(every: Sequence[Found]) -> ResultTable:
     """AUC of each model on each set of columns, side by side."""
     measures = []
-    for found in every:
-        for model in _models(found):
-            row, plain = (found.data, model), _by_seed(found, model, "plain")
+    for model in dict.fromkeys(model for found in every for model in _models(found)):
+        for found in every:
+            row, plain = (model, found.data), _by_seed(found, model, "plain")
             for columns in SETS:
                 scores = _by_seed(found, model, columns)
                 if scores:
@@ -74,7 +74,7 @@ def table(every: Sequence[Found]) -> ResultTable:
                     )
                 if scores and columns in GAINS:
                     ours, p = gain(plain, scores)
-                    measures.append(Measure(row, "gain", ours, "gain", "AUC gain", columns, p=p))
+                    measures.append(Measure(row, "gain", ours, "gain", "AUC", columns, p=p))
     shown = [
         column
         for columns in SETS
@@ -91,7 +91,7 @@ def table(every: Sequence[Found]) -> ResultTable:
     return ResultTable(
         "crm",
         "Training jobs of five libraries, without and with vectors out of Feast",
-        ("data", "model"),
+        ("model", "data"),
         tuple(shown),
         tuple(measures),
         ("gain",),
