@@ -99,11 +99,16 @@ def _folded(plain: nn.Module) -> nn.Module:
 
 
 def _repeat(ways: Mapping[Way, nn.Module], batches: Sequence[Samples]) -> dict[Way, float]:
-    """The median seconds of each way."""
+    """The median seconds of each way.
+
+    The order is turned round from batch to batch: what comes after HEIN finds less in the caches.
+    """
     taken: dict[Way, list[float]] = {way: [] for way in ways}
+    turn = list(ways.items())
     with torch.no_grad():
         for batch in batches:
-            for way, model in ways.items():
+            turn.reverse()
+            for way, model in turn:
                 began = time.perf_counter()
                 model(batch)
                 taken[way].append(time.perf_counter() - began)

@@ -18,6 +18,7 @@ out of fold, as any target encoding is.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -41,7 +42,7 @@ from tests.bench import crm_ml100k, crm_report, ml1m
 from tests.bench.common import BUILD, data_folder, finish
 from tests.bench.crm_features import plain_features
 from tests.bench.crm_joined import Vectors, publish
-from tests.bench.crm_learners import MODELS
+from tests.bench.crm_learners import MODELS, PACKAGES
 from tests.bench.crm_models import SETS, Found, Result, column_sets, parted, score
 from tests.bench.tables import OUT
 
@@ -150,6 +151,9 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", choices=[*SETS], default=[*SETS])
     parser.add_argument("--table", action="store_true")
     asked = parser.parse_args()
+    needed = [PACKAGES[name] for name in asked.models if name in PACKAGES]
+    if missing := [name for name in needed if importlib.util.find_spec(name) is None]:
+        parser.error(f"no module {', '.join(missing)}: pip install '.[crm]'")
     data, progress = data_folder(), show.Progress()
     how = {"models": asked.models, "sets": asked.sets}
     every = [

@@ -157,6 +157,13 @@ def fuxictr(train: Part, validation: Part, x: Floats, seed: int) -> Floats:
         return np.asarray(model.predict(batches(last, np.zeros(len(last), np.float32))))
 
 
+#: The package of each model that is not among the project's own.
+PACKAGES = {
+    "LightGBM": "lightgbm",
+    "XGBoost": "xgboost",
+    "torch-rechub": "torch_rechub",
+    "FuxiCTR": "fuxictr",
+}
 MODELS: Mapping[str, Model] = {
     "LightGBM": lightgbm,
     "XGBoost": xgboost,
