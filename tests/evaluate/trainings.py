@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from functools import partial
@@ -69,5 +70,7 @@ def _await(path: Path) -> None:
 
 
 if __name__ == "__main__":
+    # what a shell starts in the background is deaf to it, and so are its children
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     at = Path(sys.argv[1])
     run(CELLS, partial(ready, "endless", at), at / "store.jsonl", material="m", workers=2)
