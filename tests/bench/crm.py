@@ -43,7 +43,7 @@ from tests.bench.common import BUILD, data_folder, finish
 from tests.bench.crm_features import plain_features
 from tests.bench.crm_joined import Vectors, publish
 from tests.bench.crm_learners import MODELS, PACKAGES
-from tests.bench.crm_models import SETS, Found, Result, column_sets, parted, score
+from tests.bench.crm_models import FEW, SETS, Found, Result, column_sets, parted, score
 from tests.bench.tables import OUT
 
 Tables = Mapping[Kind, pa.Table]
@@ -154,6 +154,8 @@ def main() -> None:
     needed = [PACKAGES[name] for name in asked.models if name in PACKAGES]
     if missing := [name for name in needed if importlib.util.find_spec(name) is None]:
         parser.error(f"no module {', '.join(missing)}: pip install '.[crm]'")
+    if absent := [name for name in FEW if name not in asked.sets]:
+        parser.error(f"gains need these sets too: {', '.join(absent)}")
     data, progress = data_folder(), show.Progress()
     how = {"models": asked.models, "sets": asked.sets}
     every = [

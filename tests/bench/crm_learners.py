@@ -17,8 +17,6 @@ from reki_feast.encode import Floats
 
 ROUNDS, PATIENCE = 600, 30
 WIDE = 50  # columns, from which on each tree sees a part of them
-
-
 #: Of the networks.
 EPOCHS, BATCH, RATE, HIDDEN, CROSSES = 10, 2048, 1e-3, (200, 80), 3
 
