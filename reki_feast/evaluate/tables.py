@@ -129,11 +129,11 @@ def _inference(scope: Scope, found: Found) -> Iterator[Measure]:  # noqa: ARG001
 
 
 def _folded(scope: Scope, found: Found) -> Iterator[str]:  # noqa: ARG001
-    """Why a model's vectors can cost nothing."""
-    if "din" in scope.timings:
+    """Why vectors can cost nothing."""
+    if scope.timings:
         yield (
-            "DIN's first output layer is run beforehand over what is an item's or a user's own, in "
-            "the base model as with stored vectors."
+            "An MLP's first layer is run beforehand over what is an item's or a user's own, in the "
+            "base models as with stored vectors."
         )
 
 

@@ -28,7 +28,7 @@ def inference(
 
     The ways take turns batch by batch, so that whatever else the machine does falls on all alike;
     a repeat is the median over 40 batches. Weights are untrained: time does not depend on them.
-    Models that can be folded (DIN) are so, without vectors and with them.
+    Models that can be folded (all of ours) are so, without vectors and with them.
 
     Args:
         material: what models read.

@@ -1,7 +1,7 @@
 """What every backbone reads: embeddings of the target, the history, the user and extra vectors.
 
 The same layer stands before all backbones, so that they differ in what they make of their inputs
-and in nothing else. Augmented vectors are more fields beside the embedded ones.
+and in nothing else. Augmented vectors are cut into fields beside the embedded ones.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -58,14 +59,15 @@ class Embedded:
     extras: Tensor
     size: int
 
+    @cached_property
     def mean_history(self) -> Tensor:
         """``[n, (t + 1) * d]``: mean of the behaviours there are, zero where there are none."""
         total = self.history.sum(1)  # padding is zero
         return total / self.mask.sum(1, keepdim=True).clamp(min=1)
 
     def flat(self) -> Tensor:
-        """``[n, f * d]``: target, mean history, user and extras side by side."""
-        return torch.cat([self.item, self.mean_history(), self.user, self.extras], dim=-1)
+        """``[n, f * d]``: target, mean history and user side by side."""
+        return torch.cat([self.item, self.mean_history, self.user], dim=-1)
 
     def fields(self) -> Tensor:
         """``[n, f, d]``: the same, a row a field."""
@@ -129,7 +131,7 @@ class InputLayer(nn.Module):
     @property
     def count(self) -> int:
         """f, fields in :meth:`Embedded.fields`."""
-        return self.item_count + self.history_count + self.user_count + self.extra_count
+        return self.item_count + self.history_count + self.user_count
 
     def forward(self, batch: Batch, extras: Sequence[Tensor] = ()) -> Embedded:
         """Embed a batch; ``extras`` are ``[n, size]`` each, or ``[n, c, size]``."""
@@ -141,13 +143,28 @@ class InputLayer(nn.Module):
         """Each extra vector ``[..., size]`` as fields ``[..., fields * d]``."""
         return [layer(extra) for layer, extra in zip(self.extras, extras, strict=True)]
 
-    def embed(self, batch: Batch, extras: Sequence[Tensor] = ()) -> Embedded:
-        """Embed a batch; ``extras`` are fields already."""
-        item, history, mask = self.embed_items(batch)
-        extra = torch.cat(tuple(extras), dim=-1) if extras else item.new_zeros(*item.shape[:-1], 0)
-        return Embedded(item, history, mask, self.of_users(batch.user), extra, self.size)
+    def embed(
+        self,
+        batch: Batch,
+        extras: Sequence[Tensor] = (),
+        *,
+        items: Tensor | None = None,
+        users: Tensor | None = None,
+    ) -> Embedded:
+        """Embed a batch.
 
-    def embed_items(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        Args:
+            batch: n samples or lists.
+            extras: fields already.
+            items: what :meth:`of_items` makes of all items, where that is at hand.
+            users: what :meth:`of_users` makes of all users, where that is at hand.
+        """
+        item, history, mask = self._items(batch, items)
+        user = self.of_users(batch.user) if users is None else users[batch.user]
+        extra = torch.cat(tuple(extras), dim=-1) if extras else item.new_zeros(*item.shape[:-1], 0)
+        return Embedded(item, history, mask, user, extra, self.size)
+
+    def _items(self, batch: Batch, table: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Target, history and mask of a batch, as in :class:`Embedded`.
 
         Each item is embedded once, however often it is in the batch: all of them where the batch
@@ -156,10 +173,10 @@ class InputLayer(nn.Module):
         lists = batch.item.ndim == 2
         targets = batch.item if lists else batch.item.unsqueeze(1)
         index = torch.cat([batch.history, targets], dim=1)
-        if index.numel() < self.item.num_embeddings:
+        if table is None and index.numel() < self.item.num_embeddings:
             rows, index = torch.unique(index, return_inverse=True)
             table = self.of_items(rows)
-        else:
+        elif table is None:
             table = self.of_items()
         both = nn.functional.embedding(index, table)
         behaviours, target = both.split([batch.history.shape[1], targets.shape[1]], dim=1)

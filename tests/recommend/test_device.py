@@ -95,11 +95,12 @@ def test_stored_vectors_stay_on_their_device(name: str) -> None:
         assert model(samples).device == META
 
 
-def test_a_folded_model_stays_on_its_device() -> None:
-    din, moved = Din(SPEC).to(META).eval(), {kind: t.to(META) for kind, t in tables().items()}
+@pytest.mark.parametrize("name", CTR)
+def test_a_folded_model_stays_on_its_device(name: str) -> None:
+    model, moved = CTR[name](SPEC).to(META).eval(), {k: t.to(META) for k, t in tables().items()}
     samples = batch(lists=False)
     with torch.no_grad(), one_device():
-        assert din.fold(moved)(samples).device == META
+        assert model.fold(moved)(samples).device == META
 
 
 def test_models_of_representations_alone_stay_on_their_device() -> None:

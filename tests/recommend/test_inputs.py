@@ -39,12 +39,12 @@ def test_a_behaviour_is_an_item_with_its_fields_and_a_verdict() -> None:
     torch.testing.assert_close(found.history, torch.stack([torch.stack(row) for row in rows]))
     assert found.mask.tolist() == [[0, 1], [1, 1]]
     mean = torch.stack([behaviour[2], (behaviour[3] + behaviour[1]) / 2])
-    torch.testing.assert_close(found.mean_history(), mean)
+    torch.testing.assert_close(found.mean_history, mean)
 
 
 def test_an_empty_history_has_a_mean_of_zero() -> None:
     found = layer()(samples([1], [[0, 0]]))
-    assert found.mean_history().tolist() == [[0, 0, 0, 0]]
+    assert found.mean_history.tolist() == [[0, 0, 0, 0]]
 
 
 def test_fields_lie_side_by_side() -> None:
@@ -52,11 +52,12 @@ def test_fields_lie_side_by_side() -> None:
     made = layer(user_fields=ages, item_fields=GENRES, extra_sizes=(4, 3))
     found = made(samples([1, 2], [[1], [2]]), [torch.ones(2, 4), torch.ones(2, 3)])
     assert (made.item_count, made.history_count, made.user_count, made.extra_count) == (2, 3, 1, 4)
-    assert found.fields().shape == (2, made.count, 2) == (2, 10, 2)
+    assert found.fields().shape == (2, made.count, 2) == (2, 6, 2)
     torch.testing.assert_close(
         found.fields()[:, 5], made.user_fields.tables[0].get_parameter("weight")[1:]
     )
-    torch.testing.assert_close(found.fields()[:, 6:8], torch.ones(2, 2, 2))  # cut, not changed
+    assert found.extras.shape == (2, 4 * 2)
+    torch.testing.assert_close(found.extras[:, :4], torch.ones(2, 4))  # cut, not changed
 
 
 @pytest.mark.parametrize("times", [1, 4])

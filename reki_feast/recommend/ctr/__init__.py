@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from reki_feast.recommend.backbone import Backbone
 from reki_feast.recommend.ctr.autoint import AutoInt
+from reki_feast.recommend.ctr.click import ClickModel
 from reki_feast.recommend.ctr.dcn import Dcn, DcnV2
 from reki_feast.recommend.ctr.deepfm import DeepFm
 from reki_feast.recommend.ctr.dien import Dien
@@ -13,7 +13,7 @@ from reki_feast.recommend.ctr.fignn import FiGnn
 from reki_feast.recommend.ctr.xdeepfm import XDeepFm
 
 #: Click models by the name that declarations and `reki evaluate` use.
-CTR: dict[str, type[Backbone]] = {
+CTR: dict[str, type[ClickModel]] = {
     "dcnv2": DcnV2,
     "dcn": Dcn,
     "deepfm": DeepFm,

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from reki_feast.recommend.backbone import Backbone
+from reki_feast.recommend.ctr.click import ClickModel
 from reki_feast.recommend.inputs import Embedded, InputSpec
-from reki_feast.recommend.layers import Activation, Mlp
+from reki_feast.recommend.layers import Activation
 
 
 class Interacting(nn.Module):
@@ -40,8 +40,8 @@ class Interacting(nn.Module):
         return torch.relu(seen.transpose(1, 2).flatten(2) + kept)
 
 
-class AutoInt(Backbone):
-    """Layers of self-attention over the fields, and an MLP over the same fields beside them.
+class AutoInt(ClickModel):
+    """Layers of self-attention over the fields, and an MLP beside them: the paper's AutoInt+.
 
     Args:
         spec: what samples look like.
@@ -50,7 +50,6 @@ class AutoInt(Backbone):
         layers: layers of self-attention.
         heads: attention heads, of ``attention_size / heads`` floats each.
         attention_size: floats of a field after a layer; None takes ``size``.
-        deep: whether there is an MLP: the paper's AutoInt+.
         activation: of the MLP.
         dropout: of the attention weights and of the MLP.
     """
@@ -64,7 +63,6 @@ class AutoInt(Backbone):
         layers: int = 2,
         heads: int = 2,
         attention_size: int | None = None,
-        deep: bool = True,
         activation: Activation = "relu",
         dropout: float = 0.0,
     ) -> None:
@@ -77,19 +75,15 @@ class AutoInt(Backbone):
             )
         )
         self.output = nn.Linear(count * width, 1)
-        self.deep = (
-            Mlp(
-                input_size=count * size,
-                hidden_sizes=hidden_sizes,
-                activation=activation,
-                dropout=dropout,
-            )
-            if deep
-            else None
+        self.deep = self._mlp(
+            self.inputs.history_count * size,
+            hidden_sizes=hidden_sizes,
+            activation=activation,
+            dropout=dropout,
         )
 
-    def logits(self, embedded: Embedded) -> Tensor:
-        """``[n]``."""
+    def read(self, embedded: Embedded) -> tuple[Tensor, Tensor]:
+        """The mean history ``[n, o]``; logits of self-attention ``[n]``."""
         fields = embedded.fields()
-        logits: Tensor = self.output(self.layers(fields).flatten(1)).squeeze(-1)
-        return logits if self.deep is None else logits + self.deep(fields.flatten(1))
+        beside: Tensor = self.output(self.layers(fields).flatten(1)).squeeze(-1)
+        return embedded.mean_history, beside

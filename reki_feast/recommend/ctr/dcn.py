@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from reki_feast.recommend.backbone import Backbone
+from reki_feast.recommend.ctr.click import ClickModel
 from reki_feast.recommend.inputs import Embedded, InputSpec
-from reki_feast.recommend.layers import Activation, Mlp
+from reki_feast.recommend.layers import Activation
 
 
 class VectorCross(nn.Module):
@@ -60,7 +60,7 @@ class MatrixCross(nn.Module):
         return crossed
 
 
-class Dcn(Backbone):
+class Dcn(ClickModel):
     """A cross network beside an MLP; one linear layer reads both (the parallel structure).
 
     Args:
@@ -87,15 +87,17 @@ class Dcn(Backbone):
         self.cross = self._cross(width, cross_layers)
         self.output = nn.Linear(width, 1, bias=False)
         # Its last layer is the share of the joint linear layer that reads the MLP.
-        self.deep = Mlp(
-            input_size=width, hidden_sizes=hidden_sizes, activation=activation, dropout=dropout
+        self.deep = self._mlp(
+            self.inputs.history_count * size,
+            hidden_sizes=hidden_sizes,
+            activation=activation,
+            dropout=dropout,
         )
 
-    def logits(self, embedded: Embedded) -> Tensor:
-        """``[n]``."""
+    def read(self, embedded: Embedded) -> tuple[Tensor, Tensor]:
+        """The mean history ``[n, o]``; logits of the cross network ``[n]``."""
         x = embedded.flat()
-        logits: Tensor = self.output(self.cross(x)).squeeze(-1) + self.deep(x)
-        return logits
+        return embedded.mean_history, self.output(self.cross(x)).squeeze(-1)
 
     @staticmethod
     def _cross(size: int, layers: int) -> nn.Module:

@@ -6,17 +6,16 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from reki_feast.recommend.backbone import Backbone
+from reki_feast.recommend.ctr.click import ClickModel
 from reki_feast.recommend.inputs import Embedded, InputSpec
-from reki_feast.recommend.layers import Activation, Mlp
+from reki_feast.recommend.layers import Activation
 
 
-class DeepFm(Backbone):
+class DeepFm(ClickModel):
     """First-order terms, the products of all pairs of fields, and an MLP, summed (equation 1).
 
-    Extra vectors are fields like the others, so the user's meets the item's in a product. What
-    the paper weighs by a number a value, the first order, is linear in the embeddings here: extra
-    vectors and the mean history have no value to give a number to.
+    What the paper weighs by a number a value, the first order, is linear in the embeddings here:
+    the mean history has no value to give a number to.
 
     Args:
         spec: what samples look like.
@@ -38,16 +37,18 @@ class DeepFm(Backbone):
         super().__init__(spec, size=size)
         width = self.inputs.count * size
         self.linear = nn.Linear(width, 1, bias=False)
-        self.deep = Mlp(
-            input_size=width, hidden_sizes=hidden_sizes, activation=activation, dropout=dropout
+        self.deep = self._mlp(
+            self.inputs.history_count * size,
+            hidden_sizes=hidden_sizes,
+            activation=activation,
+            dropout=dropout,
         )
 
-    def logits(self, embedded: Embedded) -> Tensor:
-        """``[n]``."""
+    def read(self, embedded: Embedded) -> tuple[Tensor, Tensor]:
+        """The mean history ``[n, o]``; logits of both orders ``[n]``."""
         fields = embedded.fields()
-        x = fields.flatten(1)
-        logits: Tensor = self.linear(x).squeeze(-1) + pair_products(fields) + self.deep(x)
-        return logits
+        first: Tensor = self.linear(fields.flatten(1)).squeeze(-1)
+        return embedded.mean_history, first + pair_products(fields)
 
 
 def pair_products(fields: Tensor) -> Tensor:

@@ -8,9 +8,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from reki_feast.recommend.backbone import Backbone
+from reki_feast.recommend.ctr.click import ClickModel
 from reki_feast.recommend.inputs import Embedded, InputSpec
-from reki_feast.recommend.layers import Activation, Mlp
+from reki_feast.recommend.layers import Activation
 
 #: How attention steers the evolution: it scales the update gate, is the update gate, or scales
 #: the inputs (AUGRU, AGRU and AIGRU of the paper).
@@ -111,7 +111,7 @@ class NextBehaviour(nn.Module):
         return (nn.functional.softplus(-right) + nn.functional.softplus(wrong)).mean()
 
 
-class Dien(Backbone):
+class Dien(ClickModel):
     """Interests extracted from the history by a GRU, and their evolution towards the target.
 
     Args:
@@ -145,26 +145,20 @@ class Dien(Backbone):
         self.extractor = SteeredGru(input_size=behaviour, size=width)
         self.evolution = InterestEvolution(size=width, target_size=target, steering=steering)
         self.next = NextBehaviour(size=width, behaviour_size=behaviour) if auxiliary else None
-        others = (inputs.user_count + inputs.extra_count) * size
-        self.output = Mlp(
-            input_size=width + target + others,
-            hidden_sizes=hidden_sizes,
-            activation=activation,
-            dropout=dropout,
+        self.deep = self._mlp(
+            width, hidden_sizes=hidden_sizes, activation=activation, dropout=dropout
         )
 
-    def logits(self, embedded: Embedded) -> Tensor:
-        """``[n]``; in training their gradient is also that of the auxiliary loss."""
+    def read(self, embedded: Embedded) -> tuple[Tensor, None]:
+        """The interest ``[n, o]``; in training its gradient is also that of the auxiliary loss."""
         target, mask = embedded.item, embedded.mask
         interests = torch.stack(self.extractor(embedded.history, mask), dim=1)
         interest = self.evolution(interests, target, mask)
-        parts = [interest, target, embedded.user, embedded.extras]
-        logits: Tensor = self.output(torch.cat(parts, dim=-1))
         if self.next is None or not self.training:
-            return logits
+            return interest, None
         loss = self.auxiliary * self.next(interests, embedded.history, mask)
-        carried: Tensor = _CarryLoss.apply(logits, loss)  # type: ignore[no-untyped-call]
-        return carried
+        carried: Tensor = _CarryLoss.apply(interest, loss)  # type: ignore[no-untyped-call]
+        return carried, None
 
 
 class _CarryLoss(torch.autograd.Function):
@@ -174,9 +168,9 @@ class _CarryLoss(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, loss: Tensor) -> Tensor:
+    def forward(ctx: Any, interest: Tensor, loss: Tensor) -> Tensor:
         ctx.save_for_backward(loss)
-        return logits.view_as(logits)
+        return interest.view_as(interest)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:

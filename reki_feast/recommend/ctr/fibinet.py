@@ -8,9 +8,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from reki_feast.recommend.backbone import Backbone
+from reki_feast.recommend.ctr.click import ClickModel
 from reki_feast.recommend.inputs import Embedded, InputSpec
-from reki_feast.recommend.layers import Activation, Mlp
+from reki_feast.recommend.layers import Activation
 
 #: Which pairs share a matrix: all of them, those with the same first field, or none.
 Bilinear = Literal["all", "each", "interaction"]
@@ -87,13 +87,13 @@ class BilinearPairs(nn.Module):
         return torch.einsum("nfd,fde->nfe", fields, self.weights)
 
 
-class FiBiNet(Backbone):
+class FiBiNet(ClickModel):
     """An MLP of bilinear products of pairs, and of the same pairs weighed by importance.
 
     Both shares have the same matrices, so the weighed product of two fields is their product times
     both importances. Defaults are the cheapest: one matrix for all pairs, the paper's kind "all",
-    and the inner products of the successor, FiBiNet++ (arXiv 2209.05016). The MLP reads 306 of them
-    for 18 fields of 32, where there are 9792 Hadamard products; they say less of the fields alone,
+    and the inner products of the successor, FiBiNet++ (arXiv 2209.05016). The MLP reads 132 of them
+    for 12 fields of 32, where there are 4224 Hadamard products; they say less of the fields alone,
     so those stand beside them.
 
     Args:
@@ -127,22 +127,19 @@ class FiBiNet(Backbone):
         self.importance = Importance(fields=count, reduction=reduction, excitation=excitation)
         self.pairs = BilinearPairs(fields=count, size=size, bilinear=bilinear, product=product)
         pairs = count * (count - 1)  # plain and weighed
-        self.deep = Mlp(
-            input_size=pairs + count * size if product == "inner" else pairs * size,
+        self.deep = self._mlp(
+            self.inputs.history_count * size + (pairs if product == "inner" else pairs * size),
             hidden_sizes=hidden_sizes,
             activation=activation,
             dropout=dropout,
         )
 
-    def logits(self, embedded: Embedded) -> Tensor:
-        """``[n]``."""
+    def read(self, embedded: Embedded) -> tuple[Tensor, None]:
+        """The mean history and all products ``[n, o]``; no other logits."""
         fields = embedded.fields()
         pairs = self.pairs(fields)
         importance = self.importance(fields)
         both = importance[:, self.pairs.first] * importance[:, self.pairs.second]
-        if self.product == "inner":
-            parts = [fields.flatten(1), pairs, pairs * both]
-        else:
-            parts = [pairs.flatten(1), (pairs * both.unsqueeze(-1)).flatten(1)]
-        logits: Tensor = self.deep(torch.cat(parts, dim=-1))
-        return logits
+        weighed = pairs * (both if self.product == "inner" else both.unsqueeze(-1))
+        parts = [embedded.mean_history, pairs.flatten(1), weighed.flatten(1)]
+        return torch.cat(parts, dim=-1), None

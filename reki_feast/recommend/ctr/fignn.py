@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from reki_feast.recommend.backbone import Backbone
+from reki_feast.recommend.ctr.click import ClickModel
 from reki_feast.recommend.inputs import Embedded, InputSpec
-from reki_feast.recommend.layers import Activation, Mlp
+from reki_feast.recommend.layers import Activation
 
 
 class FieldGraph(nn.Module):
@@ -54,15 +54,16 @@ class FieldGraph(nn.Module):
         return states
 
 
-class FiGnn(Backbone):
-    """A graph of the fields, and a weighted vote of their states: attentional scoring.
+class FiGnn(ClickModel):
+    """A graph of the fields, a weighted vote of their states (attentional scoring), and an MLP.
+
+    The paper has no MLP. Here it is what reads extra vectors.
 
     Args:
         spec: what samples look like.
         size: d, floats of an embedding.
-        hidden_sizes: hidden layers of the MLP, where there is one.
+        hidden_sizes: hidden layers of the MLP.
         steps: rounds of messages.
-        deep: whether there is an MLP over the fields beside the graph; the paper has none.
         activation: of the MLP.
         dropout: of the states that vote, and of the MLP.
     """
@@ -74,7 +75,6 @@ class FiGnn(Backbone):
         size: int = 32,
         hidden_sizes: Sequence[int] = (200, 80),
         steps: int = 2,
-        deep: bool = False,
         activation: Activation = "relu",
         dropout: float = 0.0,
     ) -> None:
@@ -84,24 +84,20 @@ class FiGnn(Backbone):
         self.dropout = nn.Dropout(dropout)
         self.vote = nn.Linear(size, 1)
         self.weight = nn.Linear(count * size, count)
-        self.deep = (
-            Mlp(
-                input_size=count * size,
-                hidden_sizes=hidden_sizes,
-                activation=activation,
-                dropout=dropout,
-            )
-            if deep
-            else None
+        self.deep = self._mlp(
+            self.inputs.history_count * size,
+            hidden_sizes=hidden_sizes,
+            activation=activation,
+            dropout=dropout,
         )
 
-    def logits(self, embedded: Embedded) -> Tensor:
-        """``[n]``."""
+    def read(self, embedded: Embedded) -> tuple[Tensor, Tensor]:
+        """The mean history ``[n, o]``; the vote ``[n]``."""
         fields = embedded.fields()
         states = self.dropout(self.graph(fields))
         weights = torch.sigmoid(self.weight(states.flatten(1)))
-        logits: Tensor = (weights * self.vote(states).squeeze(-1)).sum(-1)
-        return logits if self.deep is None else logits + self.deep(fields.flatten(1))
+        vote: Tensor = (weights * self.vote(states).squeeze(-1)).sum(-1)
+        return embedded.mean_history, vote
 
 
 def _each(fields: Tensor, matrices: Tensor) -> Tensor:

@@ -8,9 +8,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from reki_feast.recommend.backbone import Backbone
+from reki_feast.recommend.ctr.click import ClickModel
 from reki_feast.recommend.inputs import Embedded, InputSpec
-from reki_feast.recommend.layers import Activation, Mlp
+from reki_feast.recommend.layers import Activation
 
 #: Samples whose products are made at once. Those of a large batch take a hundred megabytes, which
 #: come from the system anew each time: twice as slow as parts that the allocator keeps.
@@ -58,7 +58,7 @@ def outer(a: Tensor, b: Tensor) -> Tensor:
     return (a.unsqueeze(-1) * b.unsqueeze(-2)).flatten(-2)
 
 
-class XDeepFm(Backbone):
+class XDeepFm(ClickModel):
     """First-order terms, a compressed interaction network and an MLP, summed (equation 9).
 
     First-order terms are linear in the embeddings, as in
@@ -88,14 +88,15 @@ class XDeepFm(Backbone):
         self.cin = Cin(fields=self.inputs.count, sizes=cin_sizes)
         self.output = nn.Linear(sum(cin_sizes), 1, bias=False)
         self.linear = nn.Linear(width, 1, bias=False)
-        self.deep = Mlp(
-            input_size=width, hidden_sizes=hidden_sizes, activation=activation, dropout=dropout
+        self.deep = self._mlp(
+            self.inputs.history_count * size,
+            hidden_sizes=hidden_sizes,
+            activation=activation,
+            dropout=dropout,
         )
 
-    def logits(self, embedded: Embedded) -> Tensor:
-        """``[n]``."""
+    def read(self, embedded: Embedded) -> tuple[Tensor, Tensor]:
+        """The mean history ``[n, o]``; logits of both other parts ``[n]``."""
         fields = embedded.fields()
-        x = fields.flatten(1)
-        shallow = self.output(self.cin(fields)) + self.linear(x)
-        logits: Tensor = shallow.squeeze(-1) + self.deep(x)
-        return logits
+        beside: Tensor = self.output(self.cin(fields)) + self.linear(fields.flatten(1))
+        return embedded.mean_history, beside.squeeze(-1)

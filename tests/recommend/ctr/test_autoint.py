@@ -43,13 +43,8 @@ def test_attention_weights_are_dropped_in_training_alone() -> None:
     torch.testing.assert_close(layer(fields), layer(fields), rtol=0, atol=0)
 
 
-@pytest.mark.parametrize(
-    ("layers", "attention_size", "deep"),
-    [(1, None, True), (3, None, True), (2, 12, True), (2, None, False)],
-)
-def test_logits_are_those_of_attention_and_mlp(
-    layers: int, attention_size: int | None, deep: bool
-) -> None:
+@pytest.mark.parametrize(("layers", "attention_size"), [(1, None), (3, None), (2, 12)])
+def test_logits_are_those_of_attention_and_mlp(layers: int, attention_size: int | None) -> None:
     torch.manual_seed(0)
     model = AutoInt(
         spec((5, 4)),
@@ -57,7 +52,6 @@ def test_logits_are_those_of_attention_and_mlp(
         hidden_sizes=(6,),
         layers=layers,
         attention_size=attention_size,
-        deep=deep,
     ).eval()
     embedded = model.inputs(batch(), extras(6, (5, 4)))
     seen = embedded.fields()
@@ -65,8 +59,6 @@ def test_logits_are_those_of_attention_and_mlp(
         seen = layer(seen)
     assert len(model.layers) == layers
     assert seen.shape == (6, model.inputs.count, attention_size or 4)
-    expected = model.output(seen.flatten(1)).squeeze(-1)
-    if model.deep is not None:
-        expected = expected + model.deep(embedded.flat())
-    assert (model.deep is not None) == deep
+    read = torch.cat([embedded.flat(), embedded.extras], dim=1)
+    expected = model.output(seen.flatten(1)).squeeze(-1) + model.deep(read)
     torch.testing.assert_close(model(batch(), extras(6, (5, 4))), expected)

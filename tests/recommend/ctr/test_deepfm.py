@@ -24,19 +24,11 @@ def test_pair_products_as_in_torch_rechub() -> None:
     torch.testing.assert_close(pair_products(fields), layers.FM()(fields).squeeze(1))
 
 
-def test_extra_vectors_meet_in_a_product() -> None:
-    model = DeepFm(spec((4, 4)), size=4)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.zero_()  # leaves the products of the extra vectors
-    user, item = extras(6, (4, 4))
-    torch.testing.assert_close(model(batch(), [user, item]), (user * item).sum(1))
-
-
 def test_logits_are_the_sum_of_three_parts() -> None:
     torch.manual_seed(0)
     model = DeepFm(spec((4,)), size=4)
     embedded = model.inputs(batch(), extras(6, (4,)))
     x = embedded.flat()
-    expected = (x @ model.linear.weight[0]) + pair_products(x.view(6, -1, 4)) + model.deep(x)
+    read = torch.cat([x, embedded.extras], dim=1)
+    expected = (x @ model.linear.weight[0]) + pair_products(x.view(6, -1, 4)) + model.deep(read)
     torch.testing.assert_close(model.logits(embedded), expected)

@@ -10,7 +10,6 @@ import torch
 from reki_feast.recommend.ctr.din import Din
 from reki_feast.recommend.data import Fields, Samples
 from reki_feast.recommend.inputs import InputSpec
-from reki_feast.schema import Kind
 
 
 def batch(n: int = 6) -> Samples:
@@ -44,32 +43,19 @@ def test_users_are_known_by_their_history_alone() -> None:
 
 
 @pytest.mark.parametrize(("sizes", "fields"), [((), 4), ((4, 8), 4 + 3), ((5, 5), 4 + 4)])
-def test_extra_vectors_are_more_fields(sizes: tuple[int, ...], fields: int) -> None:
+def test_extra_vectors_are_cut_into_fields(sizes: tuple[int, ...], fields: int) -> None:
     model = din(extra_sizes=sizes)
-    assert next(model.output.parameters()).shape[1] == fields * 4
+    assert next(model.deep.parameters()).shape[1] == fields * 4
     extras = [torch.randn(6, size) for size in sizes]
     others = [torch.randn(6, size) for size in sizes]
     same = torch.allclose(model(batch(), extras), model(batch(), others))
     assert same == (not sizes)
 
 
-@pytest.mark.parametrize("sizes", [{"user": 4, "item": 8}, {"user": 5, "item": 5}, {"item": 8}, {}])
-@pytest.mark.parametrize("ages", [Fields(torch.tensor([[0], [1], [2], [1]]), (3,)), None])
-def test_a_folded_model_gives_the_same_logits(sizes: dict[Kind, int], ages: Fields | None) -> None:
-    genres = Fields(torch.tensor([[0, 0], *([[1, 2]] * 4), *([[2, 0]] * 4)]), (3,), (2,))
-    model = din(extra_sizes=tuple(sizes.values()), user_fields=ages, item_fields=genres)
-    counts = {"user": 4, "item": 9}
-    tables = {kind: torch.randn(counts[kind], size) for kind, size in sizes.items()}
-    samples = batch()
-    rows = {"user": samples.user, "item": samples.item}
-    expected = model(samples, [table[rows[kind]] for kind, table in tables.items()])
-    torch.testing.assert_close(model.fold(tables).eval()(samples), expected)
-
-
 def test_fields_of_users_and_items() -> None:
     codes = torch.tensor([[0, 0], [1, 2], [2, 1], [1, 1]])
     model = din(user_fields=Fields(codes, (3, 3)))
-    assert next(model.output.parameters()).shape[1] == (4 + 2) * 4
+    assert next(model.deep.parameters()).shape[1] == (4 + 2) * 4
     samples = batch()
     other = replace(samples, user=torch.full_like(samples.user, 2))
     assert not torch.allclose(model(samples), model(other))

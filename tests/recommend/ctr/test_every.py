@@ -8,19 +8,20 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from reki_feast.recommend.backbone import Backbone
 from reki_feast.recommend.ctr import CTR
+from reki_feast.recommend.ctr.click import ClickModel
 from reki_feast.recommend.data import LIKED, Batch, Samples
 from reki_feast.recommend.inputs import InputSpec
 from reki_feast.recommend.metrics import auc
 from reki_feast.recommend.train import Training, fit, predict, seeded
-from tests.recommend.ctr.batches import LENGTH, batch, extras, spec
+from reki_feast.schema import Kind
+from tests.recommend.ctr.batches import ITEMS, LENGTH, USERS, batch, extras, spec
 
 every = pytest.mark.parametrize("name", CTR)
 TASTE_ITEMS = 20
 
 
-def made(name: str, extra_sizes: tuple[int, ...] = (), *, seed: int = 0) -> Backbone:
+def made(name: str, extra_sizes: tuple[int, ...] = (), *, seed: int = 0) -> ClickModel:
     with seeded(seed):
         return CTR[name](spec(extra_sizes), size=8).eval()
 
@@ -45,6 +46,29 @@ def test_every_weight_learns(name: str) -> None:
     model(batch(n), extras(n, (8, 8))).square().sum().backward()
     idle = {key for key, parameter in model.named_parameters() if not _moves(parameter)}
     assert not idle
+
+
+@every
+@pytest.mark.parametrize(
+    "sizes", [{"user": 8, "item": 16}, {"user": 5, "item": 5}, {"item": 8}, {}]
+)
+@pytest.mark.parametrize("fields", [True, False])
+def test_a_folded_model_gives_the_same_logits(
+    name: str, sizes: dict[Kind, int], fields: bool
+) -> None:
+    look = spec(tuple(sizes.values()))
+    with seeded(0):
+        model = (
+            CTR[name](look if fields else replace(look, user_fields=None), size=8).double().eval()
+        )
+        for parameter in model.parameters():
+            nn.init.normal_(parameter, std=0.3)  # no share is lost in the others
+        rows = {"user": USERS + 1, "item": ITEMS + 1}
+        tables = {kind: torch.randn(rows[kind], size).double() for kind, size in sizes.items()}
+    for samples in (batch(), batch(0), batch(64)):
+        index = {"user": samples.user, "item": samples.item}
+        expected = model(samples, [table[index[kind]] for kind, table in tables.items()])
+        torch.testing.assert_close(model.fold(tables).eval()(samples), expected)
 
 
 @every

@@ -13,8 +13,9 @@ from reki_feast.recommend.ctr.fibinet import (
     Excitation,
     FiBiNet,
     Importance,
+    Product,
 )
-from tests.recommend.ctr.batches import batch, spec
+from tests.recommend.ctr.batches import batch, extras, spec
 
 KINDS: tuple[Bilinear, ...] = get_args(Bilinear)
 
@@ -65,14 +66,16 @@ def test_weighed_pairs_are_the_pairs_of_weighed_fields(excitation: Excitation) -
     fields = embedded.fields()
     weighed = fields * model.importance(fields).unsqueeze(-1)
     both = torch.cat([model.pairs(fields), model.pairs(weighed)], dim=1)
-    torch.testing.assert_close(model.logits(embedded), model.deep(both.flatten(1)))
+    expected = torch.cat([embedded.mean_history, both.flatten(1)], dim=1)
+    torch.testing.assert_close(model.read(embedded)[0], expected)
 
 
-def test_fields_stand_beside_their_inner_products() -> None:
+@pytest.mark.parametrize("product", get_args(Product))
+def test_the_mlp_reads_fields_products_and_extra_vectors(product: Product) -> None:
     torch.manual_seed(0)
-    model = FiBiNet(spec(), size=4, bilinear="each")
-    embedded = model.inputs(batch())
-    fields = embedded.fields()
-    weighed = fields * model.importance(fields).unsqueeze(-1)
-    parts = [fields.flatten(1), model.pairs(fields), model.pairs(weighed)]
+    model = FiBiNet(spec((5, 4)), size=4, bilinear="each", product=product)
+    embedded = model.inputs(batch(), extras(6, (5, 4)))
+    read, beside = model.read(embedded)
+    parts = [embedded.item, read, embedded.user, embedded.extras]
     torch.testing.assert_close(model.logits(embedded), model.deep(torch.cat(parts, dim=1)))
+    assert beside is None

@@ -70,19 +70,17 @@ def test_edges_enter_from_other_fields_alone() -> None:
     assert (weights + torch.eye(4) > 0).all()
 
 
-@pytest.mark.parametrize("deep", [False, True])
-def test_logits_are_votes_by_weight_and_those_of_the_mlp(deep: bool) -> None:
+def test_logits_are_votes_by_weight_and_those_of_the_mlp() -> None:
     torch.manual_seed(0)
-    model = FiGnn(spec((5, 4)), size=4, hidden_sizes=(6,), deep=deep).double().eval()
+    model = FiGnn(spec((5, 4)), size=4, hidden_sizes=(6,)).double().eval()
     more = [extra.double() for extra in extras(6, (5, 4))]
     embedded = model.inputs(batch(), more)
     final = np.stack([states(model.graph, one) for one in embedded.fields().detach().numpy()])
     votes = final @ model.vote.weight.detach().numpy()[0] + model.vote.bias.item()
     flat, bias = final.reshape(6, -1), model.weight.bias.detach().numpy()
     expected = (sigmoid(flat @ model.weight.weight.detach().numpy().T + bias) * votes).sum(1)
-    if model.deep is not None:
-        expected += model.deep(embedded.flat()).detach().numpy()
-    assert (model.deep is not None) == deep
+    read = torch.cat([embedded.flat(), embedded.extras], dim=1)
+    expected += model.deep(read).detach().numpy()
     np.testing.assert_allclose(model(batch(), more).detach().numpy(), expected, atol=1e-10)
 
 

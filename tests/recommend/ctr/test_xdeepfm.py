@@ -70,6 +70,7 @@ def test_logits_are_the_sum_of_three_parts() -> None:
     model = XDeepFm(spec((4,)), size=4, cin_sizes=(3, 2))
     embedded = model.inputs(batch(), extras(6, (4,)))
     x = embedded.flat()
+    read = torch.cat([x, embedded.extras], dim=1)
     crossed = plain(model.cin, x.view(6, -1, 4)) @ model.output.weight[0]
-    expected = crossed + x @ model.linear.weight[0] + model.deep(x)
+    expected = crossed + x @ model.linear.weight[0] + model.deep(read)
     torch.testing.assert_close(model.logits(embedded), expected)
