@@ -17,6 +17,8 @@ from reki_feast.evaluate.paper import Reference
 
 Way: TypeAlias = Literal["base", "hein", "stored"]
 Found: TypeAlias = Mapping[Cell, Outcome]
+#: What was measured in repeats, by backbone and way.
+Timings: TypeAlias = Mapping[str, Mapping[Way, Sequence[float]]]
 
 BACKBONES = tuple(paper.AUC_GAIN)
 RERANKERS = tuple(paper.MAP7_GAIN)
@@ -41,6 +43,7 @@ class Scope:
         calls: of the language model, by extraction.
         timings: seconds to score a batch of 256, by backbone and way, in repeats; the same repeat
             of all ways was measured side by side.
+        trainings: samples a second in training, in batches of 256; else the same.
     """
 
     seeds: tuple[int, ...]
@@ -52,7 +55,8 @@ class Scope:
     encoder: str = "the project's"
     imported: bool = False
     calls: Mapping[Extraction, int] = field(default_factory=dict)
-    timings: Mapping[str, Mapping[Way, Sequence[float]]] = field(default_factory=dict)
+    timings: Timings = field(default_factory=dict)
+    trainings: Timings = field(default_factory=dict)
 
     def cell(self, sides: Sides = "both") -> Cell:
         """The chosen backbone's, with the vectors that all other tables vary."""

@@ -13,7 +13,7 @@ from reki_feast.evaluate.material import Material
 from reki_feast.evaluate.spec import Way
 from reki_feast.evaluate.training import models
 from reki_feast.recommend.data import Samples
-from reki_feast.recommend.train import few_threads, shuffled, stepper
+from reki_feast.recommend.train import Stepper, few_threads, shuffled, stepper
 
 #: Samples of a batch, as in the paper's Table 7.
 BATCH = 256
@@ -55,38 +55,51 @@ def inference(
 
 
 def training(
-    material: Material, backbone: str, *, size: int = BATCH, repeats: int = 7, seed: int = 0
-) -> dict[Way, list[float]]:
-    """Samples a second in training, without vectors and with HEIN, in batches of ``size``.
+    material: Material,
+    backbones: Sequence[str],
+    *,
+    size: int = BATCH,
+    repeats: int = 5,
+    seed: int = 0,
+) -> dict[str, dict[Way, list[float]]]:
+    """Samples a second in training, without vectors and with HEIN, by backbone and way.
 
     The ways take turns, some 20,000 samples each; both have the same batches.
 
     Args:
         material: what models read.
-        backbone: name of a click model.
+        backbones: names of click models.
         size: samples of a batch.
         repeats: how often all is measured.
         seed: of the split, the weights and the batches.
     """
-    ((plain, joint, _, samples),) = models(material, [Cell("ctr", backbone, seed=seed)])
-    ways: dict[Way, nn.Module] = {"base": plain, "hein": joint}
+    cells = [Cell("ctr", name, seed=seed) for name in backbones]
     how = material.settings.training
-    steps = {way: stepper(model, how) for way, model in ways.items()}
+    found: dict[str, dict[Way, list[float]]] = {}
+    for cell, (plain, joint, _, samples) in zip(cells, models(material, cells), strict=True):
+        ways: dict[Way, nn.Module] = {"base": plain, "hein": joint}
+        steps = {way: stepper(model, how) for way, model in ways.items()}
+        with few_threads(size):
+            found[cell.backbone] = _steps(steps, samples, size, repeats, how.together)
+    return found
+
+
+def _steps(
+    steps: Mapping[Way, Stepper], samples: Samples, size: int, repeats: int, together: int
+) -> dict[Way, list[float]]:
+    """Samples a second of each way."""
+    found: dict[Way, list[float]] = {way: [] for way in steps}
     batches = shuffled(samples.user, size)
     count = max(2, _SAMPLES // size)
-    found: dict[Way, list[float]] = {way: [] for way in ways}
-    with few_threads(size):
-        for number in range(repeats + 1):
-            part = [
-                samples.take(batches[(number * count + n) % len(batches)]) for n in range(count)
-            ]
-            for way, step in steps.items():
-                began = time.perf_counter()
-                for start in range(0, count, how.together):
-                    for _ in step(part[start : start + how.together]):
-                        pass
-                if number:  # the first turn sets things up
-                    found[way].append(count * size / (time.perf_counter() - began))
+    for number in range(repeats + 1):
+        part = [samples.take(batches[(number * count + n) % len(batches)]) for n in range(count)]
+        for way, step in steps.items():
+            began = time.perf_counter()
+            for start in range(0, count, together):
+                for _ in step(part[start : start + together]):
+                    pass
+            if number:  # the first turn sets things up
+                found[way].append(count * size / (time.perf_counter() - began))
     return found
 
 

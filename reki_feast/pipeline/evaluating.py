@@ -86,9 +86,10 @@ def evaluate(
         workers=workers or os.cpu_count() or 1,
     )
     if "table7" in (tables or TABLES):
-        from reki_feast.evaluate.timing import inference
+        from reki_feast.evaluate.timing import inference, training
 
-        scope = replace(scope, timings=inference(made, scope.backbones))
+        timings, trainings = (time(made, scope.backbones) for time in (inference, training))
+        scope = replace(scope, timings=timings, trainings=trainings)
     shown = [spec.table(scope, outcomes) for spec in specs]
     shown = [table for table in shown if table.measures]
     context = render.Context(_data(project, found), machine(), scope.seeds, tuple(notes))

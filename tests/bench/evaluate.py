@@ -25,7 +25,9 @@ def speed() -> list[Row]:
     """Training and inference of DIN, without vectors, with HEIN and with stored vectors."""
     project = ml1m.project(data_folder(), BUILD / "ml1m")
     given = material(project, learning(project))
-    small, large = (training(given, "din", size=size) for size in (BATCH, LARGE))
+    small, large = (
+        training(given, ["din"], size=size, repeats=7)["din"] for size in (BATCH, LARGE)
+    )
     times = inference(given, ["din"], repeats=9)["din"]
     plain, vectors = median(small["base"]), median(small["hein"])
     ratio = {
