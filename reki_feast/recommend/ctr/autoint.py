@@ -75,12 +75,7 @@ class AutoInt(ClickModel):
             )
         )
         self.output = nn.Linear(count * width, 1)
-        self.deep = self._mlp(
-            self.inputs.history_count * size,
-            hidden_sizes=hidden_sizes,
-            activation=activation,
-            dropout=dropout,
-        )
+        self.deep = self._mlp(hidden_sizes=hidden_sizes, activation=activation, dropout=dropout)
 
     def read(self, embedded: Embedded) -> tuple[Tensor, Tensor]:
         """The mean history ``[n, o]``; logits of self-attention ``[n]``."""

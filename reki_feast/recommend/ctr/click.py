@@ -49,10 +49,16 @@ class ClickModel(Backbone):
         return Folded(self, tables)
 
     def _mlp(
-        self, own: int, *, hidden_sizes: Sequence[int], activation: Activation, dropout: float
+        self,
+        own: int | None = None,
+        *,
+        hidden_sizes: Sequence[int],
+        activation: Activation,
+        dropout: float,
     ) -> Mlp:
-        """The MLP for ``own`` floats of :meth:`read`."""
+        """The MLP for ``own`` floats of :meth:`read`; None for those of the mean history."""
         inputs = self.inputs
+        own = inputs.history_count * inputs.size if own is None else own
         fields = inputs.item_count + inputs.user_count + inputs.extra_count
         return Mlp(
             input_size=fields * inputs.size + own,

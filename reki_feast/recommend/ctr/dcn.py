@@ -87,12 +87,7 @@ class Dcn(ClickModel):
         self.cross = self._cross(width, cross_layers)
         self.output = nn.Linear(width, 1, bias=False)
         # Its last layer is the share of the joint linear layer that reads the MLP.
-        self.deep = self._mlp(
-            self.inputs.history_count * size,
-            hidden_sizes=hidden_sizes,
-            activation=activation,
-            dropout=dropout,
-        )
+        self.deep = self._mlp(hidden_sizes=hidden_sizes, activation=activation, dropout=dropout)
 
     def read(self, embedded: Embedded) -> tuple[Tensor, Tensor]:
         """The mean history ``[n, o]``; logits of the cross network ``[n]``."""

@@ -37,12 +37,7 @@ class DeepFm(ClickModel):
         super().__init__(spec, size=size)
         width = self.inputs.count * size
         self.linear = nn.Linear(width, 1, bias=False)
-        self.deep = self._mlp(
-            self.inputs.history_count * size,
-            hidden_sizes=hidden_sizes,
-            activation=activation,
-            dropout=dropout,
-        )
+        self.deep = self._mlp(hidden_sizes=hidden_sizes, activation=activation, dropout=dropout)
 
     def read(self, embedded: Embedded) -> tuple[Tensor, Tensor]:
         """The mean history ``[n, o]``; logits of both orders ``[n]``."""

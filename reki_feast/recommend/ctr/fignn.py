@@ -84,12 +84,7 @@ class FiGnn(ClickModel):
         self.dropout = nn.Dropout(dropout)
         self.vote = nn.Linear(size, 1)
         self.weight = nn.Linear(count * size, count)
-        self.deep = self._mlp(
-            self.inputs.history_count * size,
-            hidden_sizes=hidden_sizes,
-            activation=activation,
-            dropout=dropout,
-        )
+        self.deep = self._mlp(hidden_sizes=hidden_sizes, activation=activation, dropout=dropout)
 
     def read(self, embedded: Embedded) -> tuple[Tensor, Tensor]:
         """The mean history ``[n, o]``; the vote ``[n]``."""

@@ -88,12 +88,7 @@ class XDeepFm(ClickModel):
         self.cin = Cin(fields=self.inputs.count, sizes=cin_sizes)
         self.output = nn.Linear(sum(cin_sizes), 1, bias=False)
         self.linear = nn.Linear(width, 1, bias=False)
-        self.deep = self._mlp(
-            self.inputs.history_count * size,
-            hidden_sizes=hidden_sizes,
-            activation=activation,
-            dropout=dropout,
-        )
+        self.deep = self._mlp(hidden_sizes=hidden_sizes, activation=activation, dropout=dropout)
 
     def read(self, embedded: Embedded) -> tuple[Tensor, Tensor]:
         """The mean history ``[n, o]``; logits of both other parts ``[n]``."""
