@@ -13,7 +13,14 @@ from reki_feast.evaluate.material import Material
 from reki_feast.evaluate.spec import Way
 from reki_feast.evaluate.training import models
 from reki_feast.recommend.data import Samples
-from reki_feast.recommend.train import Stepper, few_threads, shuffled, stepper
+from reki_feast.recommend.train import (
+    Stepper,
+    Training,
+    few_threads,
+    group_size,
+    shuffled,
+    stepper,
+)
 
 #: Samples of a batch, as in the paper's Table 7.
 BATCH = 256
@@ -80,17 +87,18 @@ def training(
         ways: dict[Way, nn.Module] = {"base": plain, "hein": joint}
         steps = {way: stepper(model, how) for way, model in ways.items()}
         with few_threads(size):
-            found[cell.backbone] = _steps(steps, samples, size, repeats, how.together)
+            found[cell.backbone] = _steps(steps, samples, size, repeats, how)
     return found
 
 
 def _steps(
-    steps: Mapping[Way, Stepper], samples: Samples, size: int, repeats: int, together: int
+    steps: Mapping[Way, Stepper], samples: Samples, size: int, repeats: int, how: Training
 ) -> dict[Way, list[float]]:
     """Samples a second of each way."""
     found: dict[Way, list[float]] = {way: [] for way in steps}
     batches = shuffled(samples.user, size)
-    count = max(2, _SAMPLES // size)
+    together = group_size(how, size, len(batches))
+    count = max(1, _SAMPLES // size // together) * together
     for number in range(repeats + 1):
         part = [samples.take(batches[(number * count + n) % len(batches)]) for n in range(count)]
         for way, step in steps.items():

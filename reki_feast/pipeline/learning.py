@@ -95,7 +95,7 @@ def settings(project: Project) -> Settings:
             batch_size=said.batch_size,
             learning_rate=said.learning_rate,
             patience=said.patience,
-            together=1 if said.match else 8,
+            together=1 if said.match else None,
         ),
     )
 
