@@ -21,6 +21,7 @@ from reki_feast.recommend.train import (
     shuffled,
     stepper,
 )
+from reki_feast.report import Progress, Silent
 
 #: Samples of a batch, as in the paper's Table 7.
 BATCH = 256
@@ -29,7 +30,12 @@ _SAMPLES = 20_000
 
 
 def inference(
-    material: Material, backbones: Sequence[str], *, repeats: int = 5, seed: int = 0
+    material: Material,
+    backbones: Sequence[str],
+    *,
+    repeats: int = 5,
+    seed: int = 0,
+    progress: Progress | None = None,
 ) -> dict[str, dict[Way, list[float]]]:
     """Seconds to score a batch of 256, by backbone and way.
 
@@ -42,22 +48,25 @@ def inference(
         backbones: names of click models.
         repeats: how often all is measured.
         seed: of the split and the weights.
+        progress: shows how far it is; None shows nothing.
     """
     cells = [Cell("ctr", name, seed=seed) for name in backbones]
     found: dict[str, dict[Way, list[float]]] = {}
-    for cell, (plain, joint, samples, _) in zip(cells, models(material, cells), strict=True):
-        stored = joint.stored()
-        ways: dict[Way, nn.Module] = {
-            "base": _folded(plain),
-            "hein": joint.eval(),
-            "stored": stored,
-        }
-        # drawn with repeats, so that a few test samples make whole batches too
-        batches = [samples.take(rows) for rows in torch.randint(len(samples), (_BATCHES, BATCH))]
-        with few_threads(BATCH):
+    with (progress or Silent()).bar("timing scores") as bar, few_threads(BATCH):
+        for plain, joint, samples, _ in models(material, cells):
+            stored = joint.stored()
+            ways: dict[Way, nn.Module] = {
+                "base": _folded(plain),
+                "hein": joint.eval(),
+                "stored": stored,
+            }
+            # drawn with repeats, so that a few test samples make whole batches too
+            rows = torch.randint(len(samples), (_BATCHES, BATCH))
+            batches = [samples.take(row) for row in rows]
             _repeat(ways, batches[:5])  # the first calls set things up
             times = [_repeat(ways, batches) for _ in range(repeats)]
-        found[cell.backbone] = {way: [one[way] for one in times] for way in ways}
+            found[backbones[len(found)]] = {way: [one[way] for one in times] for way in ways}
+            bar(len(found), len(cells))
     return found
 
 
@@ -68,6 +77,7 @@ def training(
     size: int = BATCH,
     repeats: int = 5,
     seed: int = 0,
+    progress: Progress | None = None,
 ) -> dict[str, dict[Way, list[float]]]:
     """Samples a second in training, without vectors and with HEIN, by backbone and way.
 
@@ -79,15 +89,17 @@ def training(
         size: samples of a batch.
         repeats: how often all is measured.
         seed: of the split, the weights and the batches.
+        progress: shows how far it is; None shows nothing.
     """
-    cells = [Cell("ctr", name, seed=seed) for name in backbones]
     how = material.settings.training
+    cells = [Cell("ctr", name, seed=seed) for name in backbones]
     found: dict[str, dict[Way, list[float]]] = {}
-    for cell, (plain, joint, _, samples) in zip(cells, models(material, cells), strict=True):
-        ways: dict[Way, nn.Module] = {"base": plain, "hein": joint}
-        steps = {way: stepper(model, how) for way, model in ways.items()}
-        with few_threads(size):
-            found[cell.backbone] = _steps(steps, samples, size, repeats, how)
+    with (progress or Silent()).bar("timing training") as bar, few_threads(size):
+        for plain, joint, _, samples in models(material, cells):
+            ways: dict[Way, nn.Module] = {"base": plain, "hein": joint}
+            steps = {way: stepper(model, how) for way, model in ways.items()}
+            found[backbones[len(found)]] = _steps(steps, samples, size, repeats, how)
+            bar(len(found), len(cells))
     return found
 
 

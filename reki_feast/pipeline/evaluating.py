@@ -88,7 +88,8 @@ def evaluate(
     if "table7" in (tables or TABLES):
         from reki_feast.evaluate.timing import inference, training
 
-        timings, trainings = (time(made, scope.backbones) for time in (inference, training))
+        timings = inference(made, scope.backbones, progress=progress)
+        trainings = training(made, scope.backbones, progress=progress)
         scope = replace(scope, timings=timings, trainings=trainings)
     shown = [spec.table(scope, outcomes) for spec in specs]
     shown = [table for table in shown if table.measures]
