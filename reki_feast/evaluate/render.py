@@ -158,7 +158,8 @@ def _piped(table: ResultTable, columns: tuple[Column, ...]) -> list[str]:
 def _caption(table: ResultTable, context: Context) -> str:
     parts = [f"{context.data}."]
     if any(measure.form in ("score", "gain") for measure in table.measures) and context.seeds:
-        parts.append(f"Seeds {', '.join(map(str, context.seeds))}.")
+        name = "Seeds" if len(context.seeds) > 1 else "Seed"
+        parts.append(f"{name} {', '.join(map(str, context.seeds))}.")
     if any(measure.ours.std is not None for measure in table.measures):
         parts.append("Means ± sample standard deviation.")
     if any(measure.p is not None for measure in table.measures):

@@ -83,6 +83,7 @@ def table(every: Sequence[Found]) -> ResultTable:
             *([Column("gain", "gain", columns)] if columns in GAINS else []),
         )
     ]
+    shown.append(Column("seeds", "AUC", "plain", "n"))
     notes = (
         "Columns come out of `get_historical_features`; models and their settings are those of "
         "`tests/bench/crm_learners.py`, the same for all sets of columns",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from reki_feast.evaluate.measures import Column, Measure, ResultTable, Stat
@@ -79,6 +80,7 @@ ROWS = [
 
 def test_markdown() -> None:
     assert markdown(TABLE, CONTEXT) == MARKDOWN
+    assert "Some data. Seed 3. Means" in markdown(TABLE, replace(CONTEXT, seeds=(3,)))
 
 
 def test_json_rows_are_those_of_benchmarks() -> None:
