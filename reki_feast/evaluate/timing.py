@@ -12,6 +12,7 @@ from reki_feast.evaluate.cells import Cell
 from reki_feast.evaluate.material import Material
 from reki_feast.evaluate.spec import Way
 from reki_feast.evaluate.training import models
+from reki_feast.recommend.ctr.click import ClickModel
 from reki_feast.recommend.data import Samples
 from reki_feast.recommend.train import (
     Stepper,
@@ -41,7 +42,7 @@ def inference(
 
     The ways take turns batch by batch, so that whatever else the machine does falls on all alike;
     a repeat is the median over 40 batches. Weights are untrained: time does not depend on them.
-    Models that can be folded (all of ours) are so, without vectors and with them.
+    Click models of ours are folded, without vectors and with them.
 
     Args:
         material: what models read.
@@ -56,7 +57,7 @@ def inference(
         for plain, joint, samples, _ in models(material, cells):
             stored = joint.stored()
             ways: dict[Way, nn.Module] = {
-                "base": _folded(plain),
+                "base": (plain.fold({}) if isinstance(plain, ClickModel) else plain).eval(),
                 "hein": joint.eval(),
                 "stored": stored,
             }
@@ -121,14 +122,6 @@ def _steps(
             if number:  # the first turn sets things up
                 found[way].append(count * size / (time.perf_counter() - began))
     return found
-
-
-def _folded(plain: nn.Module) -> nn.Module:
-    """A model without vectors as it is best scored: folded as one with vectors, if it can be."""
-    fold = getattr(plain, "fold", None)
-    with torch.no_grad():
-        made: nn.Module = plain if fold is None else fold({})
-    return made.eval()
 
 
 def _repeat(ways: Mapping[Way, nn.Module], batches: Sequence[Samples]) -> dict[Way, float]:

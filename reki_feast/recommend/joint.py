@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from reki_feast.encode import Floats, vector_matrix
 from reki_feast.errors import CondenseError, EncodeError
 from reki_feast.hein import HeinSet
+from reki_feast.recommend.ctr.click import ClickModel
 from reki_feast.recommend.data import Batch, Labelled
 from reki_feast.recommend.train import loss_of
 from reki_feast.schema import KINDS, Kind
@@ -102,15 +103,12 @@ class Joint(nn.Module):
     def stored(self) -> nn.Module:
         """The same model with every entity's augmented vectors made beforehand.
 
-        Where the backbone can, its own first layer is run over them beforehand too.
+        A click model is folded: its MLP's first layer is run over them beforehand too.
         """
         seen = {kind: self.table(kind) for kind in self.sides}
-        fold = getattr(self.backbone, "fold", None)
-        with torch.no_grad():
-            made: nn.Module = (
-                Stored(self.backbone, seen, self.sides) if fold is None else fold(seen)
-            )
-        return made.eval()
+        if isinstance(self.backbone, ClickModel):
+            return self.backbone.fold(seen).eval()
+        return Stored(self.backbone, seen, self.sides).eval()
 
     def table(self, kind: Kind) -> Tensor:
         """Augmented vectors ``[entities + 1, q]`` of a side by index, in evaluation mode."""

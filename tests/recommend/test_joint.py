@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from reki_feast.errors import CondenseError
 from reki_feast.hein import HeinSet
 from reki_feast.recommend.backbone import Factory
+from reki_feast.recommend.ctr.click import Folded
 from reki_feast.recommend.ctr.deepfm import DeepFm
 from reki_feast.recommend.ctr.din import Din
 from reki_feast.recommend.data import Samples
 from reki_feast.recommend.inputs import InputSpec
-from reki_feast.recommend.joint import Joint, bank_by_index, fix_standards, make_banks
+from reki_feast.recommend.joint import Joint, Stored, bank_by_index, fix_standards, make_banks
 from reki_feast.schema import VECTOR, Kind
 
 A, B, C = [1.0, 0.0, 0.0], [0.0, 2.0, 0.0], [1.0, 1.0, 1.0]
@@ -136,11 +138,25 @@ def test_vectors_made_for_several_batches_are_the_same_and_learn_the_same() -> N
         torch.testing.assert_close(weight.grad, expected[name])
 
 
-@pytest.mark.parametrize("backbone", [Din, DeepFm])
-def test_stored_vectors_give_the_same_logits(backbone: Factory) -> None:
+class Own(nn.Module):
+    """Somebody's own model, whose ``fold`` is something else."""
+
+    def __init__(self, spec: InputSpec) -> None:
+        super().__init__()
+        self.model = DeepFm(spec)
+        self.fold = nn.Identity()
+
+    def forward(self, samples: Samples, extras: Sequence[Tensor]) -> Tensor:
+        logits: Tensor = self.fold(self.model(samples, extras))
+        return logits
+
+
+@pytest.mark.parametrize(("backbone", "kind"), [(Din, Folded), (DeepFm, Folded), (Own, Stored)])
+def test_stored_vectors_give_the_same_logits(backbone: Factory, kind: type[nn.Module]) -> None:
     joint, made, _ = model()
     joint.backbone = backbone(InputSpec(items=2, extra_sizes=(4, 4))).eval()
     stored = joint.stored()
+    assert isinstance(stored, kind)
     made.rows = []
     torch.testing.assert_close(stored(batch()), joint(batch()))
     assert len(made.rows) == 4  # of the joint model alone

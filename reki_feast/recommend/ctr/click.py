@@ -39,6 +39,7 @@ class ClickModel(Backbone):
         logits: Tensor = self.deep(torch.cat(parts, dim=-1))
         return logits if beside is None else beside + logits
 
+    @torch.no_grad()
     def fold(self, tables: Mapping[Kind, Tensor]) -> Folded:
         """The same model for vectors that are known beforehand, called with a batch alone.
 
