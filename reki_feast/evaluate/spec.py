@@ -15,7 +15,9 @@ from reki_feast.evaluate.cells import Cell, Extraction, Outcome, Sides, base
 from reki_feast.evaluate.measures import Column, Measure, ResultTable, gain, stat
 from reki_feast.evaluate.paper import Reference
 
-Way: TypeAlias = Literal["base", "hein", "stored"]
+#: How a batch is scored: without vectors, with HEIN, with stored vectors; and the first and the
+#: last by a model that is not folded.
+Way: TypeAlias = Literal["base", "hein", "stored", "plain", "fed"]
 Found: TypeAlias = Mapping[Cell, Outcome]
 #: What was measured in repeats, by backbone and way.
 Timings: TypeAlias = Mapping[str, Mapping[Way, Sequence[float]]]

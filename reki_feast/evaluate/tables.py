@@ -9,7 +9,7 @@ from typing import Literal
 
 from reki_feast.evaluate import paper
 from reki_feast.evaluate.cells import Cell, Extraction, Sides, base
-from reki_feast.evaluate.measures import Column, Measure, chance, gain, stat
+from reki_feast.evaluate.measures import Column, Measure, Stat, chance, gain, stat
 from reki_feast.evaluate.spec import Found, Scope, TableSpec, Variant, Way, by_seed
 
 #: Names as papers write them.
@@ -115,21 +115,30 @@ def _effort(scope: Scope, found: Found) -> Iterator[Measure]:
 def _times(scope: Scope, found: Found) -> Iterator[Measure]:  # noqa: ARG001
     """Times of a batch, and how many times the base's they are, repeat by repeat."""
     named: dict[Way, str] = {"base": "base", "hein": "with HEIN", "stored": "pre-stored"}
+    compared: tuple[tuple[str, Way, Way], ...] = (
+        ("with HEIN", "hein", "base"),
+        ("pre-stored", "stored", "base"),
+        ("unfolded", "fed", "plain"),
+    )
     for backbone, ways in scope.timings.items():
-        row = (LABELS.get(backbone, backbone),)
+        row, name = (LABELS.get(backbone, backbone),), "times base"
         for way, series in named.items():
             if way in ways:
                 milliseconds = stat(1000 * seconds for seconds in ways[way])
                 yield Measure(row, "time", milliseconds, "ms", "ms per batch", series)
-            if way in ways and way != "base":
-                pairs = zip(ways[way], ways["base"], strict=True)
-                ratio = stat(after / before for after, before in pairs)
-                theirs = paper.STORED_TIMES if way == "stored" else None
-                yield Measure(row, "times base", ratio, "times", "times base", series, theirs)
+        for series, after, before in compared:
+            if after in ways and before in ways:
+                ratio = _ratio(ways[after], ways[before])
+                theirs = paper.STORED_TIMES if series == "pre-stored" else None
+                yield Measure(row, name, ratio, "times", name, series, theirs)
         if speeds := scope.trainings.get(backbone):
-            ratio = stat(a / b for a, b in zip(speeds["base"], speeds["hein"], strict=True))
-            series, theirs = "training", paper.TRAINING_TIMES
-            yield Measure(row, "times base", ratio, "times", "times base", series, theirs)
+            ratio, theirs = _ratio(speeds["base"], speeds["hein"]), paper.TRAINING_TIMES
+            yield Measure(row, name, ratio, "times", name, "training", theirs)
+
+
+def _ratio(after: Iterable[float], before: Iterable[float]) -> Stat:
+    """Repeat by repeat."""
+    return stat(a / b for a, b in zip(after, before, strict=True))
 
 
 def _folded(scope: Scope, found: Found) -> Iterator[str]:  # noqa: ARG001
@@ -137,7 +146,8 @@ def _folded(scope: Scope, found: Found) -> Iterator[str]:  # noqa: ARG001
     if scope.timings:
         yield (
             "An MLP's first layer is run beforehand over what is an item's or a user's own, in the "
-            "base models as with stored vectors."
+            "base models as with stored vectors. Unfolded: as trained, fed with stored vectors; "
+            "times the base that is not folded either."
         )
 
 
@@ -269,6 +279,7 @@ TABLES: dict[str, TableSpec] = {
                 Column("with HEIN, times base", "times base", "with HEIN"),
                 Column("pre-stored, times base", "times base", "pre-stored"),
                 Column("paper's pre-stored", "times base", "pre-stored", "reference"),
+                Column("unfolded, times base", "times base", "unfolded"),
                 Column("training step, times base", "times base", "training"),
                 Column("paper's training", "times base", "training", "reference"),
                 Column("repeats", "time", "base", "n"),

@@ -14,6 +14,7 @@ from reki_feast.evaluate.spec import Way
 from reki_feast.evaluate.training import models
 from reki_feast.recommend.ctr.click import ClickModel
 from reki_feast.recommend.data import Samples
+from reki_feast.recommend.joint import Stored
 from reki_feast.recommend.train import (
     Stepper,
     Training,
@@ -42,7 +43,8 @@ def inference(
 
     The ways take turns batch by batch, so that whatever else the machine does falls on all alike;
     a repeat is the median over 40 batches. Weights are untrained: time does not depend on them.
-    Click models of ours are folded, without vectors and with them.
+    Click models of ours are folded, without vectors and with them; ``plain`` and ``fed`` are the
+    same as they were trained.
 
     Args:
         material: what models read.
@@ -55,11 +57,13 @@ def inference(
     found: dict[str, dict[Way, list[float]]] = {}
     with (progress or Silent()).bar("timing scores") as bar, few_threads(BATCH):
         for plain, joint, samples, _ in models(material, cells):
-            stored = joint.stored()
+            tables = {kind: joint.table(kind) for kind in joint.sides}
             ways: dict[Way, nn.Module] = {
                 "base": (plain.fold({}) if isinstance(plain, ClickModel) else plain).eval(),
                 "hein": joint.eval(),
-                "stored": stored,
+                "stored": joint.stored(),
+                "plain": plain.eval(),
+                "fed": Stored(joint.backbone, tables, joint.sides).eval(),
             }
             # drawn with repeats, so that a few test samples make whole batches too
             rows = torch.randint(len(samples), (_BATCHES, BATCH))

@@ -144,7 +144,15 @@ def test_table_6_tells_effort_by_encoder() -> None:
 def test_table_7_is_made_of_timings() -> None:
     scope = replace(
         SCOPE,
-        timings={"din": {"base": [0.002, 0.004], "hein": [0.006, 0.008], "stored": [0.002, 0.006]}},
+        timings={
+            "din": {
+                "base": [0.002, 0.004],
+                "hein": [0.006, 0.008],
+                "stored": [0.002, 0.006],
+                "plain": [0.003, 0.004],
+                "fed": [0.006, 0.004],
+            }
+        },
         trainings={"din": {"base": [200.0, 300.0], "hein": [100.0, 200.0]}},
     )
     assert TABLES["table7"].cells(scope) == []
@@ -157,6 +165,7 @@ def test_table_7_is_made_of_timings() -> None:
         "2.50 ± 0.71",  # of 3 and 2, repeat by repeat
         "1.25 ± 0.35",
         "1.02 to 1.03",
+        "1.50 ± 0.71",  # of 2 and 1, over the base that is not folded either
         "1.75 ± 0.35",  # of 2 and 1.5
         "2.90 to 6.00",
         "2",
