@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,8 @@ from reki_feast.encode import Floats
 from reki_feast.errors import CondenseError
 from reki_feast.schema import Key
 
-_VERSION = 2
+_VERSION = 3
+_RENAMED = 2  # its names of the MLP's weights began with another word
 _LEARNT_ANEW = "learn the embeddings anew"
 
 
@@ -98,12 +100,16 @@ def restore(tensors: Mapping[str, Floats], manifest: Mapping[str, Any]) -> Embed
     """
     rule = "embeddings and their manifest belong together"
     try:
-        if manifest["version"] != _VERSION:
+        if manifest["version"] not in (_VERSION, _RENAMED):
             raise ValueError(f"version {manifest['version']!r} instead of {_VERSION}")
         written = {name: value for name, value in manifest.items() if name != "hash"}
         same = _hash(tensors, written) == manifest["hash"]
         user, item = (Key(name, pa.type_for_alias(kind)) for name, kind in _keys(manifest))
-        weights = {name: values for name, values in tensors.items() if name != "item_vectors"}
+        weights = {
+            re.sub(r"^output\.", "deep.", name): values
+            for name, values in tensors.items()
+            if name != "item_vectors"
+        }
         embedder = Embedder(
             user=user,
             item=item,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -45,6 +46,18 @@ def test_restore(embedder: Embedder) -> None:
     np.testing.assert_array_equal(one.item_vectors, other.item_vectors)
 
 
+def test_an_embedder_that_was_stored_under_other_names(
+    embedder: Embedder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = {name: re.sub("^deep", "output", name) for name in embedder.weights}
+    old = replace(embedder, weights={names[name]: embedder.weights[name] for name in names})
+    assert names["deep.layers.0.weight"] == "output.layers.0.weight"
+    monkeypatch.setattr("reki_feast.embed.embedder._VERSION", 2)
+    tensors, manifest = old.tensors(), old.manifest()
+    monkeypatch.undo()
+    assert restore(tensors, manifest).manifest() == embedder.manifest()
+
+
 def test_tensors_are_float32(embedder: Embedder) -> None:
     assert {values.dtype for values in embedder.tensors().values()} == {np.dtype(np.float32)}
 
@@ -55,7 +68,7 @@ def test_what_does_not_belong_together(embedder: Embedder) -> None:
     for wrong, written, message in (
         (moved, manifest, "another hash"),
         (tensors, {**manifest, "item_ids": list(range(1, 15))}, "another hash"),
-        (tensors, {**manifest, "version": 0}, "version 0 instead of 2"),
+        (tensors, {**manifest, "version": 0}, "version 0 instead of 3"),
         (tensors, {"version": 2}, "KeyError: 'hash'"),
         ({}, {**manifest, "hash": ""}, "KeyError: 'item_vectors'"),
     ):

@@ -106,7 +106,7 @@ def test_the_fold_in_leaves_dice_as_it_is(
     extend(embedder, watched(range(12, 16), first=12), films(16), viewers())
     state = trained[0].state_dict()
     stands = [name for name in embedder.weights if ".tables." not in name]
-    assert "output.layers.1.norm.running_var" in stands
+    assert "deep.layers.1.norm.running_var" in stands
     for name in stands:
         np.testing.assert_array_equal(state[name].numpy(), embedder.weights[name])
 
