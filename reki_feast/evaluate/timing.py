@@ -131,15 +131,14 @@ def _steps(
 def _repeat(ways: Mapping[Way, nn.Module], batches: Sequence[Samples]) -> dict[Way, float]:
     """The median seconds of each way.
 
-    The order is turned round from batch to batch: what comes after HEIN finds less in the caches.
+    Their order is drawn for each batch: what comes after HEIN finds less in the caches.
     """
     taken: dict[Way, list[float]] = {way: [] for way in ways}
-    turn = list(ways.items())
+    names = list(ways)
     with torch.no_grad():
         for batch in batches:
-            turn.reverse()
-            for way, model in turn:
+            for place in torch.randperm(len(names)).tolist():
                 began = time.perf_counter()
-                model(batch)
-                taken[way].append(time.perf_counter() - began)
+                ways[names[place]](batch)
+                taken[names[place]].append(time.perf_counter() - began)
     return {way: sorted(times)[len(times) // 2] for way, times in taken.items()}
