@@ -193,6 +193,15 @@ def _evaluating(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seeds", type=_count, default=5, metavar="N", help="a model (5)")
     parser.add_argument(
+        "--tune",
+        nargs="+",
+        type=_amount,
+        default=[],
+        metavar="RATE",
+        help="learning rates: each model, without vectors as with them, takes the one it does "
+        "best with on validation users; default: the project's",
+    )
+    parser.add_argument(
         "--workers", type=_count, metavar="N", help="processes; default: a core one"
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="default: data/NAME/evaluation")
@@ -361,6 +370,7 @@ def _evaluate(given: argparse.Namespace) -> Report:
         backbones=given.backbone,
         encoders=given.encoder,
         seeds=given.seeds,
+        rates=given.tune,
         workers=given.workers,
         out=given.out,
         progress=_progress(given),

@@ -15,6 +15,7 @@ Sides: TypeAlias = Literal["none", "user", "item", "both"]
 Network: TypeAlias = Literal["hein", "moe", "mlp", "pca-moe", "lr-alone", "mlp-alone"]
 Knowledge: TypeAlias = Literal["all", "llm", "raw", "none"]
 Extraction: TypeAlias = Literal["collective", "individual"]
+Scored: TypeAlias = Literal["test", "validation"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ class Cell:
         encoder: name of the text encoder; empty for the project's own.
         extraction: where the language model's knowledge is from.
         seed: of the weights, the order of the samples and dropout.
+        learning_rate: of its training; None for the project's.
+        scored: whose samples it is scored on.
     """
 
     task: Task
@@ -44,6 +47,8 @@ class Cell:
     encoder: str = ""
     extraction: Extraction = "collective"
     seed: int = 0
+    learning_rate: float | None = None
+    scored: Scored = "test"
 
     def __str__(self) -> str:
         """The cell as a person reads it.
@@ -55,7 +60,10 @@ class Cell:
         if self.sides != "none":
             parts += [self.network, self.knowledge, "imported" if self.imported else ""]
             parts += [self.encoder, self.extraction]
-        return " ".join(part for part in [*parts, f"seed {self.seed}"] if part)
+        if self.learning_rate is not None:
+            parts.append(f"rate {self.learning_rate:g}")
+        parts += [f"seed {self.seed}", "" if self.scored == "test" else self.scored]
+        return " ".join(part for part in parts if part)
 
 
 def base(task: Task, backbone: str, *, seed: int = 0) -> Cell:
@@ -68,8 +76,8 @@ class Outcome:
     """What came of a cell.
 
     Attributes:
-        metrics: of the test samples, by name: ``auc`` and ``log_loss``, or ``map3``, ``map7``,
-            ``ndcg3`` and ``ndcg7``.
+        metrics: of the samples it is scored on, by name: ``auc`` and ``log_loss``, or ``map3``,
+            ``map7``, ``ndcg3`` and ``ndcg7``.
         epochs: epochs trained.
         seconds_per_batch: of training, on average.
         samples_per_second: of training.

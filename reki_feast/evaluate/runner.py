@@ -38,6 +38,7 @@ def run(
     material: str,
     progress: Progress | None = None,
     workers: int = 1,
+    label: str = "evaluate",
 ) -> dict[Cell, Outcome]:
     """Train the cells that the store does not have, and keep each as soon as it is finished.
 
@@ -50,6 +51,7 @@ def run(
         material: hash of all that cells are made from: with another one they are trained anew.
         progress: shows how many cells are done.
         workers: processes with one thread each; 1 trains in this process.
+        label: of the progress.
 
     Raises:
         EvaluateError: a cell could not be trained; those trained beside it are kept.
@@ -57,7 +59,7 @@ def run(
     wanted = list(dict.fromkeys(cells))
     found = finished(wanted, store, material=material)
     todo = [cell for cell in wanted if cell not in found]
-    with (progress or Silent()).bar("evaluate") as bar:
+    with (progress or Silent()).bar(label) as bar:
         bar(len(found), len(wanted))
         if todo:
             store.parent.mkdir(parents=True, exist_ok=True)

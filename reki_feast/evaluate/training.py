@@ -71,7 +71,7 @@ class _Trainer:
         self.tables: tuple[Cell, dict[Kind, Tensor]] | None = None
 
     def train(self, cell: Cell) -> Outcome:
-        """Train a model, score it on the test samples once, and let it go."""
+        """Train a model, score it once, and let it go."""
         began = time.perf_counter()
         task, parts = self.samples(cell)
         model = self.model(cell, task)
@@ -79,9 +79,8 @@ class _Trainer:
         epochs = fit(
             model, parts.train, parts.validation, training=training.training, seed=cell.seed
         )
-        metrics = (
-            _ranked(model, parts.test) if cell.task == "rerank" else _scored(model, parts.test)
-        )
+        held_out = parts.test if cell.scored == "test" else parts.validation
+        metrics = (_ranked if cell.task == "rerank" else _scored)(model, held_out)
         return _outcome(model, metrics, epochs, len(parts.train), training, began)
 
     def samples(self, cell: Cell) -> tuple[Task, Split[Any]]:
@@ -145,7 +144,7 @@ class _Trainer:
 
     def _stored(self, cell: Cell, task: Task) -> dict[Kind, Tensor]:
         """Augmented vectors by a HEIN that a DIN learnt with, from the same training users."""
-        click = replace(cell, task="ctr", backbone="din")
+        click = replace(cell, task="ctr", backbone="din", learning_rate=None, scored="test")
         if self.tables is None or self.tables[0] != click:
             how = self.material.settings
             training = replace(how.training, together=1)
@@ -177,20 +176,22 @@ def _alone(cell: Cell, whole: Joint) -> Alone:
 def _training(cell: Cell, settings: Settings) -> Settings:
     """The settings of a cell's task: the same for its models without vectors and with them."""
     how = settings.training
+    if cell.learning_rate is not None:
+        how = replace(how, learning_rate=cell.learning_rate)
     if cell.task == "ctr":
-        return settings
+        return replace(settings, training=how)
     together = 1 if cell.backbone in LIST_WIDE else LIST_TOGETHER
     lists = replace(how, epochs=LIST_EPOCHS * how.epochs, batch_size=LISTS, together=together)
     return replace(settings, training=lists)
 
 
-def _scored(model: nn.Module, test: Labelled) -> dict[str, float]:
-    score = evaluate(model, test)
+def _scored(model: nn.Module, held_out: Labelled) -> dict[str, float]:
+    score = evaluate(model, held_out)
     return {"auc": score.auc, "log_loss": score.log_loss}
 
 
-def _ranked(model: nn.Module, test: Labelled) -> dict[str, float]:
-    score = rank_score(test.label.numpy(), predict_logits(model, test).numpy())
+def _ranked(model: nn.Module, held_out: Labelled) -> dict[str, float]:
+    score = rank_score(held_out.label.numpy(), predict_logits(model, held_out).numpy())
     return {name: getattr(score, name) for name in ("map3", "map7", "ndcg3", "ndcg7")}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 from collections.abc import Iterable, Sequence
@@ -19,7 +20,7 @@ from reki_feast.pipeline.learning import Learning, learning, settings
 from reki_feast.pipeline.stored import state
 from reki_feast.pipeline.tastes import with_taste
 from reki_feast.project import Project, open_project
-from reki_feast.report import Progress, Report, Silent
+from reki_feast.report import Progress, Report
 from reki_feast.schema import TASTE
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def evaluate(
     backbones: Sequence[str] = (),
     encoders: Sequence[str] = (),
     seeds: int = 5,
+    rates: Sequence[float] = (),
     workers: int | None = None,
     out: Path | None = None,
     cells: Path | None = None,
@@ -51,6 +53,9 @@ def evaluate(
         encoders: models that Table 6 compares with the project's own, by any name that
             ``Encoder(model=…)`` takes; their vectors are kept, and no feature view reads them.
         seeds: every model is trained with seeds 0 to ``seeds`` - 1.
+        rates: learning rates, above 0, of which every model, without vectors as with them, takes
+            the one it does best with on validation users of the first seed; none for the project's
+            own.
         workers: processes of one thread each; None for one a core.
         out: folder of the tables; ``data/NAME/evaluation`` by default.
         cells: file of finished models; ``cells.jsonl`` in ``out`` by default.
@@ -58,41 +63,53 @@ def evaluate(
         progress: shows how many models are done.
 
     Raises:
-        EvaluateError: there is no such table or backbone, encoders are named and no table compares
-            them, or a model could not be trained.
+        EvaluateError: there is no such table or backbone, a rate is not above 0, encoders are
+            named and no table compares them, or a model could not be trained.
         CondenseError: there is nothing to train on.
         EncodeError: an encoder cannot be loaded.
         MissingExtraError: matplotlib is not installed.
     """
-    from reki_feast.evaluate import plot, render
+    from reki_feast.evaluate import plot, render, tuning
     from reki_feast.evaluate.runner import run
     from reki_feast.evaluate.spec import cells as cells_of
     from reki_feast.evaluate.tables import TABLES
 
     _check(tables, TABLES, "table")
+    _check_rates(rates)
     plot.check()
     found = learning(project)
-    others = _others(project, encoders, tables or list(TABLES))
-    made = material(project, found, others, progress)
+    compared = _others(project, encoders, tables or list(TABLES))
+    made = material(project, found, compared, progress)
     scope = _scope(project, found, made, backbones, seeds)
     specs = [TABLES[name] for name in tables or TABLES]
     folder = out or project.data / "evaluation"
-    outcomes = run(
-        cells_of(specs, scope),
-        partial(_trainer, project.root, project.name, others),
-        cells or folder / "cells.jsonl",
+    train = partial(
+        run,
+        loader=partial(_trainer, project.root, project.name, compared),
+        store=cells or folder / "cells.jsonl",
         material=made.hash(),
-        progress=progress or Silent(),
+        progress=progress,
         workers=workers or os.cpu_count() or 1,
     )
+    wanted = cells_of(specs, scope)
+    chosen = tuning.choose(train(tuning.trials(wanted, rates), label="tune")) if rates else {}
+    own = made.settings.training.learning_rate
+    others = {model: rate for model, rate in chosen.items() if rate != own}
+    tuned = {cell: tuning.tuned(cell, others) for cell in wanted}
+    trained = train(tuned.values())
+    outcomes = {cell: trained[tuned[cell]] for cell in wanted}
     if "table7" in (tables or TABLES):
         from reki_feast.evaluate.timing import inference, training
 
         timings = inference(made, scope.backbones, progress=progress)
         trainings = training(made, scope.backbones, progress=progress)
         scope = replace(scope, timings=timings, trainings=trainings)
-    shown = [spec.table(scope, outcomes) for spec in specs]
-    shown = [table for table in shown if table.measures]
+    shown = []
+    for spec in specs:
+        table = spec.table(scope, outcomes)
+        note = tuning.note(spec.cells(scope), chosen, rates)
+        if table.measures:
+            shown.append(replace(table, notes=(*table.notes, note)) if note else table)
     context = render.Context(_data(project, found), machine(), scope.seeds, tuple(notes))
     files = render.write(shown, folder, context)
     for table in shown:
@@ -187,6 +204,13 @@ def _check(names: Sequence[str], known: Iterable[str], what: str) -> None:
     if strange:
         rule = f"a {what} is one of {', '.join(has)}"
         raise EvaluateError(rule, found=", ".join(strange), mend="mend its name")
+
+
+def _check_rates(rates: Sequence[float]) -> None:
+    strange = [f"{rate:g}" for rate in rates if not 0 < rate < math.inf]
+    if strange:
+        rule = "a learning rate is a number above 0"
+        raise EvaluateError(rule, found=", ".join(strange), mend="name rates such as 0.003")
 
 
 def _data(project: Project, found: Learning) -> str:

@@ -28,6 +28,8 @@ OUTCOME = Outcome({"auc": 0.8, "log_loss": 0.5}, 3, 0.01, 2e4, 30.5, 1_000)
         replace(CELL, encoder="bge"),
         replace(CELL, extraction="individual"),
         replace(CELL, seed=1),
+        replace(CELL, learning_rate=0.01),
+        replace(CELL, scored="validation"),
     ],
     ids=str,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -98,15 +99,53 @@ def test_other_encoders(shop: Project, tmp_path: Path) -> None:
         pipeline.evaluate(shop, encoders=[f"{tmp_path}/none"], **wanted)  # type: ignore[arg-type]
 
 
+def test_learning_rates_are_chosen_on_validation_users(shop: Project, tmp_path: Path) -> None:
+    wanted = {"tables": ["figure5"], "seeds": 2, "workers": 1, "out": tmp_path}
+    pipeline.evaluate(shop, rates=[1e-9, 0.01], **wanted)  # type: ignore[arg-type]
+    lines = (tmp_path / "cells.jsonl").read_text().splitlines()
+    cells = [json.loads(line) for line in lines if line]
+    tried = [one for one in cells if one["cell"]["scored"] == "validation"]
+    assert {(one["cell"]["sides"], one["cell"]["learning_rate"]) for one in tried} == {
+        ("none", 1e-9),
+        ("none", 0.01),
+        ("both", 1e-9),
+        ("both", 0.01),
+    }
+    scores = {(one["cell"]["sides"], one["cell"]["learning_rate"]): one for one in tried}
+    final = [one["cell"] for one in cells if one["cell"]["scored"] == "test"]
+    assert len(final) == 2 * 4
+    for cell in final:
+        sides = "none" if cell["sides"] == "none" else "both"
+        aucs = {rate: scores[sides, rate]["outcome"]["metrics"]["auc"] for rate in (1e-9, 0.01)}
+        assert aucs[cell["learning_rate"]] == max(aucs.values())
+    note = "Learning rates, chosen among 1e-09, 0.01 on validation users of the first seed: din "
+    assert note in (tmp_path / "figure5.md").read_text()
+
+    stamp = (tmp_path / "cells.jsonl").stat().st_mtime_ns
+    pipeline.evaluate(shop, rates=[1e-9, 0.01], **wanted)  # type: ignore[arg-type]
+    assert (tmp_path / "cells.jsonl").stat().st_mtime_ns == stamp
+
+
+def test_the_projects_own_rate_trains_nothing_anew(shop: Project, tmp_path: Path) -> None:
+    own = shop.declared.training.learning_rate
+    wanted = {"tables": ["figure5"], "seeds": 1, "workers": 1, "out": tmp_path}
+    pipeline.evaluate(shop, **wanted)  # type: ignore[arg-type]
+    before = (tmp_path / "cells.jsonl").read_text()
+    pipeline.evaluate(shop, rates=[own], **wanted)  # type: ignore[arg-type]
+    added = (tmp_path / "cells.jsonl").read_text().removeprefix(before).split("\n")
+    assert [json.loads(line)["cell"]["scored"] for line in added if line] == ["validation"] * 2
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
+        ({"rates": [0.003, 0.0, math.nan]}, "a learning rate is .* above 0\n  found: 0, nan\n"),
         ({"tables": ["table2"], "encoders": ["bge"]}, r"in table6\n  found: bge for table2\n"),
         ({"tables": ["table9"]}, r"a table is one of table2, .*\n  found: table9"),
         ({"backbones": ["gpt"]}, r"a backbone is one of dcnv2, .*\n  found: gpt"),
     ],
 )
-def test_strange_names(shop: Project, given: dict[str, list[str]], message: str) -> None:
+def test_strange_names(shop: Project, given: dict[str, list[object]], message: str) -> None:
     with pytest.raises(EvaluateError, match=message):
         pipeline.evaluate(shop, seeds=1, **given)  # type: ignore[arg-type]
 

@@ -1,0 +1,78 @@
+"""Learning rates, each model's own: chosen on validation users, without vectors as with them.
+
+A gain over a base model that learns too slowly, or too fast, is in part the rate's. So every rate
+is tried with every model and the first seed, and the one whose best epoch does best on the
+validation users is taken for all seeds. Test users have no part in it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import TypeAlias
+
+from reki_feast.evaluate.cells import Cell, Outcome
+
+#: The metric of a task that a rate is chosen by.
+METRIC = {"ctr": "auc", "rerank": "map7"}
+#: The rate of each :func:`model_of`.
+Rates: TypeAlias = Mapping[Cell, float]
+
+
+def model_of(cell: Cell) -> Cell:
+    """What has a rate of its own: a backbone without vectors, or with what makes its vectors.
+
+    Whose vectors they are, of which texts and by which encoder, makes no difference.
+    """
+    sides = cell.sides if cell.sides == "none" else "both"
+    return Cell(cell.task, cell.backbone, sides, cell.network)
+
+
+def trials(cells: Iterable[Cell], rates: Sequence[float]) -> list[Cell]:
+    """What is trained to choose the rates of all models of ``cells``, none twice."""
+    given = list(cells)
+    models = dict.fromkeys(replace(_whole(cell), seed=given[0].seed) for cell in given)
+    return [
+        replace(cell, learning_rate=rate, scored="validation") for cell in models for rate in rates
+    ]
+
+
+def choose(tried: Mapping[Cell, Outcome]) -> dict[Cell, float]:
+    """The rate of each model that :func:`trials` did best with; of equals the first."""
+    best: dict[Cell, tuple[float, float]] = {}
+    for cell, outcome in tried.items():
+        score = outcome.metrics[METRIC[cell.task]]
+        assert cell.learning_rate is not None
+        found = (-math.inf if math.isnan(score) else score), cell.learning_rate
+        model = model_of(cell)
+        if model not in best or found[0] > best[model][0]:
+            best[model] = found
+    return {model: rate for model, (_, rate) in best.items()}
+
+
+def tuned(cell: Cell, rates: Rates) -> Cell:
+    """The cell with its model's rate, if one was chosen."""
+    return replace(cell, learning_rate=rates.get(model_of(cell)))
+
+
+def note(cells: Iterable[Cell], rates: Rates, tried: Sequence[float]) -> str:
+    """Which rates the models of a table were given; empty where none was chosen."""
+    models = [model for model in dict.fromkeys(map(model_of, cells)) if model in rates]
+    if not models:
+        return ""
+    chosen = "; ".join(f"{_name(model)} {rates[model]:g}" for model in models)
+    among = ", ".join(f"{rate:g}" for rate in tried)
+    return f"Learning rates, chosen among {among} on validation users of the first seed: {chosen}."
+
+
+def _whole(cell: Cell) -> Cell:
+    """The cell that stands for its model: with the vectors of both sides, of all texts."""
+    model = model_of(cell)
+    return replace(model, extraction=cell.extraction) if cell.sides != "none" else model
+
+
+def _name(model: Cell) -> str:
+    if model.sides == "none":
+        return f"{model.backbone} without vectors"
+    return f"{model.backbone} with {model.network}".strip() if model.backbone else model.network
