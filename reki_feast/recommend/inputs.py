@@ -43,8 +43,8 @@ class Embedded:
 
     Attributes:
         item: ``[n, t * d]``, or ``[n, c, t * d]`` for lists: the target's id, then its fields.
-        history: ``[n, l, (t + 1) * d]``: each behaviour's id and fields as the target's, then what
-            the user thought of it; zero where there is none.
+        behaviours: ``[n, l, t * d]``: the history's items, as the target; zero where there is none.
+        verdicts: ``[n, l, d]``: what the user thought of them; zero where there is none.
         mask: ``[n, l]``, 1 where there is a behaviour, 0 for padding.
         user: ``[n, u * d]``: the user's fields; there is no embedding of a user's id, since users
             met later have none.
@@ -53,16 +53,23 @@ class Embedded:
     """
 
     item: Tensor
-    history: Tensor
+    behaviours: Tensor
+    verdicts: Tensor
     mask: Tensor
     user: Tensor
     extras: Tensor
     size: int
 
     @cached_property
+    def history(self) -> Tensor:
+        """``[n, l, (t + 1) * d]``: behaviours and verdicts side by side."""
+        return torch.cat([self.behaviours, self.verdicts], dim=-1)
+
+    @cached_property
     def mean_history(self) -> Tensor:
         """``[n, (t + 1) * d]``: mean of the behaviours there are, zero where there are none."""
-        total = self.history.sum(1)  # padding is zero
+        # Padding is zero. Two sums are faster than what they are of side by side.
+        total = torch.cat([self.behaviours.sum(1), self.verdicts.sum(1)], dim=-1)
         return total / self.mask.sum(1, keepdim=True).clamp(min=1)
 
     def flat(self) -> Tensor:
@@ -159,13 +166,15 @@ class InputLayer(nn.Module):
             items: what :meth:`of_items` makes of all items, where that is at hand.
             users: what :meth:`of_users` makes of all users, where that is at hand.
         """
-        item, history, mask = self._items(batch, items)
+        item, behaviours = self._items(batch, items)
+        mask = (batch.history > 0).to(behaviours.dtype)
+        verdicts = self.verdict(batch.history_verdict)
         user = self.of_users(batch.user) if users is None else users[batch.user]
         extra = torch.cat(tuple(extras), dim=-1) if extras else item.new_zeros(*item.shape[:-1], 0)
-        return Embedded(item, history, mask, user, extra, self.size)
+        return Embedded(item, behaviours, verdicts, mask, user, extra, self.size)
 
-    def _items(self, batch: Batch, table: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Target, history and mask of a batch, as in :class:`Embedded`.
+    def _items(self, batch: Batch, table: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Targets and behaviours of a batch, as in :class:`Embedded`.
 
         Each item is embedded once, however often it is in the batch: all of them where the batch
         is larger than the catalogue, else the distinct ones of the batch.
@@ -180,9 +189,7 @@ class InputLayer(nn.Module):
             table = self.of_items()
         both = nn.functional.embedding(index, table)
         behaviours, target = both.split([batch.history.shape[1], targets.shape[1]], dim=1)
-        history = torch.cat([behaviours, self.verdict(batch.history_verdict)], dim=-1)
-        mask = (batch.history > 0).to(history.dtype)
-        return target if lists else target.squeeze(1), history, mask
+        return target if lists else target.squeeze(1), behaviours
 
     def of_items(self, index: Tensor | None = None) -> Tensor:
         """Ids and fields ``[k, t * d]`` of the items at ``index`` ``[k]``; None for all."""
