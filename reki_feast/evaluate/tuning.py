@@ -12,10 +12,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeAlias
 
-from reki_feast.evaluate.cells import Cell, Outcome
+from reki_feast.evaluate.cells import Cell, Network, Outcome
 
 #: The metric of a task that a rate is chosen by.
 METRIC = {"ctr": "auc", "rerank": "map7"}
+_WAYS: dict[Network, str] = {
+    "hein": "with HEIN",
+    "moe": "with MoE",
+    "mlp": "with MLP",
+    "pca-moe": "with PCA, then MoE",
+    "lr-alone": "LR alone",
+    "mlp-alone": "MLP alone",
+}
 #: The rate of each :func:`model_of`.
 Rates: TypeAlias = Mapping[Cell, float]
 
@@ -56,23 +64,32 @@ def tuned(cell: Cell, rates: Rates) -> Cell:
     return replace(cell, learning_rate=rates.get(model_of(cell)))
 
 
-def note(cells: Iterable[Cell], rates: Rates, tried: Sequence[float]) -> str:
-    """Which rates the models of a table were given; empty where none was chosen."""
-    models = [model for model in dict.fromkeys(map(model_of, cells)) if model in rates]
-    if not models:
+def note(
+    cells: Iterable[Cell], rates: Rates, tried: Sequence[float], labels: Mapping[str, str]
+) -> str:
+    """Which rates the models of a table were given; empty where none was chosen.
+
+    Args:
+        cells: of the table.
+        rates: what was chosen.
+        tried: what it was chosen among.
+        labels: names of backbones as people write them.
+    """
+    chosen: dict[str, list[str]] = {}
+    for model in dict.fromkeys(map(model_of, cells)):
+        if model in rates:
+            name = labels.get(model.backbone, model.backbone)
+            way = "without vectors" if model.sides == "none" else _WAYS[model.network]
+            text = f"{rates[model]:g} {way}" if name else f"{way} {rates[model]:g}"
+            chosen.setdefault(name, []).append(text)
+    if not chosen:
         return ""
-    chosen = "; ".join(f"{_name(model)} {rates[model]:g}" for model in models)
+    shown = "; ".join(f"{name} {', '.join(texts)}".strip() for name, texts in chosen.items())
     among = ", ".join(f"{rate:g}" for rate in tried)
-    return f"Learning rates, chosen among {among} on validation users of the first seed: {chosen}."
+    return f"Learning rates, chosen among {among} on validation users of the first seed: {shown}."
 
 
 def _whole(cell: Cell) -> Cell:
     """The cell that stands for its model: with the vectors of both sides, of all texts."""
     model = model_of(cell)
     return replace(model, extraction=cell.extraction) if cell.sides != "none" else model
-
-
-def _name(model: Cell) -> str:
-    if model.sides == "none":
-        return f"{model.backbone} without vectors"
-    return f"{model.backbone} with {model.network}".strip() if model.backbone else model.network

@@ -72,7 +72,7 @@ def evaluate(
     from reki_feast.evaluate import plot, render, tuning
     from reki_feast.evaluate.runner import run
     from reki_feast.evaluate.spec import cells as cells_of
-    from reki_feast.evaluate.tables import TABLES
+    from reki_feast.evaluate.tables import LABELS, TABLES
 
     _check(tables, TABLES, "table")
     _check_rates(rates)
@@ -107,7 +107,7 @@ def evaluate(
     shown = []
     for spec in specs:
         table = spec.table(scope, outcomes)
-        note = tuning.note(spec.cells(scope), chosen, rates)
+        note = tuning.note(spec.cells(scope), chosen, rates, LABELS)
         if table.measures:
             shown.append(replace(table, notes=(*table.notes, note)) if note else table)
     context = render.Context(_data(project, found), machine(), scope.seeds, tuple(notes))

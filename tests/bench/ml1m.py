@@ -3,7 +3,7 @@
 The protocol is that of the REKI paper (arXiv 2408.10520) as ``shared/data/README.md`` states it. A
 rating of 4 or 5 is a like; users are split 90/10; a user's first n = min((len + 1) // 2, 30)
 interactions feed the prompts and are never samples; a sample's history is the 10 interactions
-before it. Everybody gets the same samples, inputs, sizes and schedule, and each model keeps the
+before it. Everybody gets the same samples, inputs, sizes and epochs, and each model keeps the
 epoch that did best on a tenth of the training users; the test users are looked at once.
 """
 

@@ -77,9 +77,12 @@ def test_a_score_that_is_not_defined_is_no_better_than_one_that_is() -> None:
 
 
 def test_a_note_names_the_rates_of_a_tables_models() -> None:
+    alone = Cell("ctr", "", network="lr-alone")
     rates = {model_of(PLAIN): 0.01, model_of(DIN): 0.003, model_of(Cell("ctr", "dien")): 0.006}
-    assert note([PLAIN, DIN, replace(DIN, seed=1)], rates, RATES) == (
+    rates[model_of(alone)] = 0.006
+    cells = [PLAIN, alone, DIN, replace(DIN, seed=1)]
+    assert note(cells, rates, RATES, {"din": "DIN"}) == (
         "Learning rates, chosen among 0.003, 0.01 on validation users of the first seed: "
-        "din without vectors 0.01; din with hein 0.003."
+        "DIN 0.01 without vectors, 0.003 with HEIN; LR alone 0.006."
     )
-    assert note([Cell("ctr", "dcn")], rates, RATES) == ""
+    assert note([Cell("ctr", "dcn")], rates, RATES, {}) == ""

@@ -118,7 +118,7 @@ def test_learning_rates_are_chosen_on_validation_users(shop: Project, tmp_path: 
         sides = "none" if cell["sides"] == "none" else "both"
         aucs = {rate: scores[sides, rate]["outcome"]["metrics"]["auc"] for rate in (1e-9, 0.01)}
         assert aucs[cell["learning_rate"]] == max(aucs.values())
-    note = "Learning rates, chosen among 1e-09, 0.01 on validation users of the first seed: din "
+    note = "Learning rates, chosen among 1e-09, 0.01 on validation users of the first seed: DIN "
     assert note in (tmp_path / "figure5.md").read_text()
 
     stamp = (tmp_path / "cells.jsonl").stat().st_mtime_ns
