@@ -39,11 +39,15 @@ def model_of(cell: Cell) -> Cell:
 
 def trials(cells: Iterable[Cell], rates: Sequence[float]) -> list[Cell]:
     """What is trained to choose the rates of all models of ``cells``, none twice."""
-    given = list(cells)
-    models = dict.fromkeys(replace(_whole(cell), seed=given[0].seed) for cell in given)
-    return [
-        replace(cell, learning_rate=rate, scored="validation") for cell in models for rate in rates
+    first: dict[Cell, Cell] = {}
+    for cell in cells:
+        first.setdefault(model_of(cell), cell)
+    seed = next((cell.seed for cell in first.values()), 0)
+    models = [
+        replace(model, extraction=cell.extraction, seed=seed, scored="validation")
+        for model, cell in first.items()
     ]
+    return [replace(cell, learning_rate=rate) for cell in models for rate in rates]
 
 
 def choose(tried: Mapping[Cell, Outcome]) -> dict[Cell, float]:
@@ -87,9 +91,3 @@ def note(
     shown = "; ".join(f"{name} {', '.join(texts)}".strip() for name, texts in chosen.items())
     among = ", ".join(f"{rate:g}" for rate in tried)
     return f"Learning rates, chosen among {among} on validation users of the first seed: {shown}."
-
-
-def _whole(cell: Cell) -> Cell:
-    """The cell that stands for its model: with the vectors of both sides, of all texts."""
-    model = model_of(cell)
-    return replace(model, extraction=cell.extraction) if cell.sides != "none" else model
