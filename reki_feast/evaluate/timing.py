@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import nn
@@ -96,7 +97,7 @@ def training(
         seed: of the split, the weights and the batches.
         progress: shows how far it is; None shows nothing.
     """
-    how = material.settings.training
+    how = replace(material.settings.training, batch_size=size)
     cells = [Cell("ctr", name, seed=seed) for name in backbones]
     found: dict[str, dict[Way, list[float]]] = {}
     with (progress or Silent()).bar("timing training") as bar, few_threads(size):

@@ -23,7 +23,14 @@ from reki_feast.recommend.joint import Banks, Joint, Stored
 from reki_feast.recommend.lists import make_lists
 from reki_feast.recommend.ranking import rank_score
 from reki_feast.recommend.rerank import RERANK
-from reki_feast.recommend.train import Epoch, evaluate, fit, predict_logits, seeded
+from reki_feast.recommend.train import (
+    Epoch,
+    automatic_batch,
+    evaluate,
+    fit,
+    predict_logits,
+    seeded,
+)
 from reki_feast.schema import KINDS, Kind
 
 #: What stands in HEIN's place: as many experts a side, none shared; one; after a narrow PCA.
@@ -204,7 +211,7 @@ def _outcome(
     began: float,
 ) -> Outcome:
     seconds = sum(epoch.seconds for epoch in epochs)
-    size = settings.training.batch_size or 2048
+    size = settings.training.batch_size or automatic_batch(samples)
     seen = samples * len(epochs)
     return Outcome(
         metrics=metrics,

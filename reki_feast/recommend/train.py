@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -25,7 +25,7 @@ class Training:
     Attributes:
         epochs: at most this many; the cosine schedule ends with the last.
         batch_size: samples a step; None takes about a hundredth of them, from 32 to 2048.
-        learning_rate: Adam's, at the start.
+        learning_rate: Adam's, at the start; None for :func:`automatic_rate` of the batch size.
         weight_decay: Adam's L2 penalty.
         patience: stop after so many epochs without a lower validation loss.
         together: batches whose vectors are made together, at most: see :class:`Holding`; None
@@ -35,7 +35,7 @@ class Training:
 
     epochs: int = 4
     batch_size: int | None = None
-    learning_rate: float = 1.5e-3
+    learning_rate: float | None = None
     weight_decay: float = 0.0
     patience: int = 2
     together: int | None = None
@@ -96,6 +96,7 @@ _GROUPS = 40  # an epoch; with fewer, what is held learns too slowly
 _MANY = 100  # batches of an epoch, from which on few users a batch do no harm
 #: Takes the steps of some batches, and gives their losses one by one.
 Stepper = Callable[[Sequence[Labelled]], Iterator[Tensor]]
+_MOST = 2048  # samples of a batch
 _ROWS = 8192  # that are scored at a time
 _ROWS_A_THREAD = 512
 
@@ -132,6 +133,7 @@ def fit(
     """
     how = training or Training()
     size = how.batch_size or automatic_batch(len(train))
+    how = replace(how, batch_size=size)
     train, validation = train.to(device_of(model)), validation.to(device_of(model))
     steps = stepper(model, how, steps=how.epochs * math.ceil(len(train) / size))
     epochs: list[Epoch] = []
@@ -214,7 +216,19 @@ def automatic_batch(samples: int) -> int:
     (32, 64, 2048)
     """
     power = math.floor(math.log2(max(samples / 100, 1)))
-    return min(max(1 << power, 32), 2048)
+    return min(max(1 << power, 32), _MOST)
+
+
+def automatic_rate(batch_size: int) -> float:
+    """1e-2 for batches of 2,048 samples, and with the square root of the batch size.
+
+    On 120 to 6,040 users of MovieLens-1M, with batches of :func:`automatic_batch`, a rate for all
+    of them is too slow for the large batches or too fast for the small ones.
+
+    >>> automatic_rate(2048), automatic_rate(128)
+    (0.01, 0.0025)
+    """
+    return 1e-2 * math.sqrt(batch_size / _MOST)
 
 
 def group_size(training: Training, size: int, batches: int) -> int:
@@ -257,12 +271,12 @@ def stepper(model: nn.Module, training: Training, *, steps: int | None = None) -
 
     Args:
         model: is trained in place.
-        training: learning rate and weight decay of Adam.
+        training: learning rate and weight decay of Adam; a rate of None wants its batch size.
         steps: of the cosine schedule; None for a rate that stays.
     """
     optimizer = torch.optim.Adam(
         model.parameters(),
-        lr=training.learning_rate,
+        lr=training.learning_rate or automatic_rate(training.batch_size or _MOST),
         weight_decay=training.weight_decay,
         fused=True,
     )

@@ -144,7 +144,12 @@ class Training(Declared):
     batch_size: int | None = Field(
         default=None, ge=1, description="default: about a hundredth of the samples"
     )
-    learning_rate: float = Field(default=1.5e-3, gt=0)
+    learning_rate: float | None = Field(
+        default=None,
+        gt=0,
+        description="Adam's, at the start; default: .01 for batches of 2,048 samples, and with the "
+        "square root of the batch size",
+    )
     patience: int = Field(default=2, ge=1, description="epochs without a better validation loss")
     shared_experts: int = Field(default=2, ge=1)
     dedicated_experts: int = Field(default=4, ge=1)

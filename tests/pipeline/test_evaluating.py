@@ -127,7 +127,9 @@ def test_learning_rates_are_chosen_on_validation_users(shop: Project, tmp_path: 
 
 
 def test_the_projects_own_rate_trains_nothing_anew(shop: Project, tmp_path: Path) -> None:
-    own = shop.declared.training.learning_rate
+    own, path = 0.01, shop.declared.path
+    path.write_text(path.read_text().replace("Training(", f"Training(learning_rate={own}, "))
+    shop = open_project(shop.root)
     wanted = {"tables": ["figure5"], "seeds": 1, "workers": 1, "out": tmp_path}
     pipeline.evaluate(shop, **wanted)  # type: ignore[arg-type]
     before = (tmp_path / "cells.jsonl").read_text()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pyarrow as pa
 import pytest
@@ -24,6 +25,8 @@ from reki_feast.recommend.train import (
     seeded,
     shuffled,
 )
+
+ONE = Training(epochs=1)
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +70,18 @@ def test_the_same_seed_gives_the_same_weights(parts: Split[Samples]) -> None:
     one, two, other = weights(1), weights(1), weights(2)
     assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
     assert not all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def test_a_rate_that_is_not_given_follows_the_batches(parts: Split[Samples]) -> None:
+    def weights(how: Training) -> torch.Tensor:
+        din = model()
+        fit(din, parts.train, parts.validation, training=how)
+        return next(din.parameters()).detach()
+
+    automatic, given = replace(ONE, batch_size=128), replace(ONE, learning_rate=0.00125)
+    assert torch.equal(weights(ONE), weights(given))  # of batches of 32
+    assert torch.equal(weights(automatic), weights(replace(automatic, learning_rate=0.0025)))
+    assert not torch.equal(weights(automatic), weights(replace(given, batch_size=128)))
 
 
 def test_the_callers_generator_is_left_alone(parts: Split[Samples]) -> None:
