@@ -72,6 +72,14 @@ def test_wrong_words_exit_2(words: list[str], capsys: pytest.CaptureFixture[str]
     assert "usage: reki" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("word", ["abc", "0", "-1", "nan", "1.5e"])
+def test_numbers_are_asked_for_by_their_rule(word: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for option, rule in [("--tune", "a number above 0"), ("--seeds", "a whole number of at least")]:
+        with pytest.raises(SystemExit, match="2"):
+            cli.main(["evaluate", f"{option}={word}"])
+        assert f"argument {option}: {word!r} is not {rule}" in capsys.readouterr().err
+
+
 def test_an_empty_folder_is_wrong_use(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, _, err = reki(capsys, "plan", "--project", tmp_path)
     assert code == cli.WRONG_USE
