@@ -274,9 +274,10 @@ def stepper(model: nn.Module, training: Training, *, steps: int | None = None) -
         training: learning rate and weight decay of Adam; a rate of None wants its batch size.
         steps: of the cosine schedule; None for a rate that stays.
     """
+    rate = training.learning_rate
     optimizer = torch.optim.Adam(
         model.parameters(),
-        lr=training.learning_rate or automatic_rate(training.batch_size or _MOST),
+        lr=automatic_rate(training.batch_size or _MOST) if rate is None else rate,
         weight_decay=training.weight_decay,
         fused=True,
     )
