@@ -45,7 +45,7 @@ class Scope:
         calls: of the language model, by extraction.
         timings: seconds to score a batch of 256, by backbone and way, in repeats; the same repeat
             of all ways was measured side by side.
-        trainings: samples a second in training, in batches of 256; else the same.
+        trainings: samples a second in training, by size of the batches; else the same.
     """
 
     seeds: tuple[int, ...]
@@ -58,7 +58,7 @@ class Scope:
     imported: bool = False
     calls: Mapping[Extraction, int] = field(default_factory=dict)
     timings: Timings = field(default_factory=dict)
-    trainings: Timings = field(default_factory=dict)
+    trainings: Mapping[int, Timings] = field(default_factory=dict)
 
     def cell(self, sides: Sides = "both") -> Cell:
         """The chosen backbone's, with the vectors that all other tables vary."""

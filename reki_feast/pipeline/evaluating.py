@@ -99,10 +99,13 @@ def evaluate(
     trained = train(tuned.values())
     outcomes = {cell: trained[tuned[cell]] for cell in wanted}
     if "table7" in (tables or TABLES):
-        from reki_feast.evaluate.timing import inference, training
+        from reki_feast.evaluate.timing import BATCH, LARGE, inference, training
 
         timings = inference(made, scope.backbones, progress=progress)
-        trainings = training(made, scope.backbones, progress=progress)
+        trainings = {
+            size: training(made, scope.backbones, size=size, progress=progress)
+            for size in (BATCH, LARGE)
+        }
         scope = replace(scope, timings=timings, trainings=trainings)
     shown = []
     for spec in specs:

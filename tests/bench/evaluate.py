@@ -8,7 +8,7 @@ from __future__ import annotations
 from statistics import median
 
 from reki_feast import show
-from reki_feast.evaluate.timing import BATCH, inference, training
+from reki_feast.evaluate.timing import BATCH, LARGE, inference, training
 from reki_feast.pipeline.evaluating import machine, material
 from reki_feast.pipeline.learning import learning
 from tests.bench import crm, crm_report, ml1m, real_ml1m
@@ -18,7 +18,6 @@ from tests.bench.crm_models import FEW
 #: Samples a second of the code published with the paper's predecessor, as measured on two CPU
 #: cores on the same data in batches of 256: DIN, and DIN with vectors.
 PREDECESSOR = {"base": 3_478, "hein": 2_151}
-LARGE = 2048
 
 
 def speed() -> list[Row]:

@@ -153,7 +153,10 @@ def test_table_7_is_made_of_timings() -> None:
                 "fed": [0.006, 0.004],
             }
         },
-        trainings={"din": {"base": [200.0, 300.0], "hein": [100.0, 200.0]}},
+        trainings={
+            256: {"din": {"base": [200.0, 300.0], "hein": [100.0, 200.0]}},
+            2048: {"din": {"base": [400.0, 600.0], "hein": [400.0, 500.0]}},
+        },
     )
     assert TABLES["table7"].cells(scope) == []
     row = [text.strip() for text in lines(table("table7", scope, {}))[2].split("|")[1:-1]]
@@ -168,6 +171,7 @@ def test_table_7_is_made_of_timings() -> None:
         "1.50 ± 0.71",  # of 2 and 1, over the base that is not folded either
         "1.75 ± 0.35",  # of 2 and 1.5
         "2.90 to 6.00",
+        "1.10 ± 0.14",  # of 1 and 1.2, batches of 2,048
         "2",
     ]
 
