@@ -157,9 +157,9 @@ def main() -> None:
     if absent := [name for name in FEW if name not in asked.sets]:
         parser.error(f"gains need these sets too: {', '.join(absent)}")
     data, progress = data_folder(), show.Progress()
-    how = {"models": asked.models, "sets": asked.sets}
+    how = {"seeds": asked.seeds, "models": asked.models, "sets": asked.sets}
     every = [
-        run(data, BUILD / "ml1m", progress, seeds=asked.seeds, **how),
+        run(data, BUILD / "ml1m", progress, **how),
         crm_ml100k.run(data, BUILD / "cache", progress, **how),
     ]
     for found in every:

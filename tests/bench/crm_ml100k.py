@@ -2,9 +2,11 @@
 
 What a language model said of films is that of MovieLens-1M, for the films of the same title and
 year: nine tenths of them. Nobody asked it about these users: theirs are the history as a text, and
-the mean of what is known of the films they liked. Each midnight's histories are a snapshot, so a
-row never sees a vector made of its own rating or a later one; nor do the plain features, which
-count what was earlier. HEIN is trained on ratings before the cut alone.
+the mean of what is known of the films they liked. Such vectors cost no call, so they are made anew
+every ten minutes: most users rate in one sitting, and of the rows that are tested on 28 % came
+after a midnight, 88 % after ten minutes of their user's own. Each such time's histories are a
+snapshot, so a row never sees a vector made of its own rating or a later one; nor do the plain
+features, which count what was earlier. HEIN is trained on ratings before the cut alone.
 """
 
 from __future__ import annotations
@@ -32,7 +34,6 @@ from reki_feast.encode import (
 from reki_feast.lake import newest
 from reki_feast.report import Progress, Silent
 from reki_feast.schema import TASTE, TIMESTAMP, Key, Kind
-from tests.bench import ml1m
 from tests.bench.common import BUILD
 from tests.bench.crm_features import plain_features
 from tests.bench.crm_joined import ITEM, USER, Vectors, publish
@@ -40,8 +41,11 @@ from tests.bench.crm_models import SETS, Found, Result, column_sets, parted, sco
 from tests.bench.texts import cached, history_text
 
 PROMPTED = 30  # interactions of a history, at most
+EVERY = pd.Timedelta(minutes=10)
 CATALOGUE = datetime(1997, 1, 1, tzinfo=timezone.utc)
 BEFORE, CHOOSING = 0.8, 0.1  # shares of the ratings: before the cut; of these, to choose by
+#: Chosen on the last tenth of the ratings before the cut, HEIN trained on those before it.
+SETTINGS = Settings(components=32, hein_dropout=0.3, match_weight=4.0, folds=4, test=0.0)
 
 
 def run(
@@ -49,37 +53,55 @@ def run(
     cache: Path,
     progress: Progress | None = None,
     *,
-    seed: int = 0,
+    seeds: Sequence[int] = (0,),
     models: Sequence[str] = ("LightGBM",),
     sets: Sequence[str] = tuple(SETS),
 ) -> Found:
-    """Train all models on all sets of columns."""
+    """Train all models on all sets of columns; the seeds share the split, which is of time."""
     bars = progress or Silent()
     ratings, movies, users = read(data / "ml-100k")
     part = parts_of(ratings)
     with bars.bar("encoding histories"):
         first = prompted(ratings, part != "test")
         films = movies.assign(known=knowledge(data, movies))
-        tables = encoded(cache, films, {"now": first, "daily": daily(ratings)})
-    with bars.bar("training HEIN"):
-        vectors = condensed(ratings[part != "test"], first, tables, seed)
-    snapshots: dict[Kind, pa.Table] = {"user": tables["daily"], "item": tables["item"]}
-    store = publish(BUILD / "crm_ml100k", vectors, snapshots)
+        tables = encoded(cache, films, {"now": first, "later": later(ratings)})
+    snapshots: dict[Kind, pa.Table] = {"user": tables["later"], "item": tables["item"]}
     plain = plain_features(ratings, users, movies, None).to_numpy()
+    liked = ratings["liked"].to_numpy(np.float32)
     results: list[Result] = []
     joins: dict[str, float] = {}
-    liked = ratings["liked"].to_numpy(np.float32)
-    for name, x in column_sets(store, ratings, plain, joins, sets):
-        given = parted(x, liked, part)
-        results += [score(given, seed, model, name) for model in models]
-    notes = (
-        f"tested on what came after {ratings['event_timestamp'][part == 'test'].min():%Y-%m-%d}, "
-        f"{np.isin(*(ratings['user_id'][part == p] for p in ('test', 'train'))).mean():.0%} of it "
-        "by users seen before",
-        f"{ml1m.NOTE}. {films['known'].notna().mean():.0%} of the films have it",
-        "no language model was asked about users: a history, and a mean of what films have",
-    )
+    for seed in seeds:
+        with bars.bar(f"training HEIN, seed {seed}"):
+            vectors = condensed(ratings[part != "test"], first, tables, seed)
+        store = publish(BUILD / "crm_ml100k", vectors, snapshots)
+        for name, x in column_sets(store, ratings, plain, joins, sets):
+            given = parted(x, liked, part)
+            results += [score(given, seed, model, name) for model in models]
+    notes = (*_of_test(ratings, part, tables["later"]), *_of_knowledge(films))
     return Found("MovieLens-100K, in time", "ml100k_", tuple(results), joins, len(ratings), notes)
+
+
+def _of_test(ratings: pd.DataFrame, part: npt.NDArray[np.str_], users: pa.Table) -> tuple[str, ...]:
+    """What is tested on, and how much of it had a vector of its user."""
+    test = ratings[part == "test"]
+    seen = test["user_id"].isin(ratings["user_id"][part == "train"])
+    states = users.select([USER.name, "event_timestamp"]).to_pandas()
+    first = test["user_id"].map(states.groupby(USER.name)["event_timestamp"].min())
+    known = first <= test["event_timestamp"]
+    return (
+        f"tested on what came after {test['event_timestamp'].min():%Y-%m-%d}, {seen.mean():.0%} of "
+        "it by users seen before",
+        f"users' vectors are made anew every {EVERY.seconds // 60} minutes, so that "
+        f"{known.mean():.0%} of the tested rows find one",
+    )
+
+
+def _of_knowledge(films: pd.DataFrame) -> tuple[str, ...]:
+    return (
+        f"{films['known'].notna().mean():.0%} of the films have the group knowledge of "
+        "MovieLens-1M; no language model was asked about users: they have a history, and the mean "
+        "of what the films they liked have",
+    )
 
 
 def read(data: Path) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
@@ -110,14 +132,14 @@ def prompted(ratings: pd.DataFrame, before: npt.NDArray[np.bool_]) -> pd.DataFra
     return early[by_user.cumcount() < count].assign(snapshot=CATALOGUE)
 
 
-def daily(ratings: pd.DataFrame) -> pd.DataFrame:
-    """Each user's last interactions at every midnight after a day with some."""
-    days = ratings["event_timestamp"].dt.floor("D") + pd.Timedelta(days=1)
+def later(ratings: pd.DataFrame) -> pd.DataFrame:
+    """Each user's last interactions at the end of every ten minutes with some."""
+    ends = ratings["event_timestamp"].dt.floor(EVERY) + EVERY
     made = []
-    for _, rows in ratings.assign(snapshot=days).groupby("user_id"):
-        for midnight in rows["snapshot"].unique():
-            known = rows[rows["snapshot"] <= midnight].tail(PROMPTED)
-            made.append(known.assign(snapshot=midnight))
+    for _, rows in ratings.assign(snapshot=ends).groupby("user_id"):
+        for end in rows["snapshot"].unique():
+            known = rows[rows["snapshot"] <= end].tail(PROMPTED)
+            made.append(known.assign(snapshot=end))
     return pd.concat(made)
 
 
@@ -187,7 +209,7 @@ def _with_taste(
 ) -> pa.Table:
     """Users' representations, rows in the order of ``index``, with the channel ``taste``."""
     seen = pd.MultiIndex.from_frame(rows[["user_id", "snapshot"]])
-    state = Key("state", pa.int64())  # a user at a midnight
+    state = Key("state", pa.int64())  # a user at a time
     given = pd.DataFrame(
         {
             state.name: index.get_indexer(seen),
@@ -212,7 +234,7 @@ def _with_taste(
 def condensed(
     ratings: pd.DataFrame, first: pd.DataFrame, tables: dict[str, pa.Table], seed: int
 ) -> Vectors:
-    """HEIN trained on ratings before the cut, run over every day's histories."""
+    """HEIN trained on ratings before the cut, run over the histories of all snapshots."""
     rows = ratings[["user_id", "item_id", "rating", "liked"]].assign(
         order=np.arange(len(ratings)), sample=~ratings.index.isin(first.index)
     )
@@ -220,11 +242,11 @@ def condensed(
         pa.Table.from_pandas(rows, preserve_index=False),
         newest(tables["now"], [USER.name]),
         tables["item"],
-        settings=Settings(match_weight=1.0, folds=4, test=0.0),  # as `reki init` has it
+        settings=SETTINGS,
         seed=seed,
         compare=False,
     )
-    sides: dict[Kind, pa.Table] = {"user": tables["daily"], "item": tables["item"]}
+    sides: dict[Kind, pa.Table] = {"user": tables["later"], "item": tables["item"]}
     return Vectors(
         {kind: augment(made, table, kind, CATALOGUE) for kind, table in sides.items()},
         {kind: default_vector(made, kind) for kind in sides},
