@@ -22,6 +22,8 @@ Found: TypeAlias = Mapping[Cell, Outcome]
 #: What was measured in repeats, by backbone and way.
 Timings: TypeAlias = Mapping[str, Mapping[Way, Sequence[float]]]
 
+#: Samples of a batch that is timed, as in the paper's Table 7; and of one that is trained fast.
+BATCH, LARGE = 256, 2048
 BACKBONES = tuple(paper.AUC_GAIN)
 RERANKERS = tuple(paper.MAP7_GAIN)
 

@@ -10,7 +10,16 @@ from typing import Literal
 from reki_feast.evaluate import paper
 from reki_feast.evaluate.cells import Cell, Extraction, Sides, base
 from reki_feast.evaluate.measures import Column, Measure, Stat, chance, gain, stat
-from reki_feast.evaluate.spec import Found, Scope, TableSpec, Variant, Way, by_seed
+from reki_feast.evaluate.spec import (
+    BATCH,
+    LARGE,
+    Found,
+    Scope,
+    TableSpec,
+    Variant,
+    Way,
+    by_seed,
+)
 
 #: Names as papers write them.
 LABELS = {
@@ -281,9 +290,9 @@ TABLES: dict[str, TableSpec] = {
                 Column("pre-stored, times base", "times base", "pre-stored"),
                 Column("paper's pre-stored", "times base", "pre-stored", "reference"),
                 Column("unfolded, times base", "times base", "unfolded"),
-                Column("training step, times base", "times base", "training, 256"),
-                Column("paper's training", "times base", "training, 256", "reference"),
-                Column("step of 2,048, times base", "times base", "training, 2048"),
+                Column("training step, times base", "times base", f"training, {BATCH}"),
+                Column("paper's training", "times base", f"training, {BATCH}", "reference"),
+                Column(f"step of {LARGE:,}, times base", "times base", f"training, {LARGE}"),
                 Column("repeats", "time", "base", "n"),
             ),
             more=_times,

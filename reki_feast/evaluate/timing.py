@@ -11,7 +11,7 @@ from torch import nn
 
 from reki_feast.evaluate.cells import Cell
 from reki_feast.evaluate.material import Material
-from reki_feast.evaluate.spec import Way
+from reki_feast.evaluate.spec import BATCH, Way
 from reki_feast.evaluate.training import models
 from reki_feast.recommend.ctr.click import ClickModel
 from reki_feast.recommend.data import Samples
@@ -26,8 +26,6 @@ from reki_feast.recommend.train import (
 )
 from reki_feast.report import Progress, Silent
 
-#: Samples of a batch, as in the paper's Table 7; and of one that is trained fast.
-BATCH, LARGE = 256, 2048
 _BATCHES = 40  # a repeat times so many of each way, in turn
 _SAMPLES = 20_000
 

@@ -99,7 +99,8 @@ def evaluate(
     trained = train(tuned.values())
     outcomes = {cell: trained[tuned[cell]] for cell in wanted}
     if "table7" in (tables or TABLES):
-        from reki_feast.evaluate.timing import BATCH, LARGE, inference, training
+        from reki_feast.evaluate.spec import BATCH, LARGE
+        from reki_feast.evaluate.timing import inference, training
 
         timings = inference(made, scope.backbones, progress=progress)
         trainings = {

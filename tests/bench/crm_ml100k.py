@@ -3,10 +3,10 @@
 What a language model said of films is that of MovieLens-1M, for the films of the same title and
 year: nine tenths of them. Nobody asked it about these users: theirs are the history as a text, and
 the mean of what is known of the films they liked. Such vectors cost no call, so they are made anew
-every ten minutes: most users rate in one sitting, and of the rows that are tested on 28 % came
-after a midnight, 88 % after ten minutes of their user's own. Each such time's histories are a
-snapshot, so a row never sees a vector made of its own rating or a later one; nor do the plain
-features, which count what was earlier. HEIN is trained on ratings before the cut alone.
+every ten minutes: most users rate in one sitting, for which a nightly one would come too late.
+Each such time's histories are a snapshot, so a row never sees a vector made of its own rating or a
+later one; nor do the plain features, which count what was earlier. HEIN is trained on ratings
+before the cut alone.
 """
 
 from __future__ import annotations

@@ -8,7 +8,8 @@ from __future__ import annotations
 from statistics import median
 
 from reki_feast import show
-from reki_feast.evaluate.timing import BATCH, LARGE, inference, training
+from reki_feast.evaluate.spec import BATCH, LARGE
+from reki_feast.evaluate.timing import inference, training
 from reki_feast.pipeline.evaluating import machine, material
 from reki_feast.pipeline.learning import learning
 from tests.bench import crm, crm_report, ml1m, real_ml1m
