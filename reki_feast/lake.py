@@ -10,7 +10,8 @@ key and as-of time.
       manifest.json                     what the Feast side needs: keys, channels, default vectors
       knowledge/20260101T000000Z-….parquet
       user_aug/20260101T000000Z-….parquet
-      hein.safetensors                  weights, with their own manifest beside
+      hein.json                         what the weights are, and which file holds them
+      hein-….safetensors                weights, named by their digest
 """
 
 from __future__ import annotations
@@ -107,36 +108,52 @@ class Lake:
         write_text(self.root / f"{name}.json", _dump({"version": MANIFEST_VERSION, **value}))
 
     def write_weights(self, weights: Mapping[str, Weights], manifest: Mapping[str, Any]) -> None:
-        """Store weights as ``hein.safetensors`` and their manifest as ``hein.json``.
+        """Store weights, and ``hein.json`` that names them; the pair changes in one step.
 
-        The manifest names the weights' digest, so a pair torn by a crash is noticed on reading.
+        Raises:
+            LakeError: the folder cannot be written; the stored pair stands.
         """
         from safetensors.numpy import save
 
         raw = save(dict(weights))
         digest = _digest(raw)
-        _atomically(self.root / "hein.safetensors", lambda tmp: tmp.write_bytes(raw))
+        path = self._weights_path(digest)
+        _atomically(path, lambda tmp: tmp.write_bytes(raw))
         self.write_json("hein", {"digest": digest, **manifest})
+        for old in self.root.glob("hein*.safetensors"):
+            if old != path:
+                old.unlink(missing_ok=True)
 
     def weights(self) -> tuple[dict[str, Weights], dict[str, Any]] | None:
         """The stored weights and their manifest, None before the first training.
 
         Raises:
-            LakeError: the pair does not belong together or cannot be read.
+            LakeError: the weights are not those that the manifest names, or cannot be read.
         """
         from safetensors import SafetensorError
         from safetensors.numpy import load
 
-        manifest, path = self.read_json("hein"), self.root / "hein.safetensors"
-        if manifest is None or not path.exists():
-            return None
-        raw = path.read_bytes()
+        for _ in range(3):  # new ones may come between the reading of one file and of the other
+            manifest = self.read_json("hein")
+            if manifest is None:
+                return None
+            path = self._weights_path(str(manifest.get("digest")))
+            if not path.exists() and (self.root / "hein.safetensors").exists():
+                path = self.root / "hein.safetensors"  # its name in the first versions
+            with contextlib.suppress(FileNotFoundError):
+                raw = path.read_bytes()
+                break
+        else:
+            raise LakeError(_torn(path))
         if _digest(raw) != manifest.get("digest"):
             raise LakeError(_torn(path))
         try:
             return load(raw), manifest
         except SafetensorError as error:
             raise LakeError(_torn(path)) from error
+
+    def _weights_path(self, digest: str) -> Path:
+        return self.root / f"hein-{digest[:16]}.safetensors"
 
 
 def newest(table: pa.Table, keys: Sequence[str]) -> pa.Table:
@@ -316,8 +333,8 @@ def _unwritable(path: Path, error: OSError) -> Fault:
 
 def _torn(path: Path) -> Fault:
     return Fault(
-        "weights and their manifest belong together",
-        f"{path} does not match hein.json beside it",
+        "hein.json and the weights that it names belong together",
+        f"{path} {'holds others' if path.exists() else 'is missing'}",
         "train again with `reki train --retrain`",
     )
 

@@ -89,17 +89,51 @@ def test_a_failed_write_leaves_no_trace(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["user_aug"]
 
 
-def test_weights_come_back_and_a_torn_pair_is_noticed(tmp_path: Path) -> None:
+WEIGHTS = {"w": np.arange(6, dtype=np.float32).reshape(2, 3)}
+
+
+def test_weights_come_back_and_others_in_their_place_are_noticed(tmp_path: Path) -> None:
     store = Lake(tmp_path)
     assert store.weights() is None
-    store.write_weights({"w": np.arange(6, dtype=np.float32).reshape(2, 3)}, {"seed": 3})
+    store.write_weights(WEIGHTS, {"seed": 3})
     found = store.weights()
     assert found is not None
     assert found[0]["w"].tolist() == [[0, 1, 2], [3, 4, 5]]
     assert found[1]["seed"] == 3
-    (tmp_path / "hein.safetensors").write_bytes(b"\0" * 30)
-    with pytest.raises(LakeError, match=r"(?s)belong together.*reki train --retrain"):
+    (path,) = tmp_path.glob("hein-*.safetensors")
+    path.write_bytes(b"\0" * 30)
+    with pytest.raises(LakeError, match=r"(?s)belong together.*holds others.*reki train --retrain"):
         store.weights()
+    path.unlink()
+    with pytest.raises(LakeError, match=r"(?s)belong together.*is missing.*reki train --retrain"):
+        store.weights()
+
+
+def test_weights_of_the_first_versions_are_read_and_replaced(tmp_path: Path) -> None:
+    store = Lake(tmp_path)
+    store.write_weights(WEIGHTS, {"seed": 3})
+    (path,) = tmp_path.glob("hein-*.safetensors")
+    path.rename(tmp_path / "hein.safetensors")
+    assert (store.weights() or ({}, {}))[1]["seed"] == 3
+    store.write_weights({"w": WEIGHTS["w"] + 1}, {"seed": 4})
+    assert (store.weights() or ({}, {}))[1]["seed"] == 4
+    assert len(list(tmp_path.glob("hein*.safetensors"))) == 1
+
+
+def test_weights_cut_short_leave_the_old_ones_in_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Lake(tmp_path)
+    store.write_weights(WEIGHTS, {"seed": 3})
+    with monkeypatch.context() as killed:
+        killed.setattr(Lake, "write_json", lambda *_: (_ for _ in ()).throw(SystemExit))
+        with pytest.raises(SystemExit):
+            store.write_weights({"w": WEIGHTS["w"] + 1}, {"seed": 4})
+    found = store.weights()
+    assert found is not None
+    assert (found[0]["w"].tolist(), found[1]["seed"]) == (WEIGHTS["w"].tolist(), 3)
+    store.write_weights({"w": WEIGHTS["w"] + 2}, {"seed": 5})
+    assert len(list(tmp_path.glob("hein*.safetensors"))) == 1
 
 
 def test_a_foreign_manifest_is_named(tmp_path: Path) -> None:

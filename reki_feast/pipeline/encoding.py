@@ -52,9 +52,10 @@ def encode(project: Project, *, as_of: Times = None, progress: Progress | None =
     }
     with (progress or Silent()).bar("encoding") as bar:
         encoder = project.encoder(bar)
-        _keep_encoder(project, encoder.name)
+        _check_encoder(project, encoder.name)
         vectors = project.lake.read("vectors", schema.VECTORS)
         new = encode_texts(list(all_texts(found.values())), encoder, vectors)
+    project.lake.write_json("encoder", {"name": encoder.name})
     project.lake.append("vectors", new)
     vectors = pa.concat_tables([vectors, new])
     rows = []
@@ -86,12 +87,11 @@ def _times(project: Project, given: Inputs, as_of: Times) -> list[datetime]:
     return sorted({*generated, *wanted})
 
 
-def _keep_encoder(project: Project, name: str) -> None:
+def _check_encoder(project: Project, name: str) -> None:
     """Vectors of two encoders have nothing in common: one project keeps to one."""
     stored = project.lake.read_json("encoder")
-    if stored is None:
-        project.lake.write_json("encoder", {"name": name})
-    elif stored.get("name") != name:
+    made = any(project.lake.parts(f"{kind}_representation") for kind in KINDS)
+    if stored is not None and made and stored.get("name") != name:
         folder = project.data
         raise LakeError(
             "the vectors of a scenario are made by one encoder",

@@ -46,16 +46,14 @@ def publish(project: Project, *, materialize: bool = False) -> Report:
         for kind in KINDS
         for name, write in _writers(kind)
     ]
-    before = (project.lake.read_json("manifest") or {}).get("weights")
-    made = _manifest(project, condensed, given)
-    project.lake.write_json("manifest", made)
+    project.lake.write_json("manifest", _manifest(project, condensed, given))
     tables = [Table("tables", ("table", "rows", "added"), rows)]
     if materialize:
         tables.append(_materialized(project))
     return Report(
         f"{project.name}: published to {project.data}",
         tables=tables,
-        next=[] if materialize else _next(project, whole=before != made["weights"]),
+        next=[] if materialize else _next(project),
     )
 
 
@@ -177,15 +175,15 @@ def _materialized(project: Project) -> Table:
     return Table("online store", ("view", "ids in the source", "rows online"), rows)
 
 
-def _next(project: Project, *, whole: bool) -> list[str]:
-    """New weights make the vectors of old as-of times anew: then all rows are materialized."""
+def _next(project: Project) -> list[str]:
+    """What brings the rows online: all, since their as-of times may lie before the last time's end.
+
+    A snapshot is of its last interaction, and new weights make the vectors of old ones anew.
+    """
     if not (project.feature_repo / "feature_store.yaml").exists():
         return [f'in your Feast repo: reki_views("{project.data}", user=…, item=…)', "feast apply"]
-    time = f"{now():%Y-%m-%dT%H:%M:%S}"
     return [
         f"cd {project.feature_repo}",
         "feast apply",
-        f"feast materialize 1970-01-02T00:00:00 {time}"
-        if whole
-        else f"feast materialize-incremental {time}",
+        f"feast materialize 1970-01-02T00:00:00 {now():%Y-%m-%dT%H:%M:%S}",
     ]

@@ -22,8 +22,8 @@ def train(project: Project, *, retrain: bool = False, progress: Progress | None 
     Raises:
         CondenseError: no snapshot leaves interactions to learn from, or they cannot be learnt from.
     """
-    stored = project.lake.weights()
-    if stored is not None and not retrain:
+    stored = None if retrain else project.lake.weights()
+    if stored is not None:
         return _report(project, stored[1], "weights are there; --retrain trains again")
     found = learning(project)
     condensed = _condense(project, found, progress or Silent())

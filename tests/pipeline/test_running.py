@@ -16,6 +16,7 @@ from reki_feast import pipeline, schema
 from reki_feast.errors import (
     CondenseError,
     DeclarationError,
+    EncodeError,
     FactorsError,
     LakeError,
     LLMError,
@@ -110,6 +111,25 @@ def test_retraining_makes_every_snapshot_anew(done: Project) -> None:
     assert stored(again, "user").num_rows == 2 * before.num_rows
 
 
+def test_what_is_advised_reaches_snapshots_older_than_the_last_materialization(
+    done: Project,
+) -> None:
+    done.feature_repo.mkdir()
+    (done.feature_repo / "feature_store.yaml").touch()
+    for interactions in (605, 610):
+        write_tables(done.root, interactions=interactions)
+        assert pipeline.run(done).next[-1].startswith("feast materialize 1970-01-02T00:00:00 20")
+
+
+def test_retraining_mends_weights_that_are_damaged(done: Project) -> None:
+    (path,) = done.data.glob("hein-*.safetensors")
+    path.write_bytes(b"")
+    with pytest.raises(LakeError, match="reki train --retrain"):
+        pipeline.publish(done)
+    pipeline.train(done, retrain=True)
+    assert pipeline.publish(done).tables[0].rows
+
+
 def test_user_vectors_out_of_folds(tmp_path: Path) -> None:
     shop = make_shop(
         tmp_path, lambda text: text.replace("Training(", "Training(match=1, folds=2, ")
@@ -183,6 +203,16 @@ def test_another_encoder_is_refused_and_harms_nothing(done: Project) -> None:
     with pytest.raises(LakeError, match=r"(?s)one encoder.*hash-32"):
         pipeline.encode(open_project(done.root))
     assert files(done) == before
+
+
+def test_an_encoder_that_made_nothing_is_not_kept_to(shop: Project) -> None:
+    path, right = shop.declared.path, 'model="hash"'
+    path.write_text(path.read_text().replace(right, 'model="/no/such/model"'))
+    pipeline.generate(open_project(shop.root))
+    with pytest.raises(EncodeError, match="/no/such/model"):
+        pipeline.encode(open_project(shop.root))
+    path.write_text(path.read_text().replace('model="/no/such/model"', right))
+    assert "hash-32" in pipeline.encode(open_project(shop.root)).title
 
 
 def test_stages_name_the_one_that_is_missing(shop: Project) -> None:
