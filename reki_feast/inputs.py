@@ -60,6 +60,8 @@ def read(declared: Declarations, root: Path) -> Inputs:
     faults: list[Fault] = []
     for name, sql in _queries(declared).items():
         try:
+            if name == "interactions":
+                sql = _with_verdicts(declared, sql, root)
             tables[name] = lake.query(sql, root=root, setup=declared.sources.setup)
         except SourceError as error:
             faults += [_named(name, fault) for fault in error.faults]
@@ -67,13 +69,28 @@ def read(declared: Declarations, root: Path) -> Inputs:
 
 
 def _queries(declared: Declarations) -> dict[str, str]:
-    sources, liked = declared.sources, declared.scenario.liked
+    sources = declared.sources
     interactions = sources.interactions.strip().rstrip(";")
-    queries = {
-        "items": sources.items,
-        "interactions": f"select t.*, ({liked})::boolean as {LIKED} from ({interactions}\n) t",
-    }
+    queries = {"items": sources.items, "interactions": interactions}
     return queries | ({"users": sources.users} if sources.users else {})
+
+
+def _with_verdicts(declared: Declarations, sql: str, root: Path) -> str:
+    """The interactions, and whether they are liked. NaN says nothing, so it is null.
+
+    In SQL it is more than any number: unrated would be liked.
+    """
+    columns = lake.query(
+        f"select * from ({sql}\n) limit 0", root=root, setup=declared.sources.setup
+    ).schema
+    floats = [f'"{f.name.replace(chr(34), chr(34) * 2)}"' for f in columns if _is_float(f.type)]
+    numbers = ", ".join(f"if(isnan({name}), null, {name}) as {name}" for name in floats)
+    rows = f"select * replace ({numbers}) from ({sql}\n)" if floats else sql
+    return f"select t.*, ({declared.scenario.liked})::boolean as {LIKED} from ({rows}\n) t"
+
+
+def _is_float(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_floating(kind))
 
 
 def _named(name: str, fault: Fault) -> Fault:
@@ -141,6 +158,10 @@ def _id_faults(name: str, column: pa.ChunkedArray, key: str) -> list[Fault]:
     if _id_type(column.type) is None:
         mend = f"select {key}::varchar as {key} …"
         faults.append(Fault(f"{name}.{key}: ids are integers or text", str(column.type), mend))
+    elif pa.types.is_uint64(column.type) and (pc.max(column).as_py() or 0) >= 1 << 63:
+        mend = f"select {key}::varchar as {key} …, in every query that has it"
+        rule = f"{name}.{key}: whole numbers fit 64 bits with a sign"
+        faults.append(Fault(rule, f"up to {pc.max(column).as_py()}", mend))
     if column.null_count:
         rule, mend = f"{name}.{key}: no id is null", f"add «where {key} is not null»"
         faults.append(Fault(rule, f"{column.null_count} rows with null", mend))

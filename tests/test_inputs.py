@@ -75,6 +75,11 @@ def test_interactions_are_sorted_and_numbered_within_users() -> None:
             tables(items={"item_id": [1.5, 2.5, 3.5]}), "ids are integers or text", id="float ids"
         ),
         pytest.param(
+            tables(items={"item_id": pa.array([1, 2, 2**63], pa.uint64())}),
+            "up to 9223372036854775808",
+            id="a hash as id",
+        ),
+        pytest.param(
             tables(items={"item_id": ["1", "2", "3"]}), "has one type in items and interactions"
         ),
         pytest.param(tables(interactions={"rating": ["5", "4", "2", "3"]}), "a rating is a number"),
@@ -176,13 +181,13 @@ def test_without_times_the_scenario_names_the_snapshot() -> None:
         snapshot_times(SCENARIO, check(SCENARIO, untimed), first=True)
 
 
-def declared(tmp_path: Path, items: str) -> Declarations:
+def declared(tmp_path: Path, items: str, stars: str = "4, 2") -> Declarations:
     path = tmp_path / "films.py"
     path.write_text(
         "from reki_feast import *\n"
         "s = Scenario(name='films', item='film', liked='stars > 3')\n"
         f"t = Sources(items={items!r}, interactions='''select 1 as user_id, 1 as item_id,\n"
-        "  unnest([4, 2]) as stars, 1 as position -- a comment''')\n"
+        f"  unnest([{stars}]) as stars, 1 as position -- a comment''')\n"
     )
     return load(path)
 
@@ -190,6 +195,14 @@ def declared(tmp_path: Path, items: str) -> Declarations:
 def test_sources_are_queries(tmp_path: Path) -> None:
     inputs: Inputs = read(declared(tmp_path, "select 1 as item_id, 'A' as title;"), tmp_path)
     assert sorted(inputs.interactions["liked"].to_pylist()) == [False, True]
+
+
+@pytest.mark.parametrize("unrated", ["'nan'::float", "'nan'::double", "null"])
+def test_not_a_number_is_no_rating(tmp_path: Path, unrated: str) -> None:
+    asked = declared(tmp_path, "select 1 as item_id, 'A' as title", f"4, 2, {unrated}")
+    inputs = read(asked, tmp_path)
+    assert sorted(inputs.interactions["liked"].to_pylist()) == [False, True]
+    assert "1 interactions left out: «stars > 3» is null" in inputs.notices[0]
 
 
 def test_a_missing_file_is_reported_with_the_table_it_is_for(tmp_path: Path) -> None:
