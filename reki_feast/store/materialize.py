@@ -21,7 +21,7 @@ from feast.infra.online_stores.helpers import compute_table_id, compute_versione
 from feast.infra.online_stores.redis import RedisOnlineStore
 from feast.infra.online_stores.sqlite import SqliteOnlineStore
 from feast.repo_config import load_repo_config
-from feast.repo_operations import apply_total
+from feast.repo_operations import apply_total, get_repo_files
 
 from reki_feast.errors import Fault, RekiError, StoreError
 
@@ -37,7 +37,7 @@ SCAN = 10_000
 
 @dataclass(frozen=True)
 class Count:
-    """Rows of one view: distinct ids in its source, and rows in the online store."""
+    """Rows of one view: distinct ids in what was materialized, and rows in the online store."""
 
     view: str
     source: int
@@ -100,11 +100,19 @@ def _inside(repo: Path) -> Iterator[None]:
 
 def _drop_modules(repo: Path) -> None:
     """Forget imported modules of the repo, and those that would be taken for them."""
-    names = {file.stem for file in repo.rglob("*.py")}
+    names = {".".join(f.relative_to(repo).with_suffix("").parts) for f in get_repo_files(repo)}
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)
-        if file and (repo in Path(file).parents or (name in names and "." not in name)):
+        if file and (_own(Path(file), repo) or name in names - sys.stdlib_module_names):
             del sys.modules[name]
+
+
+def _own(file: Path, repo: Path) -> bool:
+    """Whether a file is the repo's, and not of packages that are installed below it."""
+    if repo not in file.parents:
+        return False
+    parts = file.relative_to(repo).parts
+    return not any(part.startswith(".") or part == "site-packages" for part in parts)
 
 
 def materialize_views(
@@ -136,7 +144,9 @@ def materialize_views(
             store.materialize_incremental(end, feature_views=names)
         else:
             store.materialize(start or BEGINNING, end, feature_views=names)
-    return verify_materialized(store, names, end=end)
+    # Feast notes from where on it wrote: of an incremental run it alone knows.
+    began = {name: _view(store, name).materialization_intervals[-1][0] for name in names}
+    return _verified([_count(store, name, began[name], end) for name in names])
 
 
 def verify_materialized(
@@ -157,7 +167,10 @@ def verify_materialized(
     Raises:
         StoreError: fewer rows are online than the source has ids; all such views together.
     """
-    counts = [_count(store, name, start, end) for name in views]
+    return _verified([_count(store, name, start, end) for name in views])
+
+
+def _verified(counts: list[Count]) -> list[Count]:
     faults = [
         Fault(
             f"every id of view {count.view} is in the online store",
@@ -215,16 +228,18 @@ def _count_source(
     """Distinct ids that the repo's own offline store sees in the view's source."""
     source: Any = view.batch_source
     provider: Any = store._get_provider()
+    named = {new: old for old, new in source.field_mapping.items()}
+    keys = [named.get(key, key) for key in view.join_keys]
     job = provider.offline_store.pull_all_from_table_or_query(
         config=store.config,
         data_source=source,
-        join_key_columns=list(view.join_keys),
+        join_key_columns=keys,
         feature_name_columns=[],
-        timestamp_field=source.timestamp_field,
+        timestamp_field=named.get(source.timestamp_field, source.timestamp_field),
         start_date=start or BEGINNING,
         end_date=end or datetime.now(timezone.utc),
     )
-    ids = job.to_arrow().select(list(view.join_keys))
+    ids = job.to_arrow().select(keys)
     return int(ids.group_by(ids.column_names).aggregate([]).num_rows)
 
 

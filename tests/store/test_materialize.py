@@ -5,15 +5,16 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Callable
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pyarrow as pa
 import pytest
-from feast import FeatureStore
+from feast import Entity, FeatureStore, FeatureView, Field, FileSource, ValueType
 from feast.infra.compute_engines.backends.pandas_backend import PandasBackend
+from feast.types import Int64
 
 from reki_feast.errors import StoreError
 from reki_feast.schema import Key
@@ -23,7 +24,7 @@ from reki_feast.store import (
     materialize_views,
     verify_materialized,
 )
-from reki_feast.store.materialize import BEGINNING
+from reki_feast.store.materialize import BEGINNING, Count, _inside
 
 # ibis 12 calls a method that DuckDB 2.0 deprecates.
 pytestmark = pytest.mark.filterwarnings(
@@ -128,6 +129,40 @@ def test_only_what_was_materialized_is_expected(published: Any, make_store: Make
     assert materialize_views(store, ["reki"], before)[0].source == 0
     with pytest.raises(StoreError, match="0 rows online of 40 ids"):
         verify_materialized(store, ["reki"])
+
+
+@pytest.mark.parametrize("incremental", [False, True])
+@pytest.mark.parametrize("renamed", [False, True])
+def test_rows_before_the_start_are_not_expected(
+    tmp_path: Path, make_store: MakeStore, incremental: bool, renamed: bool
+) -> None:
+    now = datetime.now(timezone.utc)
+    times = [now - timedelta(days=days) for days in (100, 2, 1)]
+    names = ("uid", "at") if renamed else ("user_id", "event_timestamp")
+    rows = pd.DataFrame({names[0]: [1, 2, 3], names[1]: times, "x": [1, 2, 3]})
+    rows.to_parquet(tmp_path / "rows.parquet")
+    user = Entity(name="user", join_keys=["user_id"], value_type=ValueType.INT64)
+    source = FileSource(
+        path=str(tmp_path / "rows.parquet"),
+        timestamp_field=names[1],
+        field_mapping={"uid": "user_id"} if renamed else None,
+    )
+    schema = [Field(name="user_id", dtype=Int64), Field(name="x", dtype=Int64)]
+    view = FeatureView(
+        name="v", entities=[user], ttl=timedelta(days=30), schema=schema, source=source
+    )
+    store = make_store()
+    store.apply([user, view])
+    how: Any = {"incremental": True} if incremental else {"start": now - timedelta(days=10)}
+    assert materialize_views(store, ["v"], now, **how) == [Count("v", 2, 2)]
+
+
+def test_a_module_of_another_name_stays(tmp_path: Path) -> None:
+    (tmp_path / "threading.py").touch()
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv" / "numpy.py").touch()
+    with _inside(tmp_path):
+        assert {"threading", "numpy"} <= set(sys.modules)
 
 
 def test_a_view_that_is_not_there(published: Any, make_store: MakeStore) -> None:
