@@ -114,10 +114,10 @@ def _asof(rows: str, view: View, n: int, bounds: Sequence[str]) -> str:
     # force, so where it has expired, all have.
     valid = f"e.t >= f.t{_unexpired(view, 'e')}"
     row = f"CASE WHEN {valid} THEN f.r END"
-    narrow = _without_ties(view, bounds) if view.created else _narrow(view, bounds)
     return (
         f"SELECT e.*, {row} AS r{n}\n"
-        f"FROM ({rows}) e\nASOF LEFT JOIN ({narrow}) f\n  ON {' AND '.join(on)}"
+        f"FROM ({rows}) e\nASOF LEFT JOIN ({_without_ties(view, bounds)}) f\n"
+        f"  ON {' AND '.join(on)}"
     )
 
 
@@ -163,9 +163,14 @@ def _narrow(view: View, bounds: Sequence[str] = ()) -> str:
 
 
 def _without_ties(view: View, bounds: Sequence[str]) -> str:
-    """Of rows of one key and time the one created last; one that does not say when, at last."""
+    """Of rows of one key and time the one created last (null at last), or else the last row.
+
+    So goes online as well, and two joins of the same rows find the same. Times as numbers, which
+    are compared in a third of the time.
+    """
     group = ", ".join([*(f"k{m}" for m in range(len(view.keys))), "t"])
-    last = "coalesce(arg_max(r, c), min(r))"
+    made = f"coalesce(epoch_us(c), {-(2**63) + 1})"
+    last = f"max(({made}, r))[2]" if view.created else "max(r)"
     return f"SELECT {group}, {last} AS r FROM ({_narrow(view, bounds)}) GROUP BY {group}"
 
 

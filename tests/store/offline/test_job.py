@@ -237,3 +237,17 @@ def test_more_than_the_memory_limit_goes_to_disk_and_is_cleared_away(tmp_path: P
 def test_options_that_are_none(make_ours: MakeOurs, option: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(option))):
         make_ours(**option).config.offline_store  # noqa: B018
+
+
+@pytest.mark.parametrize("created", [True, False])
+def test_of_rows_alike_in_key_and_time_the_last_is_joined(
+    make_ours: MakeOurs, tmp_path: Path, created: bool
+) -> None:
+    keys, times = 100, 60
+    rows = [user(n % keys, 0, f"w{n}") for n in range(keys * times)]
+    write(tmp_path / "many.parquet", rows, USERS)
+    store = make_ours()
+    store.apply([USER, users_view(tmp_path / "many.parquet", created=created)])
+    for _ in range(3):
+        found = asked(store, ["users:word"], ROWS.head(keys)).to_df().sort_values("user_id")
+        assert found["word"].to_list() == [f"w{keys * (times - 1) + n}" for n in range(keys)]
