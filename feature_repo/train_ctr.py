@@ -8,6 +8,7 @@ features, `ctr_with_reki` the same and `reki:user_aug`, `reki_item:item_aug` (se
 
 from __future__ import annotations
 
+import sys
 from datetime import datetime
 from pathlib import Path
 
@@ -55,7 +56,7 @@ def columns(found: pd.DataFrame) -> pd.DataFrame:
 def train_and_test(found: pd.DataFrame, cut: datetime) -> tuple[float, float]:
     """AUC and log loss on the interactions after ``cut`` of a model trained on those before."""
     table, liked = columns(found), found["liked"]
-    before = found["event_timestamp"] < cut
+    before = found["event_timestamp"] <= cut
     model = HistGradientBoostingClassifier(
         learning_rate=0.1, max_iter=60, max_leaf_nodes=15, early_stopping=False, random_state=0
     )
@@ -64,10 +65,16 @@ def train_and_test(found: pd.DataFrame, cut: datetime) -> tuple[float, float]:
     return float(roc_auc_score(liked[~before], predicted)), log_loss(liked[~before], predicted)
 
 
-def first_test_time(store: FeatureStore, rows: pd.DataFrame) -> datetime:
-    """Where testing begins: after the last label that the vectors' own training has seen."""
+def last_training_time(store: FeatureStore, rows: pd.DataFrame) -> datetime:
+    """Of the last label that the vectors' own training has seen; testing begins after it."""
     seen = store.get_feature_view("reki").tags.get("reki.trained_until")
     cut: datetime = pd.Timestamp(seen) if seen else rows["event_timestamp"].quantile(0.8)
+    if rows.loc[rows["event_timestamp"] > cut, "liked"].nunique() < 2:
+        sys.exit(
+            f"a fair test has likes and dislikes after {cut:%Y-%m-%d %H:%M}, the last label that "
+            "the vectors have learnt: declare an earlier Scenario(as_of=[…]) before the first "
+            "training, or wait for interactions"
+        )
     return cut
 
 
@@ -75,9 +82,9 @@ def main() -> None:
     """Train twice and print both scores."""
     store = FeatureStore(repo_path=str(REPO))
     rows = labels(REPO.parent / "data")
-    cut = first_test_time(store, rows)
-    early = (rows["event_timestamp"] < cut).sum()
-    print(f"trained on {early:,} interactions before {cut:%Y-%m-%d}, tested on", end=" ")
+    cut = last_training_time(store, rows)
+    early = (rows["event_timestamp"] <= cut).sum()
+    print(f"trained on {early:,} interactions until {cut:%Y-%m-%d}, tested on", end=" ")
     print(f"the {len(rows) - early:,} after")
     for service in ("ctr_plain", "ctr_with_reki"):
         auc, loss = train_and_test(joined(store, service, rows), cut)

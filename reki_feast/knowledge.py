@@ -34,6 +34,10 @@ def owners(knowledge: pa.Table, members: pa.Table, kind: Kind) -> pa.Array:
     return pa.chunked_array([*own.chunks, *grouped.chunks], pa.string()).unique()
 
 
+#: Entities whose texts are put together at a time: an Arrow array holds 2 GiB of text.
+_ROWS = 1 << 15
+
+
 class Channel:
     """One knowledge channel of one kind: from an entity's id to its row of knowledge.
 
@@ -71,8 +75,17 @@ def texts(
     """The channel's text for each id (given as text), None where there is none."""
     one = Channel(knowledge, members, kind, channel)
     at, _ = one.index(ids)
-    found: list[str | None] = one.column("text", at).to_pylist()
-    return found
+    return picked(one.rows["text"], at)
+
+
+def picked(texts: pa.ChunkedArray, at: pa.Array) -> list[str | None]:
+    """The texts at some rows, None where there is none.
+
+    A group's text is one object, however many members have it; an Arrow array would hold it for
+    each, and at most 2 GiB of them.
+    """
+    held = [*texts.to_pylist(), None]
+    return [held[row] for row in at.fill_null(-1).to_pylist()]
 
 
 def entity_table(
@@ -99,8 +112,38 @@ def entity_table(
         for name in channels(knowledge, kind)
         for one in [Channel(knowledge, members, kind, name)]
     ]
+    made = schema.entity_knowledge(key, factors)
+    parts = [
+        _entity_rows(
+            [
+                (name, one, at.slice(n, _ROWS), group.slice(n, _ROWS))
+                for name, one, at, group in found
+            ],
+            ids.slice(n, _ROWS).cast(key.type),
+            factors,
+            made,
+            (as_of, created),
+        )
+        for n in range(0, len(ids) if found else 0, _ROWS)
+    ]
+    return pa.concat_tables([made.empty_table(), *parts])
+
+
+#: A channel's name, the channel, its row and group of each entity.
+_Found = tuple[str, Channel, pa.Array, pa.Array]
+
+
+def _entity_rows(
+    found: list[_Found],
+    ids: pa.Array,
+    factors: Sequence[str],
+    made: pa.Schema,
+    times: tuple[datetime, datetime],
+) -> pa.Table:
+    """Rows of the schema ``made``; ``times`` are those of the event and of making."""
     titled = len(found) > 1
     columns = {
+        made.names[0]: ids,
         "text": _stacked([(name, one.column("text", at)) for name, one, at, _ in found], titled),
         **{
             schema.factor_column(factor): _stacked(
@@ -114,14 +157,11 @@ def entity_table(
         "hash": _joined([one.column("hash", at) for _, one, at, _ in found], ids),
     }
     columns["hash"] = _hashes(columns["hash"], columns["group"])
-    rows = pa.table({key.name: ids.cast(key.type), **columns}) if found else None
-    if rows is None:
-        return schema.entity_knowledge(key, factors).empty_table()
-    rows = rows.filter(rows["text"].is_valid())
-    for name, time in (("event_timestamp", as_of), ("created_timestamp", created)):
-        times = pa.repeat(pa.scalar(time, schema.TIMESTAMP), rows.num_rows)
-        rows = rows.append_column(name, times)
-    return rows.cast(schema.entity_knowledge(key, factors))
+    rows = pa.table(columns).filter(columns["text"].is_valid())
+    for name, time in zip(("event_timestamp", "created_timestamp"), times, strict=True):
+        column = pa.repeat(pa.scalar(time, schema.TIMESTAMP), rows.num_rows)
+        rows = rows.append_column(name, column)
+    return rows.cast(made)
 
 
 def _stacked(columns: list[tuple[str, pa.Array]], titled: bool) -> pa.Array:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timezone
 
 import pyarrow as pa
+import pytest
 
 from reki_feast import schema
 from reki_feast.knowledge import changed, channels, entity_table, owners, texts
@@ -111,3 +112,12 @@ def test_rows_are_compared_by_all_keys() -> None:
     old = pa.table({"id": [1], "at": [5], "hash": ["a"]})
     new = pa.table({"id": [1, 1], "at": [5, 6], "hash": ["a", "a"]})
     assert changed(new, old, ["id", "at"])["at"].to_pylist() == [6]
+
+
+@pytest.mark.parametrize("block", [1, 2])
+def test_rows_put_together_block_by_block_are_the_same(
+    monkeypatch: pytest.MonkeyPatch, block: int
+) -> None:
+    whole = served(LIKED, GROUPS)
+    monkeypatch.setattr("reki_feast.knowledge._ROWS", block)
+    assert served(LIKED, GROUPS) == whole

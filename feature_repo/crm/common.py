@@ -19,7 +19,7 @@ from sklearn.metrics import log_loss, roc_auc_score
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from train_ctr import KEYS, first_test_time, labels
+from train_ctr import KEYS, labels, last_training_time
 from train_ctr import REPO as REPO
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -56,7 +56,7 @@ def only(found: pd.DataFrame, service: FeatureService) -> pd.DataFrame:
 
 def is_late(store: FeatureStore, found: pd.DataFrame) -> npt.NDArray[np.bool_]:
     """``[n]``, rows to test on: those after all labels that the vectors' own training has seen."""
-    late: npt.NDArray[np.bool_] = found["event_timestamp"] >= first_test_time(store, found)
+    late: npt.NDArray[np.bool_] = found["event_timestamp"] > last_training_time(store, found)
     return np.asarray(late)
 
 

@@ -113,7 +113,7 @@ def texts_of(project: Project, given: Inputs, kind: Kind, time: datetime) -> tup
     }
     at = pc.index_in(ids, value_set=own["owner"].combine_chunks())
     name = "history" if kind == "user" else "description"
-    texts[name] = own["text"].combine_chunks().take(at).to_pylist()
+    texts[name] = known.picked(own["text"], at)
     return ids, texts
 
 

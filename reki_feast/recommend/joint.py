@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 
 import numpy as np
 import numpy.typing as npt
@@ -264,11 +265,12 @@ def fix_standards(heins: HeinSet, table: pa.Table, kind: Kind, *, norm: float) -
         if not values.size:
             raise _empty(kind, channel)
         mean = values.mean(axis=0, dtype=np.float64)
-        spread = float(np.sqrt(np.square(values - mean).sum(axis=1).mean()))
+        covariance = _covariance(values, mean)
+        spread = float(np.sqrt(np.trace(covariance)))
         centre = torch.from_numpy(mean.astype(np.float32))
         basis = None
         if heins.read_size < heins.input_size:
-            basis = torch.from_numpy(_principal(values - mean, heins.read_size))
+            basis = torch.from_numpy(_principal(covariance, heins.read_size))
         # Equal vectors have no scale; the mean says all there is.
         heins.fix_standard(kind, channel, centre, spread / norm if spread > 1e-6 else 1.0, basis)
 
@@ -352,22 +354,40 @@ def _empty(kind: Kind, channel: str) -> CondenseError:
     )
 
 
-def _principal(centred: npt.NDArray[np.float64], count: int) -> Floats:
-    """The first ``count`` principal directions ``[m, count]`` of rows with mean zero."""
-    m = centred.shape[1]
-    top = (m - count, m - 1)
-    _, directions = scipy.linalg.eigh(centred.T @ centred, subset_by_index=top)
+def _covariance(values: Floats, mean: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """``[m, m]``, block by block: the rows are not held a second time."""
+    total = np.zeros((len(mean), len(mean)))
+    for at in range(0, len(values), _ROWS):
+        centred = values[at : at + _ROWS] - mean
+        total += centred.T @ centred
+    return total / len(values)
+
+
+def _principal(covariance: npt.NDArray[np.float64], count: int) -> Floats:
+    """The first ``count`` principal directions ``[m, count]``."""
+    m = len(covariance)
+    _, directions = scipy.linalg.eigh(covariance, subset_by_index=(m - count, m - 1))
     return np.ascontiguousarray(directions[:, ::-1], np.float32)
 
 
 def _distinct(values: Floats) -> tuple[Floats, npt.NDArray[np.int64]]:
-    """Rows without repeats, and each row's place among them; told apart by their bytes."""
+    """Rows without repeats in order of appearance, and each row's place; told apart by their bits.
+
+    By a 64-bit hash of each, and then a look whether rows of one hash are equal.
+    """
     if not values.size:
         return values, np.empty(0, np.int64)
-    raw = pa.py_buffer(np.ascontiguousarray(values))
-    cells = pa.Array.from_buffers(pa.binary(values.shape[1] * 4), len(values), [None, raw])
-    inverse = cells.dictionary_encode().indices.to_numpy().astype(np.int64)
-    _, first = np.unique(inverse, return_index=True)
+    words = np.ascontiguousarray(values).view(np.uint32)
+    starts = range(0, len(words), _ROWS)
+    for seed in count():
+        odd = np.random.default_rng(seed).integers(1 << 63, size=words.shape[1], dtype=np.uint64)
+        weights = 2 * odd + 1
+        hashes = np.concatenate([words[at : at + _ROWS] @ weights for at in starts])
+        inverse = pa.array(hashes).dictionary_encode().indices.to_numpy().astype(np.int64)
+        _, first = np.unique(inverse, return_index=True)
+        stands = first[inverse]
+        if all((words[at : at + _ROWS] == words[stands[at : at + _ROWS]]).all() for at in starts):
+            break
     return values[first], inverse
 
 

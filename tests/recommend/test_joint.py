@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 import torch
@@ -18,7 +19,14 @@ from reki_feast.recommend.ctr.deepfm import DeepFm
 from reki_feast.recommend.ctr.din import Din
 from reki_feast.recommend.data import Samples
 from reki_feast.recommend.inputs import InputSpec
-from reki_feast.recommend.joint import Joint, Stored, bank_by_index, fix_standards, make_banks
+from reki_feast.recommend.joint import (
+    Joint,
+    Stored,
+    _distinct,
+    bank_by_index,
+    fix_standards,
+    make_banks,
+)
 from reki_feast.schema import VECTOR, Kind
 
 A, B, C = [1.0, 0.0, 0.0], [0.0, 2.0, 0.0], [1.0, 1.0, 1.0]
@@ -192,3 +200,19 @@ def test_the_two_tower_head_scores_pairs_of_channels_and_all() -> None:
 def test_a_channel_without_vectors() -> None:
     with pytest.raises(CondenseError, match="user liked: none"):
         fix_standards(heins(), table("u", [1], liked=[None], history=[A]), "user", norm=1)
+
+
+def test_vectors_of_one_hash_stay_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = np.random.default_rng
+
+    class Alike:
+        """Weighs all floats the same, so that vectors with the same floats have one hash."""
+
+        def integers(self, _: int, size: int, dtype: Any) -> Any:
+            return np.zeros(size, dtype)
+
+    monkeypatch.setattr(np.random, "default_rng", lambda seed: drawn(seed) if seed else Alike())
+    rows = np.array([[1, 2], [2, 1], [1, 2], [0, -0.0], [-0.0, 0]], np.float32)
+    distinct, places = _distinct(rows)
+    assert places.tolist() == [0, 1, 0, 2, 3]
+    assert distinct[places].tobytes() == rows.tobytes()
