@@ -153,6 +153,10 @@ class Desk:
         except LLMError as error:
             await self._enter(request, _at_fault(claim, error))
             raise
+        except (ValueError, RecursionError) as error:
+            # a reply that its reader stumbles over: this one is lost, others are not
+            unread = _unread(error)
+            done, _ = settle_error(request, claim, unread, terms, tries, is_proven=self._is_proven)
         else:
             self._answered(answer, turn)
             done = settle_answer(request, claim, answer, terms)
@@ -255,6 +259,11 @@ def _why(done: Settlement) -> tuple[str, str, str]:
         return fault.rule, fault.found, fault.mend
     mend = "`reki quality` shows the answers: name another model, or loosen the scenario's Gates"
     return f"answers pass the gate {done.verdict.gate!r}", done.verdict.fault, mend
+
+
+def _unread(error: Exception) -> RequestError:
+    found = f"{type(error).__name__}: {error}".encode("utf-8", "replace").decode()
+    return RequestError("the reply can be read", found=found, is_lost=True)
 
 
 def _at_fault(claim: Claim, error: LLMError) -> Settlement:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -11,6 +12,8 @@ from reki_feast.llm.ledger.calls import Asker, Claim, Settlement
 from reki_feast.llm.messages import spoken
 from reki_feast.llm.port import LLM, Answer, Judge, Request, RequestError, Verdict
 from reki_feast.llm.price import Price, estimate_tokens
+
+_log = logging.getLogger(__name__)
 
 #: Tries of a server that was never reached: a wrong url should not take minutes to tell.
 _TRIES_UNPROVEN = 3
@@ -77,7 +80,7 @@ def to_send(request: Request, claim: Claim) -> Request:
 def settle_answer(request: Request, claim: Claim, answer: Answer, terms: Terms) -> Settlement:
     """Judge an answer: it becomes the prompt's, a draft, or is asked for again."""
     prompt_tokens, spent, presumed = _bill(request, claim, answer, terms)
-    verdict = terms.judge(request, answer.text) if terms.judge else Verdict()
+    verdict = _judged(request, answer.text, terms)
     done = Settlement(
         claim=claim,
         state="answered",
@@ -137,6 +140,17 @@ def _bill(request: Request, claim: Claim, answer: Answer, terms: Terms) -> tuple
     return asked, Spent(1, asked + answered, cost_of(asked, answered, terms.price)), presumed
 
 
+def _judged(request: Request, text: str, terms: Terms) -> Verdict:
+    """What the gates say; a text that they stumble over has none of the form asked for."""
+    if terms.judge is None:
+        return Verdict()
+    try:
+        return terms.judge(request, text)
+    except (ValueError, RecursionError) as error:
+        _log.debug("an answer cannot be judged", exc_info=True)
+        return Verdict(gate="structure", fault=f"it cannot be read ({type(error).__name__})")
+
+
 def _not_good_enough(request: Request, done: Settlement, terms: Terms) -> Settlement:
     if done.claim.purpose == "review":
         return _or_draft(request, done, terms)
@@ -150,7 +164,7 @@ def _or_draft(request: Request, done: Settlement, terms: Terms) -> Settlement:
     draft = done.claim.draft
     if not draft:
         return done
-    verdict = terms.judge(request, draft) if terms.judge else Verdict()
+    verdict = _judged(request, draft, terms)
     verdict = replace(verdict, gate="", fault="")
     return replace(done, state="answered", keep=draft, verdict=verdict, review=done.verdict)
 

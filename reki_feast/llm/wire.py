@@ -37,6 +37,8 @@ _QUOTED = 300
 #: More than any call can take: a count above it is none.
 _TOKENS_MAX = 10**9
 _SHORTEST_KEY = 8
+# Half of a pair of surrogates, as JSON escapes it: a whole one takes two.
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 # Keys that servers quote back, whole or with stars in the middle.
 _KEYLIKE = re.compile(r"\b(?:sk|pk|rk)-[\w*.-]{4,}|Bearer\s+\S+")
 
@@ -93,7 +95,7 @@ def has_form(text: str, factors: tuple[str, ...]) -> bool:
     """
     try:
         body = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return isinstance(body, dict) and set(factors) <= set(body)
 
@@ -249,14 +251,19 @@ def is_loopback(host: str) -> bool:
 
 
 def body_of(text: str) -> dict[str, Any]:
-    """The JSON object of a reply.
+    """The JSON object of a reply; what no file can hold in its texts becomes ``?``.
 
     Raises:
         TroubleError: it is none.
+
+    >>> body_of('{"content": "half a pair: ' + chr(92) + 'ud83d"}')
+    {'content': 'half a pair: ?'}
     """
     try:
         body = json.loads(text)
-    except ValueError:
+        if _SURROGATE.search(text):
+            body = json.loads(_utf8(json.dumps(body, ensure_ascii=False)))
+    except (ValueError, RecursionError):  # no JSON, or nested deeper than can be read
         body = None
     if isinstance(body, dict):
         return body
@@ -362,7 +369,11 @@ def refusal(
 
 
 def _safe(text: str, key_env: str) -> str:
-    return _KEYLIKE.sub("***", _without_key(text, key_env))[:_QUOTED]
+    return _utf8(_KEYLIKE.sub("***", _without_key(text, key_env))[:_QUOTED]).decode()
+
+
+def _utf8(text: str) -> bytes:
+    return text.encode("utf-8", "replace")
 
 
 def _without_key(text: str, key_env: str) -> str:

@@ -228,6 +228,28 @@ def test_a_server_that_answered_once_is_tried_longer(ledger: Ledger) -> None:
     assert Counter(asked.owner for asked in llm.asked) == {"0": 1, "1": 8}
 
 
+def test_a_reply_that_its_reader_stumbles_over_loses_no_other(ledger: Ledger) -> None:
+    class Stumbling(EchoLLM):
+        async def ask(self, request: Request) -> Answer:
+            answer = await super().ask(request)
+            json.loads("[" * 100_000 if request.owner == "3" else "1")
+            return answer
+
+    report = ask_all(requests(6), Stumbling(), ledger, terms=QUICK)
+    assert (report.asked, report.failed) == (5, 1)
+    assert "the reply can be read" in report.failures[0].error
+
+
+def test_an_answer_that_its_judge_stumbles_over_fails_a_gate(ledger: Ledger) -> None:
+    def judge(asked: Request, text: str) -> Verdict:
+        json.loads("[" * 100_000 if asked.owner == "3" else "1")
+        return Verdict()
+
+    report = ask_all(requests(6), EchoLLM(), ledger, terms=replace(QUICK, judge=judge))
+    assert (report.asked, report.quarantined) == (5, 1)
+    assert reading.gates(ledger.rows) == [("structure", 2, 1)]
+
+
 def test_to_be_turned_away_uses_up_no_tries(ledger: Ledger) -> None:
     llm = Failing(20, again=True, status=429)
     report = ask_all(requests(2), llm, ledger, terms=replace(QUICK, attempts=1))
@@ -508,6 +530,22 @@ def test_entries_that_come_together_go_in_together(
     ask_all(requests(64), EchoLLM(delay_s=0.01), ledger, terms=Terms(concurrency=32))
     assert sum(transactions) == 2 * 64 + 2  # a claim and an outcome each; begun and ended
     assert max(transactions) > 8
+
+
+def test_an_entry_that_cannot_be_written_takes_no_other_with_it(ledger: Ledger) -> None:
+    """They come together, in one transaction."""
+
+    def entry(text: str) -> Callable[[Any], str]:
+        return lambda connection: connection.execute("SELECT ?", (text,)).fetchone()[0]
+
+    async def work() -> list[Any]:
+        async with scribe.Scribe(ledger, "run") as writer:
+            some = [writer.do(entry(text)) for text in ("a", "b", "half \ud83d", "c")]
+            return await asyncio.gather(*some, return_exceptions=True)
+
+    first, second, bad, last = asyncio.run(work())
+    assert (first, second, last) == ("a", "b", "c")
+    assert isinstance(bad, UnicodeEncodeError)
 
 
 def test_a_ledger_that_fails_stops_the_run_and_says_why(

@@ -148,7 +148,9 @@ def test_half_a_body_is_no_answer(server: FakeServer, fault: str) -> None:
     assert (error.again, error.is_lost, error.status) == (True, True, 0)
 
 
-@pytest.mark.parametrize("raw", [b"<html>busy</html>", b'{"choices": []}', b"[]", b"", b"{"])
+@pytest.mark.parametrize(
+    "raw", [b"<html>busy</html>", b'{"choices": []}', b"[]", b"", b"{", b"[" * 200_000]
+)
 def test_a_body_that_is_no_completion(server: FakeServer, raw: bytes) -> None:
     server.answer = in_turn(server.reply(body=raw))
     error = error_of(ask(server))
@@ -241,6 +243,22 @@ def test_tokens_as_servers_tell_them(
     server.answer = in_turn(reply)
     answer = answer_of(ask(server))
     assert (answer.prompt_tokens, answer.completion_tokens) == tokens
+
+
+def test_half_a_pair_of_surrogates_is_a_question_mark(server: FakeServer) -> None:
+    reply = server.completion("a \ud83d, whole: \U0001f600", finish_reason="st\udc00op")
+    assert isinstance(reply.body, dict)
+    reply.body["model"] = "x\ud83d"
+    server.answer = in_turn(reply)
+    answer = answer_of(ask(server))
+    assert (answer.text, answer.model) == ("a ?, whole: \U0001f600", "x?")
+    assert answer.finish_reason == "st?op"
+
+
+def test_half_a_pair_of_surrogates_in_an_error(server: FakeServer) -> None:
+    body = {"error": {"message": "bad \ud83d"}}
+    server.answer = in_turn(server.reply(status=400, body=body))
+    assert "bad ?" in str(error_of(ask(server)))
 
 
 def test_content_in_parts(server: FakeServer) -> None:
@@ -396,6 +414,11 @@ def test_to_find_out_a_form_is_no_try_of_the_request(server: FakeServer) -> None
     server.answer = without(server, 400, "json_schema")
     error = error_of(ask(server, structured="auto"))
     assert (error.again, error.is_free, error.status) == (True, True, 400)
+
+
+def test_an_answer_that_is_nested_without_end_has_no_form(server: FakeServer) -> None:
+    server.answer = in_turn(server.completion("[" * 100_000))
+    assert answer_of(ask(server, structured="auto")).text.startswith("[[[")
 
 
 def test_many_at_once_probe_once(server: FakeServer) -> None:

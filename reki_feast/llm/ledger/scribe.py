@@ -56,19 +56,31 @@ class Scribe:
         return await future
 
     async def _write(self) -> None:
-        loop = asyncio.get_running_loop()
         while self._queue:
             some, self._queue = self._queue, []
-            done = loop.run_in_executor(self._thread, self._ledger.do, [e for e, _ in some])
-            await asyncio.wait([done])
-            error = done.exception()
-            for at, (_, future) in enumerate(some):
-                if future.done():
-                    continue
-                if error is None:
-                    future.set_result(done.result()[at])
-                else:
-                    future.set_exception(error)
+            if not await self._enter(some):
+                for one in some:
+                    await self._enter([one])
+
+    async def _enter(self, some: list[tuple[Entry[Any], asyncio.Future[Any]]]) -> bool:
+        """Do these in one transaction; False: one of them spoils it, and nothing is done yet.
+
+        A ledger that cannot be written fails them all: that is no fault of one.
+        """
+        loop = asyncio.get_running_loop()
+        done = loop.run_in_executor(self._thread, self._ledger.do, [entry for entry, _ in some])
+        await asyncio.wait([done])
+        error = done.exception()
+        if len(some) > 1 and error is not None and not isinstance(error, LLMError):
+            return False
+        for at, (_, future) in enumerate(some):
+            if future.done():
+                continue
+            if error is None:
+                future.set_result(done.result()[at])
+            else:
+                future.set_exception(error)
+        return True
 
     async def _beat(self) -> None:
         while True:
