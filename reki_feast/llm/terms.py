@@ -112,7 +112,7 @@ def settle_error(
     if tokens:
         money = cost_of(error.prompt_tokens, error.completion_tokens, terms.price)
         spent = Spent(1, tokens, money)
-    elif error.is_lost:
+    elif error.is_lost or error.gate:  # how long it was, or thought, nobody knows
         spent, presumed = claim.reserved, True
     done = Settlement(
         claim=claim,

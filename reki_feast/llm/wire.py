@@ -33,6 +33,8 @@ _MAY_BE_FORM = (400, 415, 422)
 #: Statuses after which the same call may succeed.
 _MOVED = range(300, 400)
 _AGAIN = (408, 409, 425, _RATE_LIMITED)
+#: Statuses of gateways that waited for an answer in vain: the model may be at it, and be paid.
+_GAVE_UP = (408, 504, 522, 524)
 _QUOTED = 300
 #: More than any call can take: a count above it is none.
 _TOKENS_MAX = 10**9
@@ -361,6 +363,7 @@ def refusal(
     trouble.is_throttled = status == _RATE_LIMITED
     trouble.limits = limits_of(headers)
     trouble.again = status in _AGAIN or status >= SERVER_FAULT
+    trouble.is_lost = status in _GAVE_UP
     trouble.wait_s = wait_of(headers, datetime.now(timezone.utc))
     trouble.wants_other_tokens_field = status in _MAY_BE_FORM and (
         "max_completion_tokens" in message

@@ -23,6 +23,7 @@ from reki_feast.llm import (
     Answer,
     EchoLLM,
     Ledger,
+    Limits,
     OpenAILLM,
     Request,
     RequestError,
@@ -265,6 +266,25 @@ def test_a_lost_reply_counts_as_its_worst(ledger: Ledger) -> None:
     report = ask_all(requests(1), Dear(1, again=True, is_lost=True), ledger, terms=QUICK)
     assert (report.asked, report.calls) == (1, 2)
     assert calls(ledger, "presumed, counted, prompt_tokens > 100") == [(1, 1, 1), (0, 1, 0)]
+
+
+@pytest.mark.parametrize("what", ["cut, not counted", "gateway timeout"])
+def test_what_may_have_been_paid_stops_at_the_limit(
+    server: FakeServer, ledger: Ledger, what: str
+) -> None:
+    def answer(body: dict[str, Any], number: int) -> Reply:
+        if what == "gateway timeout":
+            return server.reply(status=504, body=b"upstream timed out")
+        cut = server.completion("half an ans", finish_reason="length")
+        assert isinstance(cut.body, dict)
+        return server.reply(body={**cut.body, "usage": None})
+
+    server.answer = answer
+    llm = OpenAILLM(model="tiny", base_url=server.url, structured="off")
+    limits = Limits("the run", max_calls=5)
+    report = ask_all(requests(7), llm, ledger, terms=replace(QUICK, of_run=limits))
+    assert report.limit == "max_calls=5 of the run"
+    assert len(server.bodies) == ledger.totals().calls == 5
 
 
 def test_a_pause_holds_for_all_calls(server: FakeServer, ledger: Ledger) -> None:

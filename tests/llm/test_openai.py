@@ -113,28 +113,31 @@ def test_temperature_can_be_left_to_the_server(server: FakeServer) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "again", "is_throttled"),
+    ("status", "again", "is_throttled", "is_lost"),
     [
-        (500, True, False),
-        (502, True, False),
-        (503, True, False),
-        (529, True, False),
-        (408, True, False),
-        (409, True, False),
-        (425, True, False),
-        (429, True, True),
-        (400, False, False),
-        (413, False, False),
-        (422, False, False),
+        (500, True, False, False),
+        (502, True, False, False),
+        (503, True, False, False),
+        (529, True, False, False),
+        (408, True, False, True),
+        (504, True, False, True),
+        (522, True, False, True),
+        (524, True, False, True),
+        (409, True, False, False),
+        (425, True, False, False),
+        (429, True, True, False),
+        (400, False, False, False),
+        (413, False, False, False),
+        (422, False, False, False),
     ],
 )
 def test_what_a_status_means(
-    server: FakeServer, status: int, again: bool, is_throttled: bool
+    server: FakeServer, status: int, again: bool, is_throttled: bool, is_lost: bool
 ) -> None:
     server.answer = in_turn(server.reply(status=status, body={"error": {"message": "later"}}))
     error = error_of(ask(server))
     assert (error.again, error.is_throttled, error.status) == (again, is_throttled, status)
-    assert (error.is_lost, error.is_free, error.gate, error.wait_s) == (False, False, "", None)
+    assert (error.is_lost, error.is_free, error.gate, error.wait_s) == (is_lost, False, "", None)
     assert f"says {status}: " in str(error)
     assert len(server.bodies) == 1, "retries are the run's"
 

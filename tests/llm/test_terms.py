@@ -135,6 +135,8 @@ def test_how_long_a_prompt_waits(
         (REFUSED, Spent(), 0, False),
         (UNREACHED, Spent(), 0, False),
         (LOST, RESERVED, 1_000, True),
+        ({"gate": "cut"}, RESERVED, 1_000, True),  # a server that counts nothing
+        ({"gate": "empty"}, RESERVED, 1_000, True),
         ({**LOST, "prompt_tokens": 30}, Spent(1, 30, 30e-6), 30, False),
         (
             {"gate": "cut", "prompt_tokens": 30, "completion_tokens": 4},
