@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 #: Looks at a form of answer that the server meets with 5xx, before the next form is tried.
 _TRIES_PROBE = 2
 FORMS: tuple[Form, ...] = ("json_schema", "json_object", "off")
+#: Fields that are ours to set: budgets, the ledger and the reading of replies build on them.
+_OURS = frozenset(
+    ("model", "messages", "n", "stream", "response_format", "max_tokens", "max_completion_tokens")
+)
 
 
 @dataclass
@@ -56,11 +60,11 @@ class OpenAILLM:
         structured: how the answer's form is asked for; ``auto`` finds out once what the server
             has: ``json_schema``, else ``json_object``, else nothing (``off``).
         extra_body: further fields of the request's body, as in the server's documentation. It is
-            part of the ledger's key, so no secrets in it.
+            part of the ledger's key, so no secrets in it. Fields that are set here are refused.
         allow_hosts: the only hosts that may be talked to; None: any.
 
     Raises:
-        LLMError: the url is none, or its host is not allowed.
+        LLMError: the url is none, its host is not allowed, or ``extra_body`` sets what is ours.
     """
 
     def __init__(
@@ -88,6 +92,7 @@ class OpenAILLM:
         self._form: Form | None = None if structured == "auto" else structured
         self._probe, self._probes = 0, 0
         self._extra_body = dict(extra_body or {})
+        _check_extra(self._extra_body)
         self._sessions: WeakKeyDictionary[asyncio.AbstractEventLoop, _Session] = WeakKeyDictionary()
         self._tokens_field = "max_tokens"
 
@@ -224,4 +229,15 @@ class OpenAILLM:
                 # with a transport of its own the client knows no proxy
                 transport=None if may_use_proxy else Pools(),
             ),
+        )
+
+
+def _check_extra(fields: Mapping[str, object]) -> None:
+    ours = sorted(_OURS & set(fields))
+    if ours:
+        raise LLMError(
+            "extra_body sets no field that reki sets itself",
+            found=", ".join(ours),
+            mend="leave it out; model, max_tokens and structured have settings of their own, and "
+            "one whole answer to each prompt is what is asked for",
         )

@@ -107,6 +107,15 @@ def test_no_owner_is_sent(server: FakeServer) -> None:
     assert "17" not in str(server.bodies)
 
 
+@pytest.mark.parametrize(
+    "field",
+    ["model", "messages", "n", "stream", "response_format", "max_tokens", "max_completion_tokens"],
+)
+def test_extra_fields_override_none_of_ours(field: str) -> None:
+    with pytest.raises(LLMError, match=f"extra_body sets no field(.|\n)*found: {field}\n"):
+        OpenAILLM(model="tiny", extra_body={"top_k": 1, field: 4000})
+
+
 def test_temperature_can_be_left_to_the_server(server: FakeServer) -> None:
     ask(server, temperature=None)
     assert "temperature" not in server.bodies[0]
