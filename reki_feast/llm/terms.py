@@ -22,6 +22,8 @@ _TRIES_LOST = 4
 #: Times that one prompt is turned away for too many calls before it is given up.
 _TRIES_THROTTLED = 30
 _BACKOFF_MAX_S = 60.0
+#: A pause below this, or a date gone by, is none: whoever heeds it only hammers.
+_SHORTEST_WAIT_S = 0.3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,9 +190,10 @@ def _wait_s(error: RequestError, terms: Terms, tries: Tries) -> float:
     """Exponential, with jitter. A pause that the server asks for holds for all calls (Pace)."""
     if error.is_free:
         return 0.0
-    if error.wait_s is not None:
+    asked_s = error.wait_s or 0.0
+    if asked_s >= _SHORTEST_WAIT_S:
         # Jitter only ever adds: nobody comes back too early, nor all at once.
-        return 0.0 if error.is_throttled else error.wait_s + terms.backoff_s * random.random()
+        return 0.0 if error.is_throttled else asked_s + terms.backoff_s * random.random()
     times = tries.throttled if error.is_throttled else tries.failed
     ceiling = min(_BACKOFF_MAX_S, terms.backoff_s * 2.0 ** (times - 1))
-    return ceiling * random.uniform(0.5, 1.0)
+    return max(asked_s, ceiling * random.uniform(0.5, 1.0))

@@ -110,7 +110,10 @@ def test_pauses_of_a_limit_use_up_no_attempts() -> None:
         (BUSY, Tries(0, 20), 30.0, 60.0),  # at most a minute
         ({**BUSY, "wait_s": 300.0}, Tries(), 0.0, 0.0),  # all calls pause: see Pace
         ({**BROKEN, "wait_s": 30.0}, Tries(), 30.0, 31.0),
-        ({**BROKEN, "wait_s": 0.0}, Tries(), 0.0, 1.0),
+        ({**BROKEN, "wait_s": 0.0}, Tries(2), 2.0, 4.0),  # that is no pause
+        ({**BUSY, "wait_s": 0.0}, Tries(0, 2), 2.0, 4.0),
+        ({**BUSY, "wait_s": 0.2}, Tries(0, 4), 8.0, 16.0),
+        ({**BUSY, "wait_s": 0.3}, Tries(0, 4), 0.0, 0.0),
         ({**BROKEN, "is_free": True}, Tries(), 0.0, 0.0),
         (REFUSED, Tries(), 0.0, 0.0),
     ],
