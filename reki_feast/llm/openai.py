@@ -181,6 +181,7 @@ class OpenAILLM:
             model=self._model,
             key_env=self._key_env,
             latency_s=time.perf_counter() - begun,
+            host=self._host,
         )
 
     def _body(self, request: Request, form: Form) -> dict[str, Any]:
@@ -213,6 +214,12 @@ class OpenAILLM:
                 f"the API key is in the environment variable {self._key_env}",
                 found="it is not set",
                 mend=f"export {self._key_env}=…, or name a server on this machine as base_url",
+            )
+        if not (key.isascii() and key.isprintable()):
+            raise LLMError(
+                "the API key is made of printable ASCII characters",
+                found=f"{self._key_env} holds others, such as a line break or typographic quotes",
+                mend=f"copy the key alone, without quotes, into {self._key_env}",
             )
         # A proxy for the outer world does not know this machine's own servers, and a private
         # scenario talks to nobody else.

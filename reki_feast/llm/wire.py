@@ -32,13 +32,21 @@ _RATE_LIMITED = 429
 _MAY_BE_FORM = (400, 415, 422)
 #: Statuses after which the same call may succeed.
 _MOVED = range(300, 400)
+_FAULTS = range(400, 600)
 _AGAIN = (408, 409, 425, _RATE_LIMITED)
 #: Statuses of gateways that waited for an answer in vain: the model may be at it, and be paid.
 _GAVE_UP = (408, 504, 522, 524)
+#: What the HTTP library calls faults that come before anything is sent.
+_UNSENT = (
+    "ConnectError", "ConnectTimeout", "LocalProtocolError", "PoolTimeout", "ProxyError",
+    "UnsupportedProtocol",
+)  # fmt: skip
 _QUOTED = 300
 #: More than any call can take: a count above it is none.
 _TOKENS_MAX = 10**9
 _SHORTEST_KEY = 8
+# The byte order mark that some servers begin with.
+_MARK = "\ufeff"
 # Half of a pair of surrogates, as JSON escapes it: a whole one takes two.
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 # Keys that servers quote back, whole or with stars in the middle.
@@ -103,21 +111,39 @@ def has_form(text: str, factors: tuple[str, ...]) -> bool:
 
 
 def answer_of(
-    text: str, headers: Mapping[str, str], *, model: str, key_env: str, latency_s: float
+    text: str,
+    headers: Mapping[str, str],
+    *,
+    model: str,
+    key_env: str,
+    latency_s: float,
+    host: str = "",
 ) -> Answer:
     """The answer in a reply; a key that the server quotes back is blotted out.
 
+    Args:
+        text: the reply's body.
+        headers: its headers.
+        model: the model's name, where the reply tells none.
+        key_env: the environment variable of the key.
+        latency_s: seconds that the call took.
+        host: the server, where the reply is its own; empty for a line of a batch.
+
     Raises:
         TroubleError: it holds none, or none that can be used.
+        LLMError: it holds an error that every call would meet.
     """
     limits = limits_of(headers)
     try:
         body = body_of(_without_key(text, key_env))
-        choice = _choice_of(body)
+        told = _error_in(body) if host else None
+        choice = {} if told else _choice_of(body)
     except TroubleError as trouble:
         # whatever the server counted for this, it does not say
         trouble.again, trouble.is_lost, trouble.limits = True, True, limits
         raise
+    if told is not None:
+        raise refusal(host, *told, headers, key_env=key_env, model=model)
     message = choice.get("message")
     message = message if isinstance(message, dict) else {}
     reason = str(choice.get("finish_reason") or "")
@@ -185,8 +211,8 @@ def mapped(
     # "from None": the SDK's errors hold the request with its Authorization header.
     try:
         yield
-    except (openai.APITimeoutError, asyncio.TimeoutError):
-        raise _timeout(host, timeout_s) from None
+    except (openai.APITimeoutError, asyncio.TimeoutError) as error:
+        raise _timeout(host, timeout_s, error.__cause__) from None
     except openai.APIConnectionError as error:
         raise _unreachable(host, error, key_env) from None
     except openai.APIStatusError as error:
@@ -262,7 +288,7 @@ def body_of(text: str) -> dict[str, Any]:
     {'content': 'half a pair: ?'}
     """
     try:
-        body = json.loads(text)
+        body = json.loads(text.removeprefix(_MARK))
         if _SURROGATE.search(text):
             body = json.loads(_utf8(json.dumps(body, ensure_ascii=False)))
     except (ValueError, RecursionError):  # no JSON, or nested deeper than can be read
@@ -280,6 +306,17 @@ def _choice_of(body: dict[str, Any]) -> dict[str, Any]:
         return choices[0]
     found = _KEYLIKE.sub("***", json.dumps(body)[:_QUOTED])
     raise TroubleError("the reply has an answer in its choices", found=found, status=OK)
+
+
+def _error_in(body: dict[str, Any]) -> tuple[int, tuple[str, str]] | None:
+    """Status, message and code of an error in place of an answer: gateways send them with 200."""
+    error = body.get("error")
+    if body.get("choices") or not isinstance(error, dict):
+        return None
+    status = error.get("code")
+    if not isinstance(status, int) or status not in _FAULTS:
+        return None
+    return status, (str(error.get("message") or ""), str(error.get("type") or ""))
 
 
 def _content_of(message: Mapping[str, Any]) -> str:
@@ -305,13 +342,13 @@ def _fault(message: Mapping[str, Any], reason: str, said: str) -> tuple[str, str
     return None
 
 
-def _timeout(host: str, timeout_s: float) -> TroubleError:
+def _timeout(host: str, timeout_s: float, cause: BaseException | None) -> TroubleError:
     trouble = TroubleError(
         f"{host} answers within {timeout_s:g} s",
         found="no whole answer by then",
         mend="raise timeout_s, or lower concurrency if the server is overloaded",
     )
-    trouble.again, trouble.is_lost = True, True
+    trouble.again, trouble.is_lost = True, type(cause).__name__ not in _UNSENT
     return trouble
 
 
@@ -326,7 +363,7 @@ def _broken(host: str, cause: BaseException, key_env: str) -> TroubleError:
         mend="check base_url and that the server runs",
     )
     trouble.again = True
-    trouble.is_lost = type(cause).__name__ not in ("ConnectError", "ConnectTimeout")
+    trouble.is_lost = type(cause).__name__ not in _UNSENT
     return trouble
 
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
+import httpx2
 import pytest
 
 from reki_feast.errors import LLMError
-from reki_feast.llm import Answer, OpenAILLM, Request, RequestError
+from reki_feast.llm import Answer, OpenAILLM, Request, RequestError, transport
 from reki_feast.llm.port import RateLimits
 
 if TYPE_CHECKING:
@@ -169,6 +171,50 @@ def test_a_body_that_is_no_completion(server: FakeServer, raw: bytes) -> None:
     assert (error.again, error.is_lost, error.status, error.gate) == (True, True, 200, "")
 
 
+def test_an_error_that_comes_with_200_is_what_its_code_says(server: FakeServer) -> None:
+    def told(code: int) -> Reply:
+        return server.reply(body={"error": {"message": "overloaded", "code": code}})
+
+    server.answer = in_turn(told(503), told(429), told(401))
+    busy, throttled = ask(server, times=2)
+    assert isinstance(busy, RequestError)
+    assert isinstance(throttled, RequestError)
+    assert "says 503: overloaded" in str(busy)
+    assert (busy.status, busy.again, busy.is_lost, busy.is_throttled) == (503, True, False, False)
+    assert (throttled.is_lost, throttled.is_throttled) == (False, True)
+    with pytest.raises(LLMError, match="accepts the API key"):
+        ask(server)
+
+
+def test_a_reply_may_begin_with_a_byte_order_mark(server: FakeServer) -> None:
+    raw = b"\xef\xbb\xbf" + json.dumps(server.completion("said").body).encode()
+    server.answer = in_turn(server.reply(body=raw))
+    assert answer_of(ask(server)).text == "said"
+
+
+@pytest.mark.parametrize(
+    ("fault", "is_lost"),
+    [
+        ("ConnectTimeout", False),
+        ("PoolTimeout", False),
+        ("ReadTimeout", True),
+        ("ProxyError", False),
+        ("LocalProtocolError", False),
+        ("UnsupportedProtocol", False),
+        ("RemoteProtocolError", True),
+    ],
+)
+def test_a_call_that_never_left_is_not_lost(
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch, fault: str, is_lost: bool
+) -> None:
+    async def fail(self: transport.Pools, sent: httpx2.Request) -> httpx2.Response:
+        raise getattr(httpx2, fault)("no")
+
+    monkeypatch.setattr(transport.Pools, "handle_async_request", fail)
+    error = error_of(ask(server))
+    assert (error.again, error.is_lost) == (True, is_lost)
+
+
 def test_a_call_that_never_ends_is_cut(server: FakeServer) -> None:
     slow = server.completion()
     slow.delay_s = 10
@@ -310,6 +356,18 @@ def test_no_key_for_a_server_of_the_world() -> None:
     llm = OpenAILLM(model="tiny")
     with pytest.raises(LLMError, match="environment variable OPENAI_API_KEY(.|\n)*export"):
         asyncio.run(llm.ask(REQUEST))
+
+
+@pytest.mark.parametrize("key", ["sk-abc\ndef1234567", "\u201csk-abcdefghijkl\u201d", "sk\u00e9"])
+def test_a_key_that_no_header_can_hold(
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    with pytest.raises(LLMError, match="printable ASCII(.|\n)*OPENAI_API_KEY") as caught:
+        ask(server)
+    assert not isinstance(caught.value, RequestError)
+    assert "sk" not in str(caught.value)
+    assert server.bodies == []
 
 
 def test_url_of_the_environment(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
