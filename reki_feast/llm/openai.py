@@ -119,8 +119,15 @@ class OpenAILLM:
 
         Raises:
             RequestError: no whole answer came (refused, cut off, empty, server at fault).
-            LLMError: no key, key refused, no access, no such model or url, no money left.
+            LLMError: no key, key refused, no such model or url, no money left.
         """
+        try:
+            return await self._ask(request)
+        except wire.ForbiddenError as error:
+            # whether all prompts meet it, the run finds out: it stops when none succeeds
+            raise error.of_prompt() from None
+
+    async def _ask(self, request: Request) -> Answer:
         session = self._session()
         if self._form is None and request.factors:
             async with session.probing:

@@ -26,7 +26,7 @@ Form = Literal["json_schema", "json_object", "off"]
 OPENAI_URL = "https://api.openai.com/v1"
 OK = 200
 SERVER_FAULT = 500
-_MISSING = 404
+_FORBIDDEN, _MISSING = 403, 404
 _RATE_LIMITED = 429
 #: Statuses that a server may give because it does not know the form of answer asked for.
 _MAY_BE_FORM = (400, 415, 422)
@@ -66,6 +66,15 @@ _FATAL: Mapping[int, tuple[str, str]] = {
 
 class GoneError(LLMError):
     """The server does not know what was asked for by its id."""
+
+
+class ForbiddenError(LLMError):
+    """A 403: to one prompt where a proxy moderates, to all where access is missing."""
+
+    def of_prompt(self) -> RequestError:
+        """The same, of one prompt."""
+        fault = self.faults[0]
+        return RequestError(fault.rule, found=fault.found, mend=fault.mend, status=_FORBIDDEN)
 
 
 class TroubleError(RequestError):
@@ -390,7 +399,8 @@ def refusal(
     found = f"{host} says {status}: {_safe(message, key_env)}"
     if status in _FATAL:
         rule, mend = _FATAL[status]
-        return LLMError(rule, found=found, mend=mend.format(env=key_env, model=model))
+        kind = ForbiddenError if status == _FORBIDDEN else LLMError
+        return kind(rule, found=found, mend=mend.format(env=key_env, model=model))
     if status == _RATE_LIMITED and code == "insufficient_quota":
         rule, mend = _FATAL[402]
         return LLMError(rule, found=found, mend=mend.format(env=key_env))

@@ -476,6 +476,29 @@ def test_a_bad_key_stops_the_run(server: FakeServer, ledger: Ledger) -> None:
     assert len(server.bodies) <= 8
 
 
+def test_a_prompt_that_is_forbidden_fails_alone(server: FakeServer, ledger: Ledger) -> None:
+    """Proxies that moderate say 403, be it to the first of all."""
+
+    def answer(body: dict[str, Any], number: int) -> Reply:
+        if number in (0, 30):
+            return server.reply(status=403, body={"error": {"message": "input flagged"}})
+        return server.completion()
+
+    server.answer = answer
+    llm = OpenAILLM(model="tiny", base_url=server.url, structured="off")
+    report = ask_all(requests(60), llm, ledger, terms=QUICK)
+    assert (report.asked, report.failed) == (58, 2)
+    assert "input flagged" in report.failures[0].error
+
+
+def test_a_model_without_access_stops_the_run(server: FakeServer, ledger: Ledger) -> None:
+    server.answer = lambda body, number: server.reply(status=403, body={})
+    llm = OpenAILLM(model="tiny", base_url=server.url)
+    with pytest.raises(LLMError, match="gives access to the model(.|\n)*ask for access to tiny"):
+        ask_all(requests(1000), llm, ledger)
+    assert len(server.bodies) <= 16
+
+
 def test_a_wrong_url_stops_the_run(ledger: Ledger) -> None:
     llm = OpenAILLM(model="tiny", base_url="http://127.0.0.1:1/v1")
     with pytest.raises(LLMError, match="the first 8 prompts all failed(.|\n)*can be reached"):

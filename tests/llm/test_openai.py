@@ -138,6 +138,7 @@ def test_temperature_can_be_left_to_the_server(server: FakeServer) -> None:
         (425, True, False, False),
         (429, True, True, False),
         (400, False, False, False),
+        (403, False, False, False),
         (413, False, False, False),
         (422, False, False, False),
     ],
@@ -330,7 +331,6 @@ def test_content_in_parts(server: FakeServer) -> None:
     [
         (401, "accepts the API key(.|\n)*MY_KEY"),
         (402, "top up the account"),
-        (403, "gives access to the model(.|\n)*tiny"),
         (404, "knows the url and the model(.|\n)*check base_url"),
     ],
 )
