@@ -44,7 +44,10 @@ _UNSENT = (
 _QUOTED = 300
 #: More than any call can take: a count above it is none.
 _TOKENS_MAX = 10**9
+#: A key of fewer characters is a placeholder, and no secret …
 _SHORTEST_KEY = 8
+#: … and one of fewer than these may be a word that answers hold.
+_SURE_KEY = 20
 # The byte order mark that some servers begin with.
 _MARK = "\ufeff"
 # Half of a pair of surrogates, as JSON escapes it: a whole one takes two.
@@ -130,6 +133,8 @@ def answer_of(
 ) -> Answer:
     """The answer in a reply; a key that the server quotes back is blotted out.
 
+    In answers a short key stays, for it may be a word of theirs.
+
     Args:
         text: the reply's body.
         headers: its headers.
@@ -144,9 +149,9 @@ def answer_of(
     """
     limits = limits_of(headers)
     try:
-        body = body_of(_without_key(text, key_env))
+        body = body_of(text, key_env)
         told = _error_in(body) if host else None
-        choice = {} if told else _choice_of(body)
+        choice = {} if told else _choice_of(body, key_env)
     except TroubleError as trouble:
         # whatever the server counted for this, it does not say
         trouble.again, trouble.is_lost, trouble.limits = True, True, limits
@@ -155,15 +160,15 @@ def answer_of(
         raise refusal(host, *told, headers, key_env=key_env, model=model)
     message = choice.get("message")
     message = message if isinstance(message, dict) else {}
-    reason = str(choice.get("finish_reason") or "")
+    reason = _without_key(str(choice.get("finish_reason") or ""), key_env, _SURE_KEY)
     tokens = _tokens_of(body.get("usage"))
-    said = _content_of(message)
-    fault = _fault(message, reason, said)
+    said = _without_key(_content_of(message), key_env, _SURE_KEY)
+    fault = _fault(message, reason, said, key_env)
     if fault is not None:
         unusable = _unusable(fault, reason, tokens)
         unusable.limits = limits
         raise unusable
-    name = str(body.get("model") or model)
+    name = _without_key(str(body.get("model") or model), key_env, _SURE_KEY)
     return Answer(said, name, reason or "stop", *tokens, latency_s, limits)
 
 
@@ -287,8 +292,12 @@ def is_loopback(host: str) -> bool:
         return name == "localhost" or name.endswith(".localhost")
 
 
-def body_of(text: str) -> dict[str, Any]:
+def body_of(text: str, key_env: str = "") -> dict[str, Any]:
     """The JSON object of a reply; what no file can hold in its texts becomes ``?``.
+
+    Args:
+        text: the reply.
+        key_env: the environment variable of the key, which an error does not quote.
 
     Raises:
         TroubleError: it is none.
@@ -305,15 +314,15 @@ def body_of(text: str) -> dict[str, Any]:
     if isinstance(body, dict):
         return body
     raise TroubleError(
-        "the server replies in JSON", found=repr(_KEYLIKE.sub("***", text)[:80]), status=OK
+        "the server replies in JSON", found=repr(_safe(text, key_env)[:80]), status=OK
     )
 
 
-def _choice_of(body: dict[str, Any]) -> dict[str, Any]:
+def _choice_of(body: dict[str, Any], key_env: str) -> dict[str, Any]:
     choices = body.get("choices")
     if isinstance(choices, list) and choices and isinstance(choices[0], dict):
         return choices[0]
-    found = _KEYLIKE.sub("***", json.dumps(body)[:_QUOTED])
+    found = _safe(json.dumps(body), key_env)
     raise TroubleError("the reply has an answer in its choices", found=found, status=OK)
 
 
@@ -336,10 +345,12 @@ def _content_of(message: Mapping[str, Any]) -> str:
     return content if isinstance(content, str) else ""
 
 
-def _fault(message: Mapping[str, Any], reason: str, said: str) -> tuple[str, str, str, str] | None:
+def _fault(
+    message: Mapping[str, Any], reason: str, said: str, key_env: str
+) -> tuple[str, str, str, str] | None:
     """What is wrong with a reply: gate, rule, found, mend."""
     if message.get("refusal"):
-        found = f"it refused: {_KEYLIKE.sub('***', str(message['refusal']))[:_QUOTED]}"
+        found = f"it refused: {_safe(str(message['refusal']), key_env)}"
         return ("refusal", "the model answers", found, "")
     if reason == "length":
         mend = "raise max_tokens in the scenario's llm; a reasoning model needs several thousand"
@@ -426,7 +437,6 @@ def _utf8(text: str) -> bytes:
     return text.encode("utf-8", "replace")
 
 
-def _without_key(text: str, key_env: str) -> str:
+def _without_key(text: str, key_env: str, shortest: int = _SHORTEST_KEY) -> str:
     key = os.environ.get(key_env, "").strip()
-    # A placeholder such as "none" or "x" is no secret, and a word of many answers.
-    return text.replace(key, "***") if len(key) >= _SHORTEST_KEY else text
+    return text.replace(key, "***") if len(key) >= shortest else text

@@ -167,6 +167,25 @@ def assert_hidden(seen: Seen, *secrets: str) -> None:
         assert [name for name, text in seen.texts.items() if secret in text] == []
 
 
+@pytest.mark.parametrize("weak", ["anything", "12345678", "password"])
+def test_a_weak_key_is_cut_out_of_errors_and_not_out_of_answers(
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, weak: str
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", weak)
+    said = f'{{"genre": "A comedy of {weak}."}}'
+    reply = server.completion(said)
+    assert isinstance(reply.body, dict)
+    reply.body["created"] = 1712345678
+    server.answer = lambda body, number: reply
+    path = tmp_path / "ledger.sqlite"
+    run(server.url, path)
+    with closing(sqlite3.connect(path)) as ledger:
+        assert ledger.execute("SELECT DISTINCT answer FROM prompts").fetchall() == [(said,)]
+    for number, way in enumerate(("400", "no choices", "no JSON", "refusal")):
+        server.answer = lambda body, number, way=way: WAYS[way](server, weak)  # type: ignore[misc]
+        assert_hidden(run(server.url, tmp_path / f"{number}" / "ledger.sqlite"), weak)
+
+
 @pytest.mark.parametrize("way", WAYS)
 def test_the_key_is_written_nowhere(
     server: FakeServer, key: str, logged: Callable[[], str], tmp_path: Path, way: str
