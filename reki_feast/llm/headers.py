@@ -12,6 +12,12 @@ from reki_feast.llm.port import RateLimits
 
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|[dhms])")
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|[dhms]))+")
+#: A bare number above this is no duration but a moment, in seconds since 1970 …
+_EPOCH = 1e8
+#: … and one above this in milliseconds.
+_EPOCH_MS = 1e11
+#: A limit that is whole again only after this says nothing of how fast it comes back.
+_LONGEST_S = 86_400.0
 _UNITS = {"d": 86_400.0, "h": 3_600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 
 
@@ -41,10 +47,11 @@ def wait_of(headers: Mapping[str, str], now: datetime) -> float | None:
     return None if seconds is None else max(0.0, seconds)
 
 
-def limits_of(headers: Mapping[str, str]) -> RateLimits | None:
+def limits_of(headers: Mapping[str, str], now: datetime | None = None) -> RateLimits | None:
     """What the headers ``x-ratelimit-…`` say, as OpenAI and many others send them.
 
-    How fast a limit comes back follows from when it will be whole again.
+    How fast a limit comes back follows from when it will be whole again: in how long, or at which
+    moment, by ``now`` or else by the clock.
 
     >>> limits_of({"x-ratelimit-limit-requests": "60", "x-ratelimit-remaining-requests": "58",
     ...            "x-ratelimit-reset-requests": "2s"})
@@ -56,14 +63,23 @@ def limits_of(headers: Mapping[str, str]) -> RateLimits | None:
         "x-ratelimit-remaining-tokens" not in headers
     ):
         return None
-    return RateLimits(*_limit_of(headers, "requests"), *_limit_of(headers, "tokens"))
+    moment = (now or datetime.now(timezone.utc)).timestamp()
+    return RateLimits(
+        *_limit_of(headers, "requests", moment), *_limit_of(headers, "tokens", moment)
+    )
 
 
-def _limit_of(headers: Mapping[str, str], what: str) -> tuple[float | None, float | None]:
+def _limit_of(
+    headers: Mapping[str, str], what: str, now: float
+) -> tuple[float | None, float | None]:
     limit = _number(headers.get(f"x-ratelimit-limit-{what}"), 1.0)
     left = _number(headers.get(f"x-ratelimit-remaining-{what}"), 1.0)
     whole_in = duration_of(headers.get(f"x-ratelimit-reset-{what}", ""))
-    if left is None or limit is None or not whole_in or whole_in < 0 or left >= limit:
+    if whole_in is not None and whole_in > _EPOCH:
+        whole_in = whole_in * (0.001 if whole_in > _EPOCH_MS else 1.0) - now
+    if left is None or limit is None or whole_in is None or left >= limit:
+        return left, None
+    if not 0 < whole_in <= _LONGEST_S:
         return left, None
     return left, (limit - left) / whole_in
 

@@ -111,6 +111,7 @@ class Pace:
         self._tokens = Bucket(tokens_per_minute)
         self._waiting: deque[tuple[asyncio.Future[Turn | None], float]] = deque()
         self._timer: asyncio.TimerHandle | None = None
+        self._told_until = -math.inf
         self.in_flight = 0
         self.is_stopping = False
 
@@ -195,12 +196,10 @@ class Pace:
                 self._waiting.popleft()
                 continue
             now = self._loop.time()
-            wait_s = max(
-                self._not_before - now,
-                self._requests.wait_s(1.0, now),
-                self._tokens.wait_s(tokens, now),
-            )
+            limit_s = max(self._requests.wait_s(1.0, now), self._tokens.wait_s(tokens, now))
+            wait_s = max(self._not_before - now, limit_s)
             if wait_s > 0:
+                self._tell(limit_s, now)
                 self._come_back(now + wait_s)
                 return
             self._waiting.popleft()
@@ -208,6 +207,12 @@ class Pace:
             self._tokens.take(tokens)
             self.in_flight += 1
             future.set_result(Turn(now, tokens))
+
+    def _tell(self, limit_s: float, now: float) -> None:
+        """Say that a limit of requests or tokens makes all wait for long; once for each wait."""
+        if limit_s > _LONG_PAUSE_S and now >= self._told_until:
+            _log.warning("the limit of requests or tokens is reached: waiting %.0f s", limit_s)
+            self._told_until = now + limit_s
 
     def _come_back(self, when: float) -> None:
         if self._timer is not None:

@@ -142,6 +142,22 @@ def test_limits(headers: dict[str, str], expected: RateLimits | None) -> None:
     assert limits_of(headers) == expected
 
 
+@pytest.mark.parametrize(
+    ("reset", "a_second"),
+    [
+        (f"{NOON.timestamp() + 2:.0f}", 1.0),
+        (f"{NOON.timestamp() * 1000 + 2000:.0f}", 1.0),
+        (f"{NOON.timestamp():.0f}", None),
+        (f"{NOON.timestamp() - 60:.0f}", None),
+        (f"{NOON.timestamp() + 90_000:.0f}", None),
+        ("90000", None),
+        ("1d2h", None),
+    ],
+)
+def test_resets_at_a_moment_and_after_more_than_a_day(reset: str, a_second: float | None) -> None:
+    assert limits_of(limit_headers("60", "58", reset), NOON) == RateLimits(58, a_second)
+
+
 @given(ANYTHING, ANYTHING, ANYTHING)
 @example("60", "58", "-2")
 @example("60", "58", "-2s")

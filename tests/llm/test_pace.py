@@ -464,6 +464,13 @@ def test_limits_are_learnt_from_replies() -> None:
     assert learning(left(2, 0.5), left(1, 0.5), left(0, 0.5), count=5) == near(0, 0, 0, 2, 4)
 
 
+def test_a_long_wait_for_a_limit_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        assert learning(left(0, 0.01), count=2) == near(0, 100)
+    told = [record.getMessage() for record in caplog.records]
+    assert told == ["the limit of requests or tokens is reached: waiting 100 s"]
+
+
 def test_a_reply_that_tells_no_rate_holds_nobody_up() -> None:
     assert learning(left(0, None), count=4) == near(0, 0, 0, 0)
     assert learning(RateLimits(tokens=3), count=4) == near(0, 0, 0, 0)
