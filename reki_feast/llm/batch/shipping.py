@@ -215,18 +215,19 @@ class Shipping:
         one.looks = min(one.looks + 1, 30)
 
     async def _collect(self, one: Shipped, remote: Remote) -> None:
-        """Enter all that came of a batch."""
+        """Enter all that came of a batch, also where the server has but one of its files left."""
+        missing = _missing(
+            LLMError("the batch brings every line back", found=f"it is {remote.status}"),
+            is_paid=remote.status == "completed",
+        )
         with tempfile.TemporaryFile() as file:
-            try:
-                for name in remote.files:
+            for name in remote.files:
+                try:
                     await self._unless_stopped(self._llm.download(name, file))
-            except GoneError as error:
-                await self._collector.enter_rest(one.entry, _missing(error, is_paid=True))
-            else:
-                found = await self._survey(one, file)
-                told = LLMError("the batch brings every line back", found=f"it is {remote.status}")
-                missing = _missing(told, is_paid=remote.status == "completed")
-                await self._collector.enter(one.entry, file, found, missing)
+                except GoneError as error:
+                    missing = _missing(error, is_paid=True)
+            found = await self._survey(one, file)
+            await self._collector.enter(one.entry, file, found, missing)
         await self._close(one)
         self.not_before = max(self.not_before, loop_time() + self._collector.wait_s)
         self._collector.wait_s = 0.0

@@ -492,6 +492,22 @@ def test_answers_that_the_server_has_deleted(endpoint: Endpoint, ledger: Ledger)
     assert ledger.totals().presumed_cost > 0
 
 
+@pytest.mark.parametrize(("gone", "again"), [("error_file_id", 1), ("output_file_id", 5)])
+def test_of_two_files_the_one_that_is_left_counts(
+    gone: str, again: int, endpoint: Endpoint, ledger: Ledger
+) -> None:
+    endpoint.rule = once(FAULTS["500"], 3)
+    endpoint.path_rule = lambda method, path, nth: (
+        Fault("404", 404)
+        if path in [f"/v1/files/{one[gone]}/content" for one in endpoint.batches.all[:1]]
+        else None
+    )
+    report = ask_all(requests(5), batch_llm(endpoint), ledger, terms=terms(price=Price(1, 1)))
+    assert report.asked == 5
+    assert [len(file) for file in lines(endpoint)] == [5, again]
+    assert ledger.totals().presumed_cost > 0
+
+
 def test_lines_that_nobody_can_read_are_asked_again_in_the_end(
     endpoint: Endpoint, ledger: Ledger
 ) -> None:
