@@ -34,7 +34,8 @@ class Intake:
         if not some:
             return None
         keys = [self._run.key(request) for request in some]
-        known = self._run.ledger.known(keys)
+        retry = self._run.terms.retry_quarantined
+        known = self._run.ledger.known(keys, retry_quarantined=retry)
         pairs = zip(keys, some, strict=True)
         return [one for key, one in pairs if not self._is_left_out(key, one, known.get(key))]
 

@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +38,9 @@ from reki_feast.llm import (
 )
 from reki_feast.llm.ledger import reading, scribe
 from tests.llm.entering import (
+    AS_OF,
     LLM,
+    Clock,
     begin,
     claimed,
     good,
@@ -759,3 +762,17 @@ def test_ctrl_c_twice_stops_at_once(server: FakeServer, tmp_path: Path) -> None:
     rest = start_again(server.url, path)
     assert (rest.reused, rest.asked) == (10, COUNT - 10)
     assert len(answered(path)) == COUNT
+
+
+def test_a_renewal_that_fails_a_gate_is_not_paid_for_in_every_run() -> None:
+    clock = Clock()
+    with Ledger(None, clock=clock) as ledger:
+        ask_all(requests(3), LLM, ledger)
+        clock.advance(60)
+        old = [replace(one, renew_before=AS_OF + timedelta(seconds=30)) for one in requests(3)]
+        bad = replace(QUICK, judge=lambda request, text: Verdict(gate="echo", fault="it repeats"))
+        first, second = (ask_all(old, LLM, ledger, terms=bad) for _ in range(2))
+        retried = ask_all(old, LLM, ledger, terms=replace(bad, retry_quarantined=True))
+    assert (first.quarantined, first.calls) == (3, 6)
+    assert (second.reused, second.calls) == (3, 0)
+    assert retried.calls == 6

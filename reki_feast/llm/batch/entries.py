@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal
 
@@ -250,10 +250,15 @@ def settle(
 
 
 def requests_of(rows: Rows, keys: Sequence[str]) -> Iterator[Request]:
-    """Prompts that the ledger holds, as they were last asked, in no order."""
+    """Prompts that the ledger holds, as they were last asked, in no order.
+
+    An answer older than their last call was too old for it, and still is.
+    """
     marks = ",".join("?" * len(keys))
-    found = rows(f"SELECT {_TEXTS} FROM prompts p WHERE key IN ({marks})", keys)
-    return map(_request, found)
+    sent = "(SELECT MAX(sent) FROM calls c WHERE c.key = p.key)"
+    found = rows(f"SELECT {sent}, {_TEXTS} FROM prompts p WHERE key IN ({marks})", keys)
+    for last, *texts in found:
+        yield replace(_request(texts), renew_before=datetime.fromisoformat(last))
 
 
 def open_calls(rows: Rows, names: Sequence[str]) -> dict[str, int]:

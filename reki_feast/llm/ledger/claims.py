@@ -14,6 +14,7 @@ from datetime import datetime
 
 from reki_feast.llm.budget import Spent
 from reki_feast.llm.ledger.calls import Asker, Claim, NoClaim
+from reki_feast.llm.ledger.reading import tried
 from reki_feast.llm.ledger.runs import lives
 from reki_feast.llm.ledger.settlements import lose
 from reki_feast.llm.port import Request
@@ -40,7 +41,9 @@ def claim(
         batch: the batch that the call goes out in.
     """
     row = connection.execute(
-        "SELECT state, run, answered, mends, fault, gate, draft FROM prompts WHERE key = ?", (key,)
+        f"SELECT state, run, {tried(asker.retry_quarantined)}, mends, fault, gate, draft"
+        " FROM prompts WHERE key = ?",
+        (key,),
     ).fetchone()
     mends, remark, draft = 0, "", ""
     if row is not None:

@@ -7,11 +7,12 @@ from pathlib import Path
 
 from reki_feast.errors import LLMError
 
-VERSION = 2
+VERSION = 3
 _APPLICATION = 0x52454B49  # "REKI": tells our files from other SQLite files
 
-# A prompt, as asked of one model under certain parameters, and what became of it. Long texts come
-# last, so that a look at the other columns need not step over them.
+# A prompt, as asked of one model under certain parameters, and what became of it; renewed: when an
+# answer newer than the one kept last failed a gate. Long texts come last, so that a look at the
+# other columns need not step over them.
 _PROMPTS = """
 CREATE TABLE prompts (
     key TEXT PRIMARY KEY NOT NULL,
@@ -32,6 +33,7 @@ CREATE TABLE prompts (
     model TEXT,
     finish_reason TEXT NOT NULL DEFAULT '',
     answered TEXT,
+    renewed TEXT,
     created TEXT NOT NULL,
     updated TEXT NOT NULL,
     factors TEXT NOT NULL DEFAULT '[]',
@@ -136,6 +138,19 @@ SELECT 'version 1', '', llm, MIN(created), MAX(updated), MAX(updated), 'done',
 FROM old GROUP BY NULL;
 DROP TABLE old
 """
+# Version 2 did not know of renewals that failed. A column that is added would come after the texts.
+_COLUMNS_2 = (
+    "key, state, prompt_hash, llm, parameters, kind, channel, owner, event_timestamp, run, mends,"
+    " gate, fault, coverage, model, finish_reason, answered, created, updated, factors, facts,"
+    " system, prompt, draft, answer"
+)
+_FROM_2 = """
+DROP INDEX held_prompts;
+ALTER TABLE prompts RENAME TO old;
+{prompts};
+INSERT INTO prompts ({columns}) SELECT {columns} FROM old;
+DROP TABLE old
+"""
 
 
 def connected(path: Path | None) -> sqlite3.Connection:
@@ -181,9 +196,7 @@ def _bring_up(connection: sqlite3.Connection) -> None:
     try:
         version = _version(connection)
         if version < VERSION:
-            made = "; ".join(_TABLES)
-            script = made if not version else _FROM_1.format(tables=made)
-            for statement in script.split(";"):
+            for statement in _script(version).split(";"):
                 connection.execute(statement)
             connection.execute(f"PRAGMA application_id = {_APPLICATION}")
             connection.execute(f"PRAGMA user_version = {VERSION}")
@@ -191,6 +204,17 @@ def _bring_up(connection: sqlite3.Connection) -> None:
     except BaseException:
         connection.execute("ROLLBACK")
         raise
+
+
+def _script(version: int) -> str:
+    """Statements that make this version of an older one; 0: of an empty file."""
+    made = "; ".join(_TABLES)
+    older = {
+        0: made,
+        1: _FROM_1.format(tables=made),
+        2: _FROM_2.format(prompts=_PROMPTS, columns=_COLUMNS_2),
+    }
+    return older[version]
 
 
 def _version(connection: sqlite3.Connection) -> int:

@@ -105,9 +105,11 @@ class Ledger:
                     raise
                 return self._in_transaction(entries)
 
-    def known(self, keys: Sequence[str]) -> dict[str, tuple[str, str | None]]:
-        """State and time of the answer of each of these prompts that the ledger holds."""
-        query = "SELECT key, state, answered FROM prompts WHERE key IN"
+    def known(
+        self, keys: Sequence[str], *, retry_quarantined: bool = False
+    ) -> dict[str, tuple[str, str | None]]:
+        """State and time (:func:`reading.tried`) of each of these prompts that the ledger holds."""
+        query = f"SELECT key, state, {reading.tried(retry_quarantined)} FROM prompts WHERE key IN"
         return {row[0]: (row[1], row[2]) for row in self._of_keys(query, list(keys))}
 
     def answered(self, key: str) -> Answer | None:
@@ -148,7 +150,8 @@ class Ledger:
             renew_before: by kind and as-of time, before when an answer is too old.
             retry_quarantined: what failed a gate is asked again.
         """
-        query = "SELECT prompt_hash, state, answered FROM prompts WHERE key IN"
+        time = reading.tried(retry_quarantined)
+        query = f"SELECT prompt_hash, state, {time} FROM prompts WHERE key IN"
         known = {
             row[0]: (row[1], row[2])
             for row in self._of_keys(query, self._keys(prompts, llm))

@@ -195,8 +195,16 @@ def answers_table(rows: list[tuple[Any, ...]]) -> pa.Table:
     return pa.table(parts, schema=ANSWERS)
 
 
+def tried(retry_quarantined: bool) -> str:
+    """The column of the time by which an answer is too old, or not.
+
+    A renewal that failed a gate is not made anew before its time, as a first answer is not.
+    """
+    return "answered" if retry_quarantined else "COALESCE(renewed, answered)"
+
+
 def is_settled(state: str, answered: str | None, renew_before: datetime | None) -> bool:
-    """Whether a run leaves a prompt alone."""
+    """Whether a run leaves a prompt alone; ``answered`` is of the column :func:`tried`."""
     if state == "quarantined":
         return True
     if state != "answered" or answered is None:

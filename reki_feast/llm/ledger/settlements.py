@@ -24,7 +24,8 @@ def settle(connection: sqlite3.Connection, done: Settlement, now: str) -> None:
     if was == "lost":
         _find(connection, claim)
     state = done.state
-    if state != "answered" and _has_answer(connection, claim.key) and state != "planned":
+    is_renewal = state not in ("answered", "planned") and _has_answer(connection, claim.key)
+    if is_renewal:
         state = "answered"  # a renewal that failed: what was known stays
     _close_call(connection, done, now, claim.reserved if was == "sent" else None)
     gate = verdict.gate or (done.error.gate if done.error else "")
@@ -42,6 +43,7 @@ def settle(connection: sqlite3.Connection, done: Settlement, now: str) -> None:
         " fault = CASE WHEN ? THEN fault ELSE ? END, draft = ?, updated = ?,"
         " mends = mends + ?,"
         " coverage = CASE WHEN ? OR answer IS NULL THEN COALESCE(?, coverage) ELSE coverage END,"
+        " renewed = CASE WHEN ? THEN ? ELSE renewed END,"
         " run = CASE WHEN ? THEN NULL ELSE run END WHERE key = ?",
         (
             state,
@@ -54,6 +56,8 @@ def settle(connection: sqlite3.Connection, done: Settlement, now: str) -> None:
             int(bool(gate)),
             done.keep is not None,
             verdict.coverage,
+            is_renewal and done.state == "quarantined",  # as often as not, it would fail again
+            now,
             is_over,
             claim.key,
         ),
@@ -94,7 +98,7 @@ def lose(connection: sqlite3.Connection, where: str, values: tuple[object, ...],
 def _keep(connection: sqlite3.Connection, done: Settlement, now: str) -> None:
     key, answer = done.claim.key, done.answer
     connection.execute(
-        "UPDATE prompts SET answer = ?, answered = ?,"
+        "UPDATE prompts SET answer = ?, answered = ?, renewed = NULL,"
         " model = COALESCE(?, model), finish_reason = ? WHERE key = ?",
         (done.keep, now, answer and answer.model, answer.finish_reason if answer else "stop", key),
     )

@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import datetime
 
 import pytest
 
@@ -241,6 +242,19 @@ def test_what_was_not_done_in_time_goes_into_another_batch(
     assert [len(file) for file in lines(endpoint)] == [6, 3]
     assert endpoint.paid_twice() == []
     assert states(ledger) == [("answered", 6)]
+
+
+def test_a_renewal_that_was_not_done_in_time_goes_into_another_batch(
+    endpoint: Endpoint, ledger: Ledger
+) -> None:
+    ask_all(requests(4), batch_llm(endpoint), ledger, terms=terms())
+    endpoint.batches.ends = lambda number: End("expired", share=0.5) if number == 2 else End()
+    now = datetime.fromisoformat(ledger.now())
+    old = [replace(one, renew_before=now) for one in requests(4)]
+    report = ask_all(old, batch_llm(endpoint), ledger, terms=terms())
+    assert (report.asked, report.reused) == (4, 0)
+    assert [len(file) for file in lines(endpoint)] == [4, 4, 2]
+    assert states(ledger) == [("answered", 4)]
 
 
 def test_what_is_never_done_in_time_fails(endpoint: Endpoint, ledger: Ledger) -> None:

@@ -280,6 +280,31 @@ def test_a_renewal_that_failed_is_tried_again(ledger: Ledger, clock: Clock) -> N
     assert claimed(ledger, asker, old).call == 3
 
 
+def test_a_renewal_that_failed_a_gate_waits_until_it_would_be_old_itself(
+    ledger: Ledger, clock: Clock
+) -> None:
+    asker, old = begin(ledger), request(renew_before=AS_OF + timedelta(seconds=30))
+    waiting = partial(
+        ledger.unanswered,
+        prompts(request()),
+        LLM,
+        renew_before=lambda kind, as_of: old.renew_before,
+    )
+    record(ledger, asker, request(), ANSWER)
+    clock.advance(60)
+    settle(ledger, bad(claimed(ledger, asker, old), ANSWER))
+    assert refused(ledger, asker, old) == "answered"
+    assert waiting().num_rows == 0
+    assert waiting(retry_quarantined=True).num_rows == 1
+    later = request(renew_before=AS_OF + timedelta(seconds=90))
+    won = claimed(ledger, begin(ledger, "later"), later)
+    settle(ledger, bad(won, ANSWER))
+    settle(
+        ledger, good(claimed(ledger, begin(ledger, "again", retry_quarantined=True), old), ANSWER)
+    )
+    assert prompt(ledger, "answered, renewed") == (clock.time.isoformat(), None)
+
+
 @pytest.mark.parametrize("how", ["under way", "between tries", "ended", "killed"])
 def test_who_wants_no_renewal_takes_the_answer_that_there_is(
     ledger: Ledger, clock: Clock, how: str

@@ -242,6 +242,30 @@ def test_a_change_of_version_is_made_whole_or_not_at_all(tmp_path: Path, at: str
         assert ledger.totals().answered == 1
 
 
+# --- version 2 ------------------------------------------------------------------------------
+
+
+def test_nothing_of_version_2_is_lost(tmp_path: Path) -> None:
+    old, new = tmp_path / "old.sqlite", tmp_path / "new.sqlite"
+    for path in (old, new):
+        with Ledger(path) as ledger:
+            asker = begin(ledger)
+            record(ledger, asker, request(0), Answer("a text; 'quoted'", "m"))
+            claimed(ledger, asker, request(1))
+    columns = ", ".join(
+        name
+        for (name,) in look(old, "SELECT name FROM pragma_table_info('prompts')")
+        if name != "renewed"
+    )
+    rows = look(old, f"SELECT {columns} FROM prompts ORDER BY key")
+    with closing(sqlite3.connect(old)) as connection:
+        connection.executescript("ALTER TABLE prompts DROP COLUMN renewed; PRAGMA user_version = 2")
+    Ledger(old).close()
+    assert look(old, "PRAGMA user_version") == [(VERSION,)]
+    assert look(old, f"SELECT {columns} FROM prompts ORDER BY key") == rows
+    assert shape(old) == shape(new)
+
+
 TOKENS = st.integers(0, 5_000)
 TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1)
 TOLD = st.tuples(
