@@ -26,7 +26,8 @@ class Intake:
         self._requests = iter(requests)
         self._run = run
         self._count = count
-        self._seen: set[bytes] = set()
+        # by key: whether it is left out; one that is may be too old for another row's taste
+        self._seen: dict[bytes, bool] = {}
 
     def take(self) -> list[Request] | None:
         """The next few that are to be asked, perhaps none of these; None when there are no more."""
@@ -43,13 +44,18 @@ class Intake:
         self, key: str, request: Request, known: tuple[str, str | None] | None
     ) -> bool:
         raw = bytes.fromhex(key)
-        if raw in self._seen:
+        was_left_out = self._seen.get(raw)
+        is_left_out = was_left_out is False or self._is_settled(request, known)
+        if was_left_out is not None and is_left_out:
             self._count("repeated")
             return True
-        self._seen.add(raw)
+        self._seen[raw] = is_left_out
+        if is_left_out:
+            is_bad = known is not None and known[0] == "quarantined"
+            self._count("quarantined" if is_bad else "reused")
+        return is_left_out
+
+    def _is_settled(self, request: Request, known: tuple[str, str | None] | None) -> bool:
         if known is None or not is_settled(*known, request.renew_before):
             return False
-        if known[0] == "quarantined" and self._run.terms.retry_quarantined:
-            return False
-        self._count("quarantined" if known[0] == "quarantined" else "reused")
-        return True
+        return known[0] != "quarantined" or not self._run.terms.retry_quarantined

@@ -776,3 +776,16 @@ def test_a_renewal_that_fails_a_gate_is_not_paid_for_in_every_run() -> None:
     assert (first.quarantined, first.calls) == (3, 6)
     assert (second.reused, second.calls) == (3, 0)
     assert retried.calls == 6
+
+
+@pytest.mark.parametrize("is_planned", [False, True])
+def test_of_rows_that_ask_the_same_one_that_wants_a_renewal_gets_it(is_planned: bool) -> None:
+    clock = Clock()
+    with Ledger(None, clock=clock) as ledger:
+        ask_all(requests(3), LLM, ledger)
+        clock.advance(60)
+        if is_planned:  # a renewal that was cut short
+            ledger.do([lambda connection: connection.execute("UPDATE prompts SET state='planned'")])
+        newest = [replace(one, renew_before=AS_OF + timedelta(seconds=30)) for one in requests(3)]
+        report = ask_all([*requests(3), *newest, *requests(3)], LLM, ledger)
+        assert (report.reused, report.asked, report.repeated) == (3, 3, 3)

@@ -144,6 +144,8 @@ class Ledger:
     ) -> pa.Table:
         """The rows, one a distinct prompt, that a run would send now.
 
+        Of a prompt that several rows ask, an answer is old that is too old for one of them.
+
         Args:
             prompts: a ``schema.PROMPTS`` table.
             llm: the model that would be asked.
@@ -158,14 +160,14 @@ class Ledger:
             if not (retry_quarantined and row[1] == "quarantined")
         }
         columns = ("prompt_hash", "kind", "event_timestamp")
-        seen, keep = set(), []
+        waiting, keep = set(), []
         rows = zip(*(prompts[name].to_pylist() for name in columns), strict=True)
         for row, (prompt_hash, kind, as_of) in enumerate(rows):
-            if prompt_hash in seen:
+            if prompt_hash in waiting:
                 continue
-            seen.add(prompt_hash)
             there = known.get(prompt_hash)
             if there is None or not reading.is_settled(*there, renew_before(kind, as_of)):
+                waiting.add(prompt_hash)
                 keep.append(row)
         return prompts.take(pa.array(keep, pa.int64()))
 

@@ -207,8 +207,9 @@ def is_settled(state: str, answered: str | None, renew_before: datetime | None) 
     """Whether a run leaves a prompt alone; ``answered`` is of the column :func:`tried`."""
     if state == "quarantined":
         return True
-    if state != "answered" or answered is None:
+    if answered is None:
         return False
+    # whatever became of a renewal: who wants none takes the answer that there is
     return renew_before is None or datetime.fromisoformat(answered) >= renew_before
 
 

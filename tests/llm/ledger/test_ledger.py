@@ -123,6 +123,9 @@ def test_old_answers_are_to_be_asked_for_anew(tmp_path: Path) -> None:
         assert waiting() == 0
         assert waiting(("item", AS_OF)) == 1
         assert waiting(("user", AS_OF), ("item", LATER)) == 0
+        asked = prompts(request(), request(event_timestamp=LATER))
+        assert waiting() == 0
+        assert waiting(("item", LATER)) == 1
 
 
 def test_two_ledgers_on_one_file(tmp_path: Path) -> None:
