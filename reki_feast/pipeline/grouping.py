@@ -218,16 +218,17 @@ def _bring_up(
     held.placed = np.concatenate([held.placed, matrix[came]])
     held.cold = np.concatenate([held.cold, cold[came]])
     held.live = np.concatenate([held.live, np.ones(len(came), np.bool_)])
-    taken = admit(held.tree.tree_, held.labels, how.max_size, held.live)
+    here = _here(held, given, kind)
+    taken = admit(held.tree.tree_, held.labels, how.max_size, here)
     held.labels = taken.labels
     now_at = dict(
         zip(held.ids, held.labels.tolist(), strict=True)
     )  # the last point of an id counts
     left = sum(now_at[one] != group for one, group in met.items())
     stored = state(project, time).members
-    members = _members(held, kind, channel, time)
+    members = _members(held, here, kind, channel, time)
     project.lake.append("members", known.moved(members, stored))
-    shown = _shown(held, members, seen, given, how, channel)
+    shown = _shown(held, here, members, seen, given, how, channel)
     changed = _changed(project, shown, kind, channel, time, how.refresh)
     project.lake.append("groups", changed)
     held.as_of = time
@@ -237,12 +238,12 @@ def _bring_up(
         kind=kind,
         channel=channel,
         time=time,
-        entities=int(held.live.sum()),
-        groups=len(np.unique(held.labels[held.live])),
+        entities=int(here.sum()),
+        groups=len(np.unique(held.labels[here])),
         new=len(came) - len(met),
         met=len(met),
         split=len(taken.split),
-        moved=int(held.live[taken.moved].sum()) + left,
+        moved=int(here[taken.moved].sum()) + left,
         asked=changed.num_rows,
         drift=drift,
         kernel_drift=held.tree.drift_,
@@ -255,6 +256,19 @@ def _of_catalogue(ids: pa.Array, matrix: Floats, given: Inputs) -> tuple[pa.Arra
     if pc.all(inside, min_count=0).as_py():
         return ids, matrix
     return ids.filter(inside), matrix[inside.to_numpy(zero_copy_only=False)]
+
+
+def _here(held: Held, given: Inputs, kind: Kind) -> Flags:
+    """Points that count now: an item that left the catalogue keeps its place, and shows no group.
+
+    Where it comes back, it is in the group that it was in.
+    """
+    if kind == "user":
+        return held.live
+    keys = given.items[given.item.name].cast(pa.string()).combine_chunks()
+    inside = pc.is_in(pa.array(held.ids, pa.string()), value_set=keys)
+    here: Flags = held.live & inside.to_numpy(zero_copy_only=False)
+    return here
 
 
 def _retired(held: Held, names: list[str], cold: Flags) -> dict[str, int]:
@@ -298,14 +312,14 @@ def _check_width(project: Project, held: Held, matrix: Floats, kind: Kind) -> No
         )
 
 
-def _members(held: Held, kind: Kind, channel: str, time: datetime) -> pa.Table:
-    live = np.flatnonzero(held.live).tolist()
-    count = len(live)
-    names = [group_id(label, kind, channel) for label in held.labels[live].tolist()]
+def _members(held: Held, here: Flags, kind: Kind, channel: str, time: datetime) -> pa.Table:
+    points = np.flatnonzero(here).tolist()
+    count = len(points)
+    names = [group_id(label, kind, channel) for label in held.labels[points].tolist()]
     columns = {
         "kind": pa.repeat(kind, count),
         "channel": pa.repeat(channel, count),
-        "owner": pa.array([held.ids[point] for point in live], pa.string()),
+        "owner": pa.array([held.ids[point] for point in points], pa.string()),
         "group": pa.array(names, pa.string()),
         "event_timestamp": pa.repeat(pa.scalar(time, schema.TIMESTAMP), count),
         "created_timestamp": pa.repeat(pa.scalar(now(), schema.TIMESTAMP), count),
@@ -314,7 +328,13 @@ def _members(held: Held, kind: Kind, channel: str, time: datetime) -> pa.Table:
 
 
 def _shown(
-    held: Held, members: pa.Table, seen: pa.Table, given: Inputs, how: Collective, channel: str
+    held: Held,
+    here: Flags,
+    members: pa.Table,
+    seen: pa.Table,
+    given: Inputs,
+    how: Collective,
+    channel: str,
 ) -> Iterator[tuple[str, list[str]]]:
     """Each group and the items it is shown by."""
     from reki_feast.cluster import central
@@ -325,8 +345,10 @@ def _shown(
         table = extract.most_clicked(rows, members, **keys, d=how.shown)
         yield from zip(table["group"].to_pylist(), table["shown"].to_pylist(), strict=True)
         return
-    live = np.flatnonzero(held.live)
-    order = live[np.argsort(held.labels[live], kind="stable")]
+    counted = np.flatnonzero(here)
+    if not len(counted):
+        return
+    order = counted[np.argsort(held.labels[counted], kind="stable")]
     for points in np.split(order, np.flatnonzero(np.diff(held.labels[order])) + 1):
         name = group_id(int(held.labels[points[0]]), how.kind, channel)
         yield name, [held.ids[one] for one in central(held.tree.maps_, points, how.shown)]

@@ -289,6 +289,38 @@ def test_a_group_is_asked_again_only_when_enough_of_its_items_changed(shop: Proj
     assert sum(calls[1.0]) < sum(calls[0.0])
 
 
+def test_groups_whose_shown_items_left_the_catalogue_are_shown_by_others(tmp_path: Path) -> None:
+    cap = f"max_items={ITEMS}"
+    shop = make_shop(
+        tmp_path / "shop", lambda text: collective(text).replace(cap, f"{cap}, shown=2")
+    )
+    pipeline.generate(shop, as_of=[T0 + timedelta(days=10)])
+
+    def shown(time: datetime) -> dict[str, list[str]]:
+        stored = groups_of(shop, time).to_pylist()
+        return {row["group"]: row["shown"] for row in stored if row["kind"] == "item"}
+
+    gone = {item for items in shown(LATE).values() for item in items}
+    placed = {
+        owner: name for (channel, owner), name in members(shop).items() if channel == "knowledge"
+    }
+    peopled = {name for owner, name in placed.items() if owner not in gone}
+    catalogue = pq.read_table(shop.root / "items.parquet")
+    left = pc.invert(pc.is_in(catalogue["sku"], value_set=pa.array(gone)))
+    pq.write_table(catalogue.filter(left), shop.root / "items.parquet")
+    report = pipeline.generate(again(shop), as_of=[LATE])
+    of_items = next(row for row in rows(report, "groups") if row["of"] == "items")
+    assert (of_items["members"], of_items["groups"]) == (20 - len(gone), len(peopled))
+    for group in peopled:
+        assert shown(LATE)[group]
+        assert all(placed[item] == group and item not in gone for item in shown(LATE)[group])
+    knowledge = state(shop, LATE).knowledge.to_pylist()
+    assert peopled <= {row["owner"] for row in knowledge if row["event_timestamp"] == LATE}
+    pq.write_table(catalogue, shop.root / "items.parquet")
+    pipeline.generate(again(shop), as_of=[LATE + timedelta(days=1)])
+    assert placed.items() <= {owner: name for (_, owner), name in members(shop).items()}.items()
+
+
 def test_vectors_handed_in_are_grouped_by_and_nothing_is_learnt(tmp_path: Path) -> None:
     project = make_shop(tmp_path / "shop", handed_in)
     write_vectors(project.root)
