@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,51 @@ def test_faults_are_reported_together(tmp_path: Path, text: str, rules: list[str
     found = faults(tmp_path, text)
     assert len(found) == len(rules)
     assert all(any(f.startswith(rule) for f in found) for rule in rules)
+
+
+UNNAMED = "a declaration has a name of its own"
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("budgets = [Budget(max_calls=5), Budget(per='run', max_calls=4)]\n", 2),
+        ("Budget(max_cost=0.0001)\n", 1),
+        ("budget = Budget(max_calls=5)\nbudget = Budget(per='run', max_calls=4)\n", 1),
+        ("more = {'item': Collective(kind='item')}\n", 1),
+        ("def more():\n    return Gates(mends=0)\nsome = [more()]\n", 1),
+    ],
+)
+def test_none_without_a_name_is_passed_over(tmp_path: Path, text: str, count: int) -> None:
+    head = "from reki_feast import Budget, Collective, Gates\n"
+    with pytest.raises(DeclarationError, match=r"line \d+: name = \w+\(…\)") as caught:
+        load(project(tmp_path, GOOD + head + text))
+    assert [fault.rule.startswith(UNNAMED) for fault in caught.value.faults] == [True] * count
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "llms = {'small': LLM(model='s'), 'large': LLM(model='l')}\nllm = llms['small']\n",
+        "llm = LLM()\nllm = LLM(model='s')\n",
+        "from others import llm, spare\n",
+        "import others\nllm = others.llm\n",
+    ],
+)
+def test_one_may_be_chosen_or_come_from_elsewhere(
+    tmp_path: Path, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "others", raising=False)
+    lines = "from reki_feast import *\nllm = LLM(model='s')\nspare = [Gates(mends=0), Budget]\n"
+    (tmp_path / "others.py").write_text(lines)
+    declared = load(project(tmp_path, GOOD + text))
+    assert (declared.llm.model, declared.gates.mends) == ("s", 1)
+
+
+def test_what_is_given_to_another_is_told_of_once(tmp_path: Path) -> None:
+    text = GOOD.replace('kind="user"', 'kind="user", freshness=Freshness(min_new=2)')
+    assert faults(tmp_path, text) == ["Individual.freshness: no such key"]
 
 
 def test_a_python_fault_names_its_line(tmp_path: Path) -> None:

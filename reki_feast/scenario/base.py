@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Iterator
 from contextvars import ContextVar
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Annotated, Any
 
@@ -13,7 +15,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from reki_feast.errors import DeclarationError, Fault
 from reki_feast.schema import factor_column
 
-_collected: ContextVar[list[Fault] | None] = ContextVar("faults", default=None)
+_collected: ContextVar[Collected | None] = ContextVar("collected", default=None)
 
 
 class Declared(BaseModel):
@@ -22,17 +24,50 @@ class Declared(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
     def __init__(self, **given: Any) -> None:
+        collected = _collected.get()
         try:
             super().__init__(**given)
         except ValidationError as error:
             faults = [_fault(type(self), one) for one in error.errors()]
-            collected = _collected.get()
             if collected is None:
                 raise DeclarationError(faults) from error
-            collected.extend(faults)
+            collected.faults.extend(faults)
             # a hull, so that the rest of the file can be read and its faults reported too
             self.__dict__.update(type(self).model_construct().__dict__)
             object.__setattr__(self, "__pydantic_fields_set__", set())
+        if collected is not None:
+            collected.add(self, given)
+
+
+@dataclass(frozen=True)
+class Made:
+    """A declaration, and the file and line that made it."""
+
+    declared: Declared
+    file: str
+    line: int
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What is collected while a file is loaded."""
+
+    faults: list[Fault] = field(default_factory=list)
+    made: list[Made] = field(default_factory=list)
+
+    def add(self, declared: Declared, given: dict[str, Any]) -> None:
+        """One more declaration; those that were given to it are no longer on their own."""
+        parts = {id(value) for value in given.values()}
+        self.made[:] = [one for one in self.made if id(one.declared) not in parts]
+        self.made.append(Made(declared, *_place()))
+
+
+def _place() -> tuple[str, int]:
+    """The file that runs now, imported ones being files of their own, and the line it is at."""
+    frame = sys._getframe()
+    while frame.f_code.co_name != "<module>" and frame.f_back is not None:
+        frame = frame.f_back
+    return frame.f_code.co_filename, frame.f_lineno
 
 
 def _fault(model: type[BaseModel], error: Any) -> Fault:
@@ -76,11 +111,11 @@ Factors = Annotated[list[str], Field(min_length=1), AfterValidator(_distinct)]
 
 
 @contextlib.contextmanager
-def collecting() -> Iterator[list[Fault]]:
-    """Gather the faults of declarations made meanwhile, instead of raising the first."""
-    faults: list[Fault] = []
-    token = _collected.set(faults)
+def collecting() -> Iterator[Collected]:
+    """Gather declarations made meanwhile and their faults, instead of raising the first."""
+    collected = Collected()
+    token = _collected.set(collected)
     try:
-        yield faults
+        yield collected
     finally:
         _collected.reset(token)

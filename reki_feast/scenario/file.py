@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from reki_feast.errors import DeclarationError, Fault
 from reki_feast.scenario.asking import LLM, Budget, Freshness, Gates, Privacy
-from reki_feast.scenario.base import Declared, collecting
+from reki_feast.scenario.base import Declared, Made, collecting
 from reki_feast.scenario.content import (
     Collective,
     Encoder,
@@ -79,7 +79,8 @@ def load(path: Path) -> Declarations:
     Raises:
         DeclarationError: with all faults of the file together.
     """
-    with collecting() as faults:
+    with collecting() as collected:
+        faults = collected.faults
         try:
             namespace = runpy.run_path(str(path))
         except DeclarationError:
@@ -103,6 +104,7 @@ def load(path: Path) -> Declarations:
         "freshness": _at_most_one(found, Freshness, faults),
         "privacy": _at_most_one(found, Privacy, faults),
     }
+    faults += _strays(found, [one for one in collected.made if one.file == str(path)])
     generators = tuple(value for value in found if isinstance(value, Generator))
     budgets = tuple(value for value in found if isinstance(value, Budget))
     faults += _doubles("one generator for each kind", generators, "kind")
@@ -142,6 +144,35 @@ def _at_most_one(found: list[Declared], model: type[D], faults: list[Fault]) -> 
         rule = f"at most one {model.__name__} is declared"
         faults.append(Fault(rule, f"{len(values)}", "remove all but one"))
     return values[0] if values else model()
+
+
+def _strays(found: list[Declared], made: list[Made]) -> list[Fault]:
+    """A fault for each declaration without a name, which would be left out without a word.
+
+    Not where another has a name for the same: that one was chosen, or took the name.
+    """
+    ids, roles = {id(value) for value in found}, {_role(value) for value in found}
+    strays = [
+        one
+        for one in made
+        # of a hull the own faults are told
+        if one.declared.model_fields_set
+        and id(one.declared) not in ids
+        and _role(one.declared) not in roles
+    ]
+    rule = "a declaration has a name of its own, outside of lists and functions"
+    names = [type(one.declared).__name__ for one in strays]
+    return [
+        Fault(rule, f"{name}(…) without one", f"line {one.line}: name = {name}(…)")
+        for name, one in zip(names, strays, strict=True)
+    ]
+
+
+def _role(value: Declared) -> tuple[object, ...]:
+    """What a file has at most one of."""
+    if isinstance(value, Generator):
+        return ("generator", getattr(value, "kind", None))
+    return (type(value), getattr(value, "per", None))
 
 
 def _doubles(rule: str, values: Sequence[Declared], name: str) -> list[Fault]:
