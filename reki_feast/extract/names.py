@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 _ASIDE = re.compile(r"[(\[（].*?[)\]）]")
 _JOINTS = re.compile(r"\s*(?:/|&|,|\band\b)\s*", re.IGNORECASE)
@@ -19,19 +19,18 @@ def fold(name: str) -> str:
     >>> fold("Movies") == fold("movie"), fold("Cast & Crew") == fold("cast and crew")
     (True, True)
     """
-    text = unicodedata.normalize("NFKC", _ASIDE.sub(" ", name)).casefold()
-    words = "".join(c if c.isalnum() else " " for c in text).split()
-    kept = [_singular(word) for word in words if word not in _FILLERS]
-    return "".join(kept) or " ".join(text.split())
+    words = _words(_ASIDE.sub(" ", name))
+    return "".join(_singular(word) for word in words if word not in _FILLERS) or " ".join(words)
 
 
 class Names:
     """The factors of a scenario, found again by the names that an answer gives them."""
 
     def __init__(self, factors: Sequence[str]) -> None:
-        self._by_form: dict[str, list[str]] = {}
-        for factor in factors:
-            self._by_form.setdefault(fold(factor), []).append(factor)
+        self._by_form: list[dict[str, list[str]]] = [{} for _ in _FORMS]
+        for factor in dict.fromkeys(factors):
+            for form, by_form in zip(_FORMS, self._by_form, strict=True):
+                by_form.setdefault(form(factor), []).append(factor)
 
     def of(self, name: str) -> list[str]:
         """The factors that a name means: one, none, or several as in ``Theme/Mood``.
@@ -39,12 +38,39 @@ class Names:
         >>> Names(["theme", "mood"]).of("Themes and Mood")
         ['theme', 'mood']
         """
-        whole = self._by_form.get(fold(name))
+        whole = self._whole(name)
         if whole is not None:
             return whole
         parts = _JOINTS.split(name) if len(name) <= 200 else []
-        forms = [fold(part) for part in parts] if len(parts) > 1 else []
-        return [factor for form in forms for factor in self._by_form.get(form, ())]
+        found = [self._whole(part) or [] for part in parts] if len(parts) > 1 else []
+        return [factor for factors in found for factor in factors]
+
+    def _whole(self, name: str) -> list[str] | None:
+        """The factor of a name, by the closest spelling; none if it means several, None if none.
+
+        >>> Names(["price (absolute)", "price (relative)"]).of("Price_relative")
+        ['price (relative)']
+        >>> Names(["price (absolute)", "price (relative)"]).of("price")
+        []
+        """
+        for form, by_form in zip(_FORMS, self._by_form, strict=True):
+            found = by_form.get(form(name))
+            if found is not None:
+                return found if len(found) == 1 else []
+        return None
+
+
+def _words(name: str) -> list[str]:
+    text = unicodedata.normalize("NFKC", name).casefold()
+    return "".join(c if c.isalnum() else " " for c in text).split() or text.split()
+
+
+def _spelt(name: str) -> str:
+    return " ".join(_words(name))
+
+
+#: How names are compared: first as they are, then but for case and punctuation, then by `fold`.
+_FORMS: tuple[Callable[[str], str], ...] = (str, _spelt, fold)
 
 
 def _singular(word: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from datetime import datetime, timezone
 
 import pyarrow as pa
@@ -84,6 +85,28 @@ def test_the_whole_is_found(text: str) -> None:
 )
 def test_parts_and_traps(text: str, found: dict[str, str]) -> None:
     assert parse_answer(text, FACTORS) == found
+
+
+@pytest.mark.parametrize(
+    "factors",
+    [
+        ("price (absolute)", "price (relative)"),
+        ("theme", "themes"),
+        ("mood (of the film)", "mood"),
+    ],
+)
+@pytest.mark.parametrize("respell", [str, str.upper, lambda name: name.replace(" ", "_")])
+def test_factors_that_are_nearly_the_same_are_told_apart(
+    factors: tuple[str, ...], respell: Callable[[str], str]
+) -> None:
+    said = dict(zip(factors, ("A.", "B."), strict=True))
+    text = json.dumps({respell(name): part for name, part in said.items()})
+    assert parse_answer(text, factors) == said
+    assert parse_answer("\n".join(f"- {n}: {part}" for n, part in said.items()), factors) == said
+
+
+def test_what_may_mean_either_is_taken_for_neither() -> None:
+    assert parse_answer('{"price": "A."}', ("price (absolute)", "price (relative)")) == {}
 
 
 def test_no_factors_no_parts() -> None:
