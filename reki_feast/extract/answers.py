@@ -25,12 +25,16 @@ Pair = tuple[str, str]
 #: What is read of an answer; a runaway model's remainder is not.
 _READ_MAX = 200_000
 _OBJECTS_MAX = 200
+#: Where in a line a heading ends, at most.
+_HEADING_MAX = 120
 _DEPTH_MAX = 6
 _NAME_KEYS = ("factor", "name", "key", "aspect", "title")
 _THOUGHT = re.compile(r"^\s*<think>.*?</think>", re.DOTALL)
-_STRING_OR_COMMA = re.compile(r'"(?:\\.|[^"\\])*"|,(?=\s*[}\]])', re.DOTALL)
+# a string that never ends is one too, lest each quote in it is tried as the beginning of another
+_STRING_OR_COMMA = re.compile(r'"(?:\\.|[^"\\])*"?|,(?=\s*[}\]])', re.DOTALL)
 # "key": "text", where the text may hold quotes that the model forgot to escape
-_PAIR = re.compile(r'"([^"\n]{1,80})"\s*:\s*"(.*?)"\s*(?=[,}\n]|$)', re.DOTALL)
+_KEY = re.compile(r'"([^"\n]{1,80})"\s*:\s*"')
+_END = re.compile(r'"\s*(?=[,}\n]|$)')
 _MARKS = re.compile(r"^[\s>#*_•-]*(\d{1,2}[.)]\s*)?[\s*_]*")
 _HEAD = re.compile(r"\s*[*_]*\s*(?::|：| [–—-] )[*_]*\s*")
 
@@ -189,8 +193,19 @@ def _readings(text: str, names: Names) -> Iterator[list[Pair]]:
     if len(objects) > 1:
         yield [pair for pairs in objects for pair in pairs]
     if not objects:
-        yield [(name, said.replace('\\"', '"')) for name, said in _PAIR.findall(text)]
+        yield list(_quoted_pairs(text))
         yield list(_headed(text, names))
+
+
+def _quoted_pairs(text: str) -> Iterator[Pair]:
+    """Keys and texts in quotes, of JSON that is cut off or else broken.
+
+    In steps, for one pattern would look for the end of the last text from every key before it.
+    """
+    key = _KEY.search(text)
+    while key and (end := _END.search(text, key.end())):
+        yield key[1], text[key.end() : end.start()].replace('\\"', '"')
+        key = _KEY.search(text, end.end())
 
 
 def _objects(text: str) -> Iterator[Any]:
@@ -246,11 +261,11 @@ def _headed(text: str, names: Names) -> Iterator[Pair]:
     for line in text.splitlines():
         marks = _MARKS.match(line)
         bare = line[marks.end() :] if marks else line
-        name, *rest = _HEAD.split(bare, maxsplit=1)
-        name = name.strip(" *_:#")
-        if len(name) <= 80 and names.of(name):
+        end = _HEAD.search(bare, 0, _HEADING_MAX)
+        name = (bare[: end.start()] if end else bare).strip(" *_:#")
+        if 0 < len(name) <= 80 and names.of(name):
             yield head, " ".join(lines)
-            head, lines = name, rest
+            head, lines = name, [bare[end.end() :]] if end else []
         elif (marks and marks[1]) or (not bare and any(lines)):
             # another numbered point, or the end of a paragraph: the section is over
             yield head, " ".join(lines)

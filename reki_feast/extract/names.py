@@ -6,7 +6,10 @@ import re
 import unicodedata
 from collections.abc import Callable, Sequence
 
-_ASIDE = re.compile(r"[(\[（].*?[)\]）]")
+#: Characters of a name, at most; what is longer is none. Names in good faith have a few dozen.
+NAME_MAX = 200
+
+_ASIDE = re.compile(rf"[(\[（][^)\]）]{{0,{NAME_MAX}}}[)\]）]")
 _JOINTS = re.compile(r"\s*(?:/|&|,|\band\b)\s*", re.IGNORECASE)
 _FILLERS = frozenset({"and", "the", "a", "an"})
 
@@ -38,10 +41,12 @@ class Names:
         >>> Names(["theme", "mood"]).of("Themes and Mood")
         ['theme', 'mood']
         """
+        if len(name) > NAME_MAX:
+            return []
         whole = self._whole(name)
         if whole is not None:
             return whole
-        parts = _JOINTS.split(name) if len(name) <= 200 else []
+        parts = _JOINTS.split(name)
         found = [self._whole(part) or [] for part in parts] if len(parts) > 1 else []
         return [factor for factors in found for factor in factors]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from datetime import datetime, timezone
 
@@ -107,6 +108,23 @@ def test_factors_that_are_nearly_the_same_are_told_apart(
 
 def test_what_may_mean_either_is_taken_for_neither() -> None:
     assert parse_answer('{"price": "A."}', ("price (absolute)", "price (relative)")) == {}
+
+
+STUCK = {
+    "brackets in a key": '{"' + "(" * 60_000 + '":"x"}',
+    "keys without an end": '"a":"x' * 20_000,
+    "escaped quotes": '"\\' * 60_000,
+    "marks after a name": "genre" + "_" * 100_000,
+    "spaces after a name": "genre" + " " * 100_000 + "x",
+    "brackets in a line": "(" * 100_000 + ": x",
+}
+
+
+@pytest.mark.parametrize("text", STUCK.values(), ids=STUCK.keys())
+def test_stuck_answers_take_no_time(text: str) -> None:
+    start = time.perf_counter()
+    assert parse_answer(text, FACTORS) == {}
+    assert time.perf_counter() - start < 2
 
 
 def test_no_factors_no_parts() -> None:
