@@ -29,7 +29,7 @@ _OBJECTS_MAX = 200
 _HEADING_MAX = 120
 _DEPTH_MAX = 6
 _NAME_KEYS = ("factor", "name", "key", "aspect", "title")
-_THOUGHT = re.compile(r"^\s*<think>.*?</think>", re.DOTALL)
+_THOUGHT = re.compile(r"^\s*<think>.*?(?:</think>|\Z)", re.DOTALL)
 # a string that never ends is one too, lest each quote in it is tried as the beginning of another
 _STRING_OR_COMMA = re.compile(r'"(?:\\.|[^"\\])*"?|,(?=\s*[}\]])', re.DOTALL)
 # "key": "text", where the text may hold quotes that the model forgot to escape
@@ -59,7 +59,7 @@ def parse_answer(text: str, factors: Sequence[str]) -> dict[str, str]:
     {}
     """
     names = Names(factors)
-    text = _THOUGHT.sub("", text[:_READ_MAX])
+    text = without_thoughts(text)
     best: dict[str, str] = {}
     for pairs in _readings(text, names):
         found = _matched(pairs, names)
@@ -68,6 +68,11 @@ def parse_answer(text: str, factors: Sequence[str]) -> dict[str, str]:
         if len(best) == len(factors):
             break
     return {factor: best[factor] for factor in factors if factor in best}
+
+
+def without_thoughts(text: str) -> str:
+    """What is read of an answer: not what a model thinks aloud first, nor a runaway's remainder."""
+    return _THOUGHT.sub("", text[:_READ_MAX])
 
 
 def knowledge_from(

@@ -13,11 +13,13 @@ from typing import Any
 import yaml
 
 from reki_feast.errors import FactorsError, Fault
+from reki_feast.extract.answers import without_thoughts
 from reki_feast.extract.names import fold
 from reki_feast.extract.templating import Templates
 from reki_feast.extract.text import clean
 from reki_feast.extract.wording import Wording
 from reki_feast.llm.asking import ask_all
+from reki_feast.llm.budget import BudgetError
 from reki_feast.llm.ledger import Ledger
 from reki_feast.llm.port import LLM, Request, call_key
 from reki_feast.llm.report import RunReport
@@ -25,6 +27,9 @@ from reki_feast.llm.terms import Terms
 from reki_feast.schema import content_hash, factor_column
 
 _NAME_MAX = 60
+_VALUES_MAX = 200
+#: What is looked at of an answer's line.
+_LINE_MAX = 500
 _FACTORS_MAX = 12
 _HEADER = """\
 # Factors that decide whether a user likes an item, as the language model named them.
@@ -37,9 +42,10 @@ _HEADER = """\
 #
 # `named_by` says how many of the answers named the factor; it is for your eyes only.
 """
-_AFTER_NAME = re.compile(r"\s*[*_]*\s*(?::|：| [–—-] )")
-_NUMBERED = re.compile(r"^\s*(?:\d{1,2}[.)]|[-*•])\s*[*_]*\s*(\S.*)$")
-_ASIDE = re.compile(r"\s*[(\[（].*?[)\]）]")
+_BRACKET = re.compile(r"[\[{]")
+_AFTER_NAME = re.compile(r":|：| [–—-] ")
+_NUMBERED = re.compile(r"[*_]*(?:\d{1,2}[.)]|[-*•]) ?[*_]* ?(?:\d{1,2}[.)])?(.+)")
+_ASIDE = re.compile(r"\s?[(\[（][^)\]）]{0,200}[)\]）]")
 
 
 @dataclass(frozen=True)
@@ -101,10 +107,13 @@ def ask_factors(
 
     Raises:
         LLMError: the model cannot be asked.
+        BudgetError: a limit was reached before all answers came; those that came are kept.
+        KeyboardInterrupt: the same, on Ctrl-C.
         FactorsError: no answer names a factor.
     """
     requests = factor_requests(wording, templates=templates, asks=asks, as_of=as_of)
     report = ask_all(requests, llm, ledger, terms=terms)
+    _raise_if_stopped(report, asks)
     keys = [call_key(r.prompt_hash, llm.name, llm.parameters) for r in requests]
     answers = [answer for key in keys if (answer := ledger.answered(key)) is not None]
     factors = merge_factors([answer.text for answer in answers])
@@ -116,6 +125,19 @@ def ask_factors(
             mend="list factors in the scenario yourself, or name another model",
         )
     return FactorsFile(factors, model=answers[0].model, answers=len(answers)), report
+
+
+def _raise_if_stopped(report: RunReport, asks: int) -> None:
+    if report.stopped == "interrupted":
+        raise KeyboardInterrupt
+    if report.stopped == "budget":
+        raise BudgetError(
+            "the run stays within its budget",
+            found=f"{report.limit} is reached: {report.asked + report.reused} of {asks} answers "
+            "are there, and no factors are written",
+            mend="raise the limit and run again: it goes on where it stopped and pays for nothing "
+            "twice; or merge fewer answers with --calls",
+        )
 
 
 def merge_factors(answers: Sequence[str]) -> tuple[Factor, ...]:
@@ -148,8 +170,12 @@ def parse_factors(answer: str) -> list[str]:
     >>> parse_factors("1. **Genre**: what kind\\n- Mood - how it feels")
     ['Genre', 'Mood']
     """
+    answer = without_thoughts(answer)
     raw = _in_json(answer) or _in_lines(answer)
-    names = (clean(_AFTER_NAME.split(_ASIDE.sub("", n))[0].strip(" .*_\"'"), 200) for n in raw)
+    names = (
+        clean(_AFTER_NAME.split(_ASIDE.sub("", n[:_LINE_MAX]))[0].strip(" .*_\"'"), 200)
+        for n in raw
+    )
     return [
         name for name in names if 0 < len(name) <= _NAME_MAX and factor_column(name) != "factor_"
     ]
@@ -238,31 +264,51 @@ def _spelling(spellings: Counter[str]) -> str:
 
 
 def _in_json(answer: str) -> list[str]:
+    """The names in the JSON value that has most; of a draft and a final list, the final one."""
     decoder = json.JSONDecoder(strict=False)
-    for at in sorted(at for at in (answer.find("["), answer.find("{")) if at >= 0):
+    found: list[str] = []
+    at, tried = _BRACKET.search(answer), 0
+    while at and tried < _VALUES_MAX:
+        tried += 1
         try:
-            value, _ = decoder.raw_decode(answer, at)
+            value, end = decoder.raw_decode(answer, at.start())
         except (ValueError, RecursionError):
-            continue
-        names = _listed(value)
-        if names:
-            return names
-    return []
+            end = at.end()
+        else:
+            names = _listed(value)
+            found = names if len(names) >= len(found) else found
+        at = _BRACKET.search(answer, end)
+    return found
 
 
 def _listed(value: Any) -> list[str]:
     if isinstance(value, dict):
+        inner = next((part for key, part in value.items() if _is_heading(key)), None)
+        if isinstance(inner, dict | list):
+            return _listed(inner)
         lists = [part for part in value.values() if isinstance(part, list)]
         if lists:
             return _listed(max(lists, key=len))
         return [str(key) for key in value]  # {"genre": "why", …}
     entries = value if isinstance(value, list) else []
-    named = (e.get("name") or e.get("factor") if isinstance(e, dict) else e for e in entries)
-    return [name for name in named if isinstance(name, str)]
+    return [name for entry in entries for name in _named(entry) if isinstance(name, str)]
+
+
+def _is_heading(key: str) -> bool:
+    return key.casefold() in ("factors", "answer")
+
+
+def _named(entry: Any) -> list[Any]:
+    """What an entry of a list names: itself, its name, or its only key as in {"genre": "why"}."""
+    if not isinstance(entry, dict):
+        return [entry]
+    name = entry.get("name") or entry.get("factor")
+    return [name] if name else list(entry) if len(entry) == 1 else []
 
 
 def _in_lines(answer: str) -> list[str]:
-    return [match[1] for line in answer.splitlines() if (match := _NUMBERED.match(line))]
+    lines = (" ".join(line[:_LINE_MAX].split()) for line in answer.splitlines())
+    return [match[1] for line in lines if (match := _NUMBERED.match(line))]
 
 
 def _yaml(text: str, source: str) -> dict[Any, Any]:

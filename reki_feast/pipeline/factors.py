@@ -15,6 +15,8 @@ def factors(project: Project, *, calls: int = 3, progress: Progress | None = Non
 
     Raises:
         FactorsError: a file that an expert has confirmed is there already, or no answer is usable.
+        BudgetError: a limit was reached before all answers came; nothing is written.
+        KeyboardInterrupt: the same, on Ctrl-C.
     """
     there = project.factors_file()
     if there is not None and there.confirmed:

@@ -8,7 +8,14 @@ from datetime import datetime, timezone
 import pytest
 
 from reki_feast.errors import FactorsError
-from reki_feast.extract import FactorsFile, Templates, Wording, ask_factors, require_confirmed
+from reki_feast.extract import (
+    FactorsFile,
+    Templates,
+    Wording,
+    ask_factors,
+    factors,
+    require_confirmed,
+)
 from reki_feast.extract.factors import (
     Factor,
     confirmed,
@@ -18,7 +25,7 @@ from reki_feast.extract.factors import (
     merge_factors,
     parse_factors,
 )
-from reki_feast.llm import EchoLLM, Ledger
+from reki_feast.llm import BudgetError, EchoLLM, Ledger, Limits, RunReport, Terms
 
 AS_OF = datetime(2026, 1, 1, tzinfo=timezone.utc)
 TEMPLATES = Templates()
@@ -39,6 +46,20 @@ FILE = FactorsFile((Factor("genre", 3), Factor("yes"), Factor("it's: a 'mood'", 
         ),
         ("- *Writing style*: how\n* Pace\n• Mood: x", ["Writing style", "Pace", "Mood"]),
         ("[1] see above\n1. Genre", ["Genre"]),
+        (
+            "<think>… [maybe] {well}\n1. first I consider users\n2. then items</think>"
+            '{"factors":["Genre","Mood"]}',
+            ["Genre", "Mood"],
+        ),
+        ('As [asked]: {"factors": ["Genre"]}', ["Genre"]),
+        ('Draft: ["Plot"]. Final: ["Genre", "Mood"]', ["Genre", "Mood"]),
+        ('["Genre", "Mood"] {"confidence": "high"}', ["Genre", "Mood"]),
+        ("<think>Perhaps\n1. Plot", []),
+        ('{"factors":{"genre":"x"}}', ["genre"]),
+        ('[{"genre":"why"},{"mood":"why"}]', ["genre", "mood"]),
+        ("**1. Genre**\n**2. Mood**: x\n- **3. Cast**", ["Genre", "Mood", "Cast"]),
+        ("-" + " " * 100_000, []),
+        ("[" * 100_000, []),
         ("It depends on the reader.", []),
         ('["", "...", 7, null, "' + "x" * 80 + '"]', []),
     ],
@@ -86,6 +107,25 @@ def test_asking_and_asking_again() -> None:
         )
         assert (report.asked, report.reused) == (1, 3)
         assert again.answers == 4
+
+
+def test_a_limit_is_told_and_writes_nothing() -> None:
+    terms = Terms(of_run=Limits("the run", max_calls=1))
+    with Ledger(None) as ledger:
+        with pytest.raises(BudgetError, match="1 of 3 answers"):
+            ask_factors(
+                WORDING, EchoLLM(), ledger, templates=TEMPLATES, as_of=AS_OF, asks=3, terms=terms
+            )
+        _, report = ask_factors(
+            WORDING, EchoLLM(), ledger, templates=TEMPLATES, as_of=AS_OF, asks=3
+        )
+        assert (report.asked, report.reused) == (2, 1)
+
+
+def test_ctrl_c_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(factors, "ask_all", lambda *_, **__: RunReport(stopped="interrupted"))
+    with Ledger(None) as ledger, pytest.raises(KeyboardInterrupt):
+        ask_factors(WORDING, EchoLLM(), ledger, templates=TEMPLATES, as_of=AS_OF)
 
 
 def test_no_factor_named() -> None:
