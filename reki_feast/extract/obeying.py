@@ -52,12 +52,20 @@ _FOREIGN_MARKS = (
     *(".com", ".net", ".org", ".io", ".co", ".example"),
 )
 _LONGEST_WORD = 45
-_BYTES = re.compile(r"[01]{8}\W?[01]{8}|\d[0-9a-fA-F](?:\W?[0-9a-fA-F]{2}){11}")
+# words that are listed without spaces, "Action/Adventure/Comedy", are words of their own
+_BETWEEN = re.compile(r"[\s/|,;-]+")
+_BYTES = re.compile(r"[01]{8}\W?[01]{8}|\d[0-9a-fA-F]{23}")
+# in pairs; without a letter they may be years, "1990/1991/1992"
+_PAIRS = re.compile(r"\d[0-9a-fA-F](?:\W?[0-9a-fA-F]{2}){11}")
+_HEX_LETTER = re.compile(r"[a-fA-F]")
 #: What an honest answer may say of most factors alike.
 _UNSURE = re.compile(
     r"unknown|unclear|not known|no (?:information|evidence|data|detail)|insufficient|thin\b|"
-    r"limited|not (?:enough|available|clear|sufficient|sure|specified|familiar)|cannot be|"
-    r"mixed|varie|do(?:es)? not know|don't know|too (?:little|few)|n/a|nothing|unbekannt|keine|"
+    r"limited|not (?:enough|available|clear|sufficient|sure|specified|familiar|applicable|given|"
+    r"stated|mentioned|apply|evident)|(?:cannot|can't) (?:be|say|tell)|hard to (?:say|tell|judge)|"
+    r"mixed|varie|(?:do(?:es)? not|don't|doesn't) (?:know|say|tell|show|reveal|indicate|mention|"
+    r"apply)|(?:little|scant|weak) (?:information|evidence|data|detail)|too (?:little|few)|n/a|"
+    r"nothing|unbekannt|keine|"
     r"inconnu|aucun|desconoc|desconhec|sconosc|onbekend|nieznan|okand|ukjent|неизвест|"
     r"不明|未知|不详|알 수 없"
 )
@@ -132,13 +140,17 @@ def _is_shouted(parts: Sequence[str], suspect: str) -> bool:
 
 def _is_coded(text: str) -> bool:
     words = text.split()
-    if _BYTES.search(text) or any(len(word) > _LONGEST_WORD and word.isascii() for word in words):
+    pieces = _BETWEEN.split(text)
+    if _BYTES.search(text) or any(len(one) > _LONGEST_WORD and one.isascii() for one in pieces):
+        return True
+    if any(_HEX_LETTER.search(match[0]) for match in _PAIRS.finditer(text)):
         return True
     bare = "".join(words)
     return len(bare) >= _LETTERS_MIN and 2 * len(_NO_LETTERS.sub("", bare)) < len(bare)
 
 
 def _is_all_the_same(parts: Sequence[str]) -> bool:
-    said = Counter(" ".join(part.lower().split()).strip(" .!") for part in parts)
+    plain = (part.lower().replace("’", "'").split() for part in parts)
+    said = Counter(" ".join(words).strip(" .!") for words in plain)
     ((text, count),) = said.most_common(1)
     return count >= _SAME_MIN and 2 * count > len(parts) and not _UNSURE.search(text)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from reki_feast.extract.commands import QUOTED
+
 _CANNOT = r"(?:can'?t|can ?not|could not|couldn't|won't|will not|must decline|'?m unable|am unable|"
 _CANNOT += r"am not able|'?m not able|am not allowed|am not comfortable|'?m not comfortable|"
 _CANNOT += r"do not feel comfortable|don't feel comfortable)"
@@ -43,8 +45,10 @@ def declines(text: str) -> bool:
     True
     >>> declines("No information is known about the director.")
     False
+    >>> declines("'Sorry, I Love You' type romance")
+    False
     """
-    return bool(_BEGINS.match(_fold(text[:300])))
+    return bool(_BEGINS.match(_fold(_past_title(text.lstrip()[:300]))))
 
 
 def is_refusal(text: str, parts: Sequence[str]) -> bool:
@@ -62,6 +66,13 @@ def is_refusal(text: str, parts: Sequence[str]) -> bool:
     if parts:
         return 2 * sum(declines(part) for part in parts) >= len(parts)
     return declines(text) or (len(text) <= _SHORT and bool(_HOLDS.search(_fold(text))))
+
+
+def _past_title(text: str) -> str:
+    """A text without the quotation that it begins with, unless it is nothing but that."""
+    quotation = QUOTED.match(text)
+    rest = text[quotation.end() :] if quotation else ""
+    return rest if any(map(str.isalpha, rest)) else text
 
 
 def _fold(text: str) -> str:

@@ -25,6 +25,7 @@ from reki_feast.extract.refusals import declines, is_refusal
         "As an AI language model, I cannot watch films.",
         "As a large language model I don't have opinions.",
         '"I cannot comply with this."',
+        '"Sorry", I cannot answer that.',
         "Es tut mir leid, aber dabei kann ich nicht helfen.",
         "Je suis désolé, mais je ne peux pas répondre.",
         "Lo siento, pero no puedo ayudar con eso.",
@@ -52,6 +53,8 @@ def test_a_refusal(text: str) -> None:
         "Unfortunately, the film is little known.",
         "As an AI gone wrong, HAL cannot be stopped by its crew.",
         "The hero says “I'm sorry, Dave, I can't do that.”",
+        "'Sorry, I Love You' type romance",
+        "“Sorry, I Can’t Hear You” is a comedy.",
         "Viewers who can't stand slow films will decline it.",
     ],
 )
