@@ -86,6 +86,11 @@ class Project:
         where = str(self.factors_path)
         return require_confirmed(file, source=where, unconfirmed_too=allow_unconfirmed)
 
+    def known_factors(self) -> tuple[str, ...]:
+        """The factors that knowledge may have, confirmed or not; none where there are none yet."""
+        named = self.declared.scenario.factors is not None or self.factors_path.exists()
+        return self.factors(allow_unconfirmed=True) if named else ()
+
     def factors_file(self) -> FactorsFile | None:
         """What the factors file says; None without one."""
         text = lake.read_text(self.factors_path)

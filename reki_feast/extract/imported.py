@@ -112,7 +112,9 @@ def import_entities(
         faults.add("knowledge is for a known kind and channel", f"({kind}, {channel})", _slots())
     columns = _factor_columns(table, factors)
     if "text" not in table.column_names and not columns:
-        mend = "name a column `text`, or columns after the factors: " + ", ".join(factors)
+        mend = "name a column `text`"
+        if factors:
+            mend += ", or columns after the factors: " + ", ".join(factors)
         faults.add(f"{what} has a text", f"columns {', '.join(table.column_names)}", mend)
     owners = ids_of(table, key, what, faults)
     check_unique(owners, f"{what}: {key}", faults)

@@ -134,7 +134,7 @@ def _shown(project: Project) -> tuple[dict[_Slot, list[str]], dict[str, str]]:
 def _names(project: Project, texts: dict[_Slot, str]) -> dict[_Slot, str]:
     """Names told apart within a channel."""
     said = project.declared.scenario
-    ignore = [said.item, said.user, said.action, *(said.factors or ())]
+    ignore = [said.item, said.user, said.action, *project.known_factors()]
     names: dict[_Slot, str] = {}
     for kind in KINDS:
         for channel in sorted({slot[1] for slot in texts if slot[0] == kind}):

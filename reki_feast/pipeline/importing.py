@@ -60,7 +60,7 @@ def _imported(
 ) -> tuple[pa.Table, pa.Table]:
     said = project.declared.scenario
     keys = {"user": said.user_key, "item": said.item_key}
-    how: dict[str, Any] = {"as_of": time, "created": now(), "factors": tuple(said.factors or ())}
+    how: dict[str, Any] = {"as_of": time, "created": now(), "factors": project.known_factors()}
     knowledge, members = [schema.KNOWLEDGE.empty_table()], [schema.MEMBERS.empty_table()]
     if "groups" in tables:
         texts, pairs = extract.import_groups(tables["groups"], _maps(tables), keys=keys, **how)

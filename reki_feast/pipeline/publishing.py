@@ -91,7 +91,7 @@ def _latest(rows: pa.Table, unique: list[str]) -> pa.Table:
 
 def _knowledge(project: Project, _: Condensed, given: Inputs, kind: Kind) -> tuple[int, int]:
     key, table = _key(given, kind), f"{kind}_knowledge"
-    factors = _factors(project)
+    factors = project.known_factors()
     made = schema.entity_knowledge(key, factors)
     project.lake.conform(table, made)
     stored, added = project.lake.read(table, made), 0
@@ -123,13 +123,6 @@ def _key(given: Inputs, kind: Kind) -> Key:
     return given.user if kind == "user" else given.item
 
 
-def _factors(project: Project) -> tuple[str, ...]:
-    declared = project.declared.scenario.factors
-    if declared is not None:
-        return tuple(declared)
-    return project.factors(allow_unconfirmed=True) if project.factors_path.exists() else ()
-
-
 def _manifest(project: Project, condensed: Condensed, given: Inputs) -> dict[str, Any]:
     from reki_feast.condense import default_vector, fingerprint
 
@@ -152,7 +145,7 @@ def _manifest(project: Project, condensed: Condensed, given: Inputs) -> dict[str
         **sides,
         "m": condensed.m,
         "pairs": [list(pair) for pair in condensed.pairs],
-        "factors": list(_factors(project)),
+        "factors": list(project.known_factors()),
         "encoder": (project.lake.read_json("encoder") or {}).get("name", ""),
         "weights": fingerprint(condensed),
         "trained_until": (project.lake.read_json("hein") or {}).get("trained_until", ""),

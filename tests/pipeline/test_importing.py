@@ -75,6 +75,21 @@ def test_texts_of_entities(shop: Project, tmp_path: Path) -> None:
     assert report.plain()["tables"]["imported"][0]["texts"] == 2
 
 
+@pytest.mark.parametrize("confirmed", ["true", "false"])
+def test_factors_of_the_file_name_columns_too(tmp_path: Path, confirmed: str) -> None:
+    def edit(text: str) -> str:
+        return text[: text.index("customers =")].replace(', factors=["price", "style"]', "")
+
+    shop = make_shop(tmp_path, edit)
+    file = parquet(tmp_path, "texts", sku=["s-1", "s-2"], mood=["low", "high"])
+    with pytest.raises(KnowledgeError, match="name a column `text`$"):
+        pipeline.import_knowledge(shop, {"items": file}, as_of=[T0])
+    shop.factors_path.write_text(f"confirmed: {confirmed}\nfactors: [price, mood]\n")
+    pipeline.import_knowledge(shop, {"items": file}, as_of=[T0])
+    stored = shop.lake.read("knowledge", schema.KNOWLEDGE)
+    assert stored["factors"].to_pylist() == [[("mood", "low")], [("mood", "high")]]
+
+
 def test_a_wrong_shape_stores_nothing(shop: Project, tmp_path: Path) -> None:
     bad = groups(tmp_path)
     bad["groups"] = parquet(tmp_path, "bad", kind=["item"], group_id=[1], words=["x"])
