@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import sys
@@ -26,6 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code is 0 done, 1 failed, 2 wrong use, 3 at a budget's limit."""
     # on a shared machine threads that spin while they wait make training ten times slower
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    _print_all()
     parser = _parser()
     given = parser.parse_args(arguments)
     try:
@@ -38,6 +40,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         return FAILED
     return _say(report, as_json=given.json)
+
+
+def _print_all() -> None:
+    """Have characters printed as escapes that a terminal's or a pipe's encoding lacks."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _say(report: Report, *, as_json: bool) -> int:
@@ -311,6 +320,10 @@ def _quality(given: argparse.Namespace) -> Report:
 def _ledger(given: argparse.Namespace) -> Report:
     from reki_feast import pipeline
 
+    if given.file is not None and given.action != "export":
+        rule = "only `reki ledger export` writes a FILE"
+        mend = f"reki ledger {given.action}"
+        raise DeclarationError(rule, found=f"{given.action} {given.file}", mend=mend)
     project = _open(given)
     if given.action == "export":
         return pipeline.export_ledger(project, given.file or Path("calls.parquet"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -165,3 +166,26 @@ def test_tables_are_printed_for_a_person(
     assert code == cli.DONE
     assert "prompt_tokens" in out
     assert "reki generate" in out
+
+
+def test_a_file_is_refused_where_none_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shop = make_shop(tmp_path)
+    code, _, err = reki(capsys, "ledger", "check", "calls.parquet", "--project", shop.root)
+    assert code == cli.WRONG_USE
+    assert "check calls.parquet" in err
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_any_text_is_printed_in_any_encoding(tmp_path: Path, options: list[str]) -> None:
+    probe = (
+        "import sys; from reki_feast import cli; from reki_feast.report import Report\n"
+        "cli._status = lambda given: Report('商品')\n"
+        "sys.exit(cli.main(sys.argv[1:]))"
+    )
+    words = [sys.executable, "-c", probe, "status", "--project", str(tmp_path), *options]
+    env = {**os.environ, "PYTHONIOENCODING": "cp1252"}
+    done = subprocess.run(words, capture_output=True, text=True, env=env)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\\u5546" in done.stdout
