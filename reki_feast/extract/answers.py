@@ -6,6 +6,7 @@ keys of their own spelling, nested, or a numbered list instead. All of that is r
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -25,6 +26,8 @@ Pair = tuple[str, str]
 #: What is read of an answer; a runaway model's remainder is not.
 _READ_MAX = 200_000
 _OBJECTS_MAX = 200
+_LITERAL_MAX = 20_000
+_STRAIGHT = str.maketrans("“”„", '"""')
 #: Where in a line a heading ends, at most.
 _HEADING_MAX = 120
 _DEPTH_MAX = 6
@@ -193,13 +196,25 @@ def _matched(pairs: Sequence[Pair], names: Names) -> dict[str, str]:
 
 def _readings(text: str, names: Names) -> Iterator[list[Pair]]:
     """Ways to read an answer, the likeliest first."""
-    objects = [list(_pairs(value)) for value in _objects(text)]
+    values = list(_objects(text)) or list(_objects(text.translate(_STRAIGHT))) or _literal(text)
+    objects = [list(_pairs(value)) for value in values]
     yield from reversed(objects)  # of a draft and a final one, the final one
     if len(objects) > 1:
         yield [pair for pairs in objects for pair in pairs]
     if not objects:
         yield list(_quoted_pairs(text))
         yield list(_headed(text, names))
+
+
+def _literal(text: str) -> list[Any]:
+    """The dict of Python that a text holds, as JSON would say it."""
+    written = text[text.find("{") : text.rfind("}") + 1]
+    if not written or len(written) > _LITERAL_MAX or "\\" in written:
+        return []
+    try:
+        return [json.loads(json.dumps(ast.literal_eval(written)))]
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
+        return []
 
 
 def _quoted_pairs(text: str) -> Iterator[Pair]:

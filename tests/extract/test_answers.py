@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable
 from datetime import datetime, timezone
@@ -49,6 +50,9 @@ SAYS_ALL = {
     "bulleted": "- genre: Comedy.\n* Acting & cast: Jim\n  Carrey.\n• time period – The 1990s.",
     "headings": "## Genre\nComedy.\n\n## Acting & cast\nJim Carrey.\n\n### Time period\nThe 1990s.",
     "full-width colons": "genre：Comedy.\nActing & cast：Jim Carrey.\ntime period：The 1990s.",
+    "a dict of Python": f"So: {WHOLE!r}.",
+    "a dict of Python over lines": str(WHOLE).replace(", '", ",\n '"),
+    "curly quotes": re.sub('"(.*?)"', "“\\1”", JSON),
     "another point between": "1. Genre: Comedy.\n2. Plot: A lawyer cannot lie.\n"
     "3. Acting & cast: Jim Carrey.\n4. Time period: The 1990s.",
 }
