@@ -142,7 +142,7 @@ def _llm(project: Project) -> str:
     if asks and not local and not os.environ.get(said.api_key_env):
         rule = f"the key is in the variable {said.api_key_env}"
         raise LLMError(rule, found="it is not set", mend=f"export {said.api_key_env}=…")
-    return llm.name
+    return f"{llm.name}, not asked yet" if asks else llm.name
 
 
 def _budget(project: Project) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
@@ -80,13 +80,25 @@ def _with_verdicts(declared: Declarations, sql: str, root: Path) -> str:
 
     In SQL it is more than any number: unrated would be liked.
     """
-    columns = lake.query(
-        f"select * from ({sql}\n) limit 0", root=root, setup=declared.sources.setup
-    ).schema
+    setup, liked = declared.sources.setup, declared.scenario.liked
+    columns = lake.query(f"select * from ({sql}\n) limit 0", root=root, setup=setup).schema
+    if LIKED in columns.names:
+        mend = "select it by another name in the interactions query"
+        raise SourceError(f"no column is named {LIKED}", found="one is", mend=mend)
     floats = [f'"{f.name.replace(chr(34), chr(34) * 2)}"' for f in columns if _is_float(f.type)]
     numbers = ", ".join(f"if(isnan({name}), null, {name}) as {name}" for name in floats)
     rows = f"select * replace ({numbers}) from ({sql}\n)" if floats else sql
-    return f"select t.*, ({declared.scenario.liked})::boolean as {LIKED} from ({rows}\n) t"
+    judged = f"select t.*, ({liked})::boolean as {LIKED} from ({rows}\n) t"
+    try:
+        lake.query(f"select * from ({judged}) limit 0", root=root, setup=setup)
+    except SourceError as error:
+        found = error.faults[0].found.split(" LINE ")[0]
+        raise SourceError(
+            f"Scenario.liked is a rule DuckDB can judge a row by: {liked}",
+            found=found,
+            mend=f"mend it; columns are {', '.join(columns.names)}",
+        ) from error
+    return judged
 
 
 def _is_float(kind: pa.DataType) -> bool:
@@ -239,10 +251,21 @@ def _time_faults(raw: pa.Table) -> list[Fault]:
         what = "a timestamp or date" if name == "event_timestamp" else "an integer"
         mend = f"cast it in the interactions query: {name}::timestamptz, to_timestamp({name}) …"
         faults.append(Fault(f"interactions.{name}: is {what}", str(column.type), mend))
+    elif not _is_datable(column):
+        rule = f"interactions.{name}: times lie in the years 1 to 9999"
+        faults.append(Fault(rule, "infinity, or a time beyond", f"add «where isfinite({name})»"))
     if column.null_count:
         rule, mend = f"interactions.{name}: no time is null", f"add «where {name} is not null»"
         faults.append(Fault(rule, f"{column.null_count} rows with null", mend))
     return faults
+
+
+def _is_datable(column: pa.ChunkedArray) -> bool:
+    try:
+        pc.min_max(column).as_py()
+    except (OverflowError, ValueError):
+        return False
+    return True
 
 
 def _is_time(kind: pa.DataType) -> bool:
@@ -298,7 +321,7 @@ def _interactions(
     if "event_timestamp" in raw.column_names:
         time, notice = _utc(raw["event_timestamp"])
         columns["event_timestamp"] = time
-        notices += notice
+        notices += [*notice, *_future(time)]
     else:
         columns["position"] = raw["position"].cast(pa.int64())
     table = pa.table({**columns, "liked": raw[LIKED]})
@@ -306,6 +329,17 @@ def _interactions(
         notices.append(f"{undecided} interactions left out: «{scenario.liked}» is null for them")
         table = table.filter(table["liked"].is_valid())
     return _ordered(table, user, item), notices
+
+
+def _future(times: pa.ChunkedArray) -> list[str]:
+    now = datetime.now(timezone.utc)
+    late, last = pc.sum(pc.greater(times, pa.scalar(now, TIMESTAMP))).as_py(), pc.max(times).as_py()
+    if not late:
+        return []
+    return [
+        f"{late} interactions lie in the future, the last at {last:%Y-%m-%d %H:%M} "
+        "UTC: vectors as of then are not online before then"
+    ]
 
 
 def _utc(column: pa.ChunkedArray) -> tuple[pa.ChunkedArray, list[str]]:

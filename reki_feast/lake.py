@@ -340,11 +340,12 @@ def _torn(path: Path) -> Fault:
 
 
 def _part_name(table: pa.Table) -> str:
-    """As-of time, then a digest of the rows' hashes: the same rows give the same name."""
+    """As-of time, then a digest of the rows' hashes or texts: the same rows give the same name."""
     as_of: datetime = pc.max(table["event_timestamp"]).as_py() if _timed(table) else datetime.min
     made = str(pc.max(table["created_timestamp"]).as_py()) if _timed(table) else ""
-    column = "hash" if "hash" in table.column_names else table.column_names[0]
-    digest = content_hash(made, *map(str, table[column].to_pylist()))
+    texts = [field.name for field in table.schema if pa.types.is_string(field.type)]
+    names = ["hash"] if "hash" in table.column_names else texts
+    digest = content_hash(made, *(str(x) for name in names for x in table[name].to_pylist()))
     return f"{as_of:%Y%m%dT%H%M%SZ}-{digest[:16]}"
 
 

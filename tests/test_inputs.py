@@ -205,6 +205,36 @@ def test_not_a_number_is_no_rating(tmp_path: Path, unrated: str) -> None:
     assert "1 interactions left out: «stars > 3» is null" in inputs.notices[0]
 
 
+@pytest.mark.parametrize(
+    ("stars", "liked", "said"),
+    [
+        ("4, 2", "starz > 3", r"(?s)Scenario.liked.*starz > 3.*columns are .*stars"),
+        ("4, 2", "stars >", r"(?s)Scenario.liked.*syntax error"),
+        ("4, 2]) as __liked, unnest([1, 2", "stars > 3", "no column is named __liked"),
+    ],
+)
+def test_a_verdict_that_cannot_be_had_is_not_the_sources_fault(
+    tmp_path: Path, stars: str, liked: str, said: str
+) -> None:
+    declared(tmp_path, "select 1 as item_id, 'A' as title", stars)
+    path = tmp_path / "films.py"
+    path.write_text(path.read_text().replace("stars > 3", liked))
+    with pytest.raises(SourceError, match=said):
+        read(load(path), tmp_path)
+
+
+def test_interactions_of_the_future_are_said() -> None:
+    later = [*times(0, 1, 2), datetime.now(timezone.utc) + timedelta(days=2)]
+    inputs = check(SCENARIO, tables(interactions={"event_timestamp": later}))
+    assert inputs.interactions.num_rows == 4
+    assert inputs.notices[0].startswith("1 interactions lie in the future, the last at ")
+
+
+def test_a_time_beyond_the_calendar_is_named() -> None:
+    endless = pa.array([0, 1, 2, 2**63 - 1], pa.timestamp("us", "UTC"))
+    assert "years 1 to 9999" in report(tables(interactions={"event_timestamp": endless}))
+
+
 def test_a_missing_file_is_reported_with_the_table_it_is_for(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"(?s)items: a source is a query.*gone.parquet"):
         read(declared(tmp_path, "select * from 'gone.parquet'"), tmp_path)

@@ -89,6 +89,14 @@ def test_a_failed_write_leaves_no_trace(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["user_aug"]
 
 
+def test_the_same_texts_of_two_encoders_are_two_parts(tmp_path: Path) -> None:
+    store = Lake(tmp_path)
+    for encoder in ("a", "b", "b"):
+        made = {"text_hash": ["x", "y"], "encoder": [encoder] * 2, "vector": [[1.0], [2.0]]}
+        store.append("vectors", pa.table(made, schema=schema.VECTORS))
+    assert sorted(store.read("vectors", schema.VECTORS)["encoder"].to_pylist()) == [*"aabb"]
+
+
 WEIGHTS = {"w": np.arange(6, dtype=np.float32).reshape(2, 3)}
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from reki_feast.evaluate.tables import LABELS
 from reki_feast.pipeline.learning import Learning, learning, settings
+from reki_feast.pipeline.stored import channels
 from reki_feast.project import Project
 from reki_feast.report import Progress, Report, Silent, Table
 
@@ -24,7 +27,8 @@ def train(project: Project, *, retrain: bool = False, progress: Progress | None 
     """
     stored = None if retrain else project.lake.weights()
     if stored is not None:
-        return _report(project, stored[1], "weights are there; --retrain trains again")
+        notes = ["weights are there; --retrain trains again", *_declared_since(project, stored[1])]
+        return _report(project, stored[1], *notes)
     found = learning(project)
     condensed = _condense(project, found, progress or Silent())
     from reki_feast.condense import manifest, weights
@@ -35,6 +39,29 @@ def train(project: Project, *, retrain: bool = False, progress: Progress | None 
         made["trained_until"] = found.until.isoformat()
     project.lake.write_weights(weights(condensed), made)
     return _report(project, made, "", *found.given.notices)
+
+
+def _declared_since(project: Project, made: dict[str, Any]) -> list[str]:
+    """What is declared otherwise than the stored weights were trained; it waits for --retrain."""
+    from reki_feast.condense import channel_pairs
+
+    wanted, had = _flat(asdict(settings(project))), _flat(made["settings"])
+    wanted["backbone"], had["backbone"] = project.declared.training.backbone, made.get("backbone")
+    pairs = channel_pairs(channels(project, "user"), channels(project, "item"))
+    wanted["channels"], had["channels"] = _told(pairs), _told(made["pairs"])
+    return [
+        f"{name}: {value} is declared, the weights were trained with {had[name]}"
+        for name, value in wanted.items()
+        if had.get(name, value) != value
+    ]
+
+
+def _flat(nested: dict[str, Any]) -> dict[str, Any]:
+    return {**{name: x for name, x in nested.items() if name != "training"}, **nested["training"]}
+
+
+def _told(pairs: Iterable[Sequence[str]]) -> str:
+    return ", ".join(f"{user} + {item}" for user, item in pairs)
 
 
 def _condense(project: Project, found: Learning, progress: Progress) -> Condensed:
@@ -68,12 +95,11 @@ def _report(project: Project, made: dict[str, Any], *notes: str) -> Report:
         for name, run in compared.items()
         if run
     ]
-    pairs = ", ".join(f"{user} + {item}" for user, item in made["pairs"])
     samples = found.get("samples") or ["?"] * 3
     folds = made["settings"].get("folds")
     dealt = f"user vectors out of {folds} folds of users" if folds else ""
     return Report(
-        f"{project.name}: HEIN over {pairs}: q = {made['q']}, trained as of "
+        f"{project.name}: HEIN over {_told(made['pairs'])}: q = {made['q']}, trained as of "
         f"{made.get('trained_as_of', '')[:16]}",
         tables=[Table("held-out users", ("model", "AUC", "LogLoss", "epochs"), rows)],
         notes=[

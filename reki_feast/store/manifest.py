@@ -69,12 +69,12 @@ def read_manifest(folder: Path) -> Manifest:
     path = folder / "manifest.json"
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
+    except FileNotFoundError:
         raise StoreError(
             f"{folder} holds the published tables of a scenario",
             found=f"no {path}",
             mend="run `reki run` in the project's folder first; it publishes them",
-        ) from error
+        ) from None
     except (OSError, ValueError) as error:
         raise _unreadable(path, str(error)) from error
     if not isinstance(raw, dict) or raw.get("version") != VERSION:

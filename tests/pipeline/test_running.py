@@ -121,6 +121,15 @@ def test_what_is_advised_reaches_snapshots_older_than_the_last_materialization(
         assert pipeline.run(done).next[-1].startswith("feast materialize 1970-01-02T00:00:00 20")
 
 
+def test_what_waits_for_a_training_is_said(done: Project) -> None:
+    assert len(pipeline.train(done).notes) == 2
+    path = done.declared.path
+    path.write_text(path.read_text().replace("Training(", "Training(match=1, components=16, "))
+    notes = pipeline.train(open_project(done.root)).notes
+    assert "match_weight: 1.0 is declared, the weights were trained with 0.0" in notes
+    assert any(note.startswith("components: 16 is declared") for note in notes)
+
+
 def test_retraining_mends_weights_that_are_damaged(done: Project) -> None:
     (path,) = done.data.glob("hein-*.safetensors")
     path.write_bytes(b"")
