@@ -94,6 +94,8 @@ def _packages() -> str:
 def _tables(project: Project) -> str:
     given: Inputs = sources.read(project.declared, project.root)
     times = sources.snapshot_times(project.declared.scenario, given, first=True)
+    if project.lake.read_json("hein") is None:
+        sources.snapshot_to_learn_from(given, times)
     users = len(given.interactions[given.user.name].unique())
     said = f"{given.items.num_rows:,} items, {users:,} users, {given.interactions.num_rows:,} "
     when = " and ".join(f"{time:%Y-%m-%d}" for time in times)

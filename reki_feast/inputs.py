@@ -7,7 +7,8 @@ lacks are left out.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -17,11 +18,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from reki_feast import lake
-from reki_feast.errors import Fault, SourceError
+from reki_feast.errors import CondenseError, Fault, SourceError
 from reki_feast.scenario import Declarations, Scenario
 from reki_feast.schema import TIMESTAMP, Key
 
 LIKED = "__liked"
+#: Share of the interactions that must come after a snapshot for HEIN to be trained on it.
+SAMPLES_AFTER = 0.25
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -417,3 +420,43 @@ def snapshot_times(scenario: Scenario, inputs: Inputs, *, first: bool) -> list[d
     times = inputs.interactions["event_timestamp"].combine_chunks().sort()
     last: datetime = times[-1].as_py()
     return sorted({times[(len(times) - 1) // 2].as_py(), last}) if first else [last]
+
+
+def snapshot_to_learn_from(inputs: Inputs, made: Sequence[datetime]) -> datetime:
+    """Of snapshots, oldest first, the latest that a quarter of the interactions came after.
+
+    Raises:
+        CondenseError: there is none, none of the interactions came before it, or they are not
+            both liked and disliked.
+    """
+    verdicts = pc.unique(inputs.interactions["liked"])
+    if len(verdicts) < 2:
+        every = "all" if verdicts[0].as_py() else "none"
+        raise CondenseError(
+            "some interactions are liked and some are not: HEIN learns to tell them apart",
+            found=f"{every} of {inputs.interactions.num_rows:,} are liked",
+            mend="mend Scenario.liked, or add interactions of the other kind",
+        )
+    if not inputs.timed:
+        return made[-1]
+    times = inputs.interactions["event_timestamp"].combine_chunks().sort()
+    enough = times[math.floor((1 - SAMPLES_AFTER) * len(times))].as_py()
+    before = [time for time in made if time < enough]
+    rule = "HEIN learns from interactions that came after a snapshot"
+    if not before:
+        middle = times[(len(times) - 1) // 2].as_py()
+        early = middle < enough
+        raise CondenseError(
+            rule,
+            found=f"fewer than {SAMPLES_AFTER:.0%} of them came after {made[0]:%Y-%m-%d %H:%M}",
+            mend=f"make an earlier snapshot too: reki run --as-of {middle:%Y-%m-%dT%H:%M:%S}"
+            if early
+            else "give interactions their own times: too many bear the same",
+        )
+    if before[-1] < times[0].as_py():
+        raise CondenseError(
+            f"{rule}, and is shown those before it",
+            found=f"none came before {before[-1]:%Y-%m-%d %H:%M}",
+            mend=f"declare a later Scenario(as_of=[…]); they begin at {times[0].as_py():%Y-%m-%d}",
+        )
+    return before[-1]

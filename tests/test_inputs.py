@@ -9,8 +9,16 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from reki_feast.errors import SourceError
-from reki_feast.inputs import LIKED, Inputs, check, read, snapshot_times, split
+from reki_feast.errors import CondenseError, SourceError
+from reki_feast.inputs import (
+    LIKED,
+    Inputs,
+    check,
+    read,
+    snapshot_times,
+    snapshot_to_learn_from,
+    split,
+)
 from reki_feast.scenario import Declarations, Scenario, load
 
 T0 = datetime(2026, 1, 1, tzinfo=timezone.utc)
@@ -172,6 +180,32 @@ def test_the_first_run_makes_two_snapshots_and_later_ones_the_last() -> None:
     assert snapshot_times(SCENARIO, inputs, first=False) == times(3)
     named = SCENARIO.model_copy(update={"as_of": times(5)})
     assert snapshot_times(named, inputs, first=True) == times(5)
+
+
+def test_a_snapshot_to_learn_from_leaves_a_quarter_for_later() -> None:
+    inputs = check(SCENARIO, tables())
+    assert snapshot_to_learn_from(inputs, times(0, 1, 3)) == times(1)[0]
+    assert snapshot_to_learn_from(inputs, times(0, 3)) == times(0)[0]
+    days = [T0 + timedelta(hours=hours) for hours in (0, 1, 2, 3)]
+    close = check(SCENARIO, tables(interactions={"event_timestamp": days}))
+    assert snapshot_to_learn_from(close, [days[1], days[2]]) == days[2]
+
+
+@pytest.mark.parametrize(
+    ("changed", "made", "said"),
+    [
+        ({}, times(3), r"(?s)fewer than 25% .*reki run --as-of 2026-01-02T00:00:00"),
+        ({"event_timestamp": times(1, 1, 1, 1)}, times(1), "too many bear the same"),
+        ({}, times(-1), r"(?s)none came before 2025-12-31 .*they begin at 2026-01-01"),
+        ({LIKED: [True] * 4}, times(1), "all of 4 are liked"),
+        ({LIKED: [False] * 4}, times(1), "none of 4 are liked"),
+    ],
+)
+def test_what_cannot_be_learnt_from_is_said(
+    changed: dict[str, Any], made: list[datetime], said: str
+) -> None:
+    with pytest.raises(CondenseError, match=said):
+        snapshot_to_learn_from(check(SCENARIO, tables(interactions=changed)), made)
 
 
 def test_without_times_the_scenario_names_the_snapshot() -> None:

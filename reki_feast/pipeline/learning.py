@@ -21,9 +21,6 @@ from reki_feast.schema import TASTE, TIMESTAMP, Kind
 if TYPE_CHECKING:
     from reki_feast.condense import Settings
 
-#: Share of the interactions that must come after a snapshot for HEIN to be trained on it.
-SAMPLES_AFTER = 0.25
-
 
 @dataclass(frozen=True)
 class Learning:
@@ -105,20 +102,7 @@ def _snapshot(project: Project, given: Inputs) -> datetime:
     if not made:
         rule = "HEIN is trained on representations"
         raise CondenseError(rule, found="none are stored", mend="reki encode")
-    if not given.timed:
-        return made[-1]
-    column = given.interactions["event_timestamp"]
-    needed = SAMPLES_AFTER * len(column)
-    for time in reversed(made):
-        after = pc.sum(pc.greater(column, pa.scalar(time, TIMESTAMP))).as_py() or 0
-        if after >= needed:
-            return time
-    middle = column.combine_chunks().sort()[(len(column) - 1) // 2].as_py()
-    raise CondenseError(
-        "HEIN learns from interactions that came after a snapshot",
-        found=f"fewer than {SAMPLES_AFTER:.0%} of them came after {made[0]:%Y-%m-%d %H:%M}",
-        mend=f"make an earlier snapshot too: reki run --as-of {middle:%Y-%m-%d}",
-    )
+    return sources.snapshot_to_learn_from(given, made)
 
 
 def _labels_until(project: Project, given: Inputs, time: datetime) -> datetime | None:
