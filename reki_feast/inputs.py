@@ -10,8 +10,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -23,8 +24,19 @@ from reki_feast.scenario import Declarations, Scenario
 from reki_feast.schema import TIMESTAMP, Key
 
 LIKED = "__liked"
-#: Share of the interactions that must come after a snapshot for HEIN to be trained on it.
+_GIVEN = "__given"
+_IN_THE_QUERY = "in the interactions query", "in what is given"
+#: Share of the interactions that a snapshot must not know for HEIN to be trained on it.
 SAMPLES_AFTER = 0.25
+#: The step of time. What is made as of a time knows only what happened before it, so that a row of
+#: a training table never meets its own label: a snapshot that is to know an interaction is as of
+#: one tick later.
+TICK = timedelta(microseconds=1)
+
+
+def after(time: datetime) -> datetime:
+    """The first as-of time that knows what happened at a time."""
+    return time + TICK
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,13 +90,16 @@ def _queries(declared: Declarations) -> dict[str, str]:
     return queries | ({"users": sources.users} if sources.users else {})
 
 
-def _with_verdicts(declared: Declarations, sql: str, root: Path) -> str:
+def _with_verdicts(
+    declared: Declarations, sql: str, root: Path, tables: Mapping[str, pa.Table] | None = None
+) -> str:
     """The interactions, and whether they are liked. NaN says nothing, so it is null.
 
     In SQL it is more than any number: unrated would be liked.
     """
-    setup, liked = declared.sources.setup, declared.scenario.liked
-    columns = lake.query(f"select * from ({sql}\n) limit 0", root=root, setup=setup).schema
+    liked = declared.scenario.liked
+    how: dict[str, Any] = {"root": root, "setup": declared.sources.setup, "tables": tables}
+    columns = lake.query(f"select * from ({sql}\n) limit 0", **how).schema
     if LIKED in columns.names:
         mend = "select it by another name in the interactions query"
         raise SourceError(f"no column is named {LIKED}", found="one is", mend=mend)
@@ -93,7 +108,7 @@ def _with_verdicts(declared: Declarations, sql: str, root: Path) -> str:
     rows = f"select * replace ({numbers}) from ({sql}\n)" if floats else sql
     judged = f"select t.*, ({liked})::boolean as {LIKED} from ({rows}\n) t"
     try:
-        lake.query(f"select * from ({judged}) limit 0", root=root, setup=setup)
+        lake.query(f"select * from ({judged}) limit 0", **how)
     except SourceError as error:
         found = error.faults[0].found.split(" LINE ")[0]
         raise SourceError(
@@ -133,6 +148,7 @@ def check(
     item = Key(scenario.item_key, _id_type(items[scenario.item_key].type))
     user = Key(scenario.user_key, _id_type(raw[scenario.user_key].type))
     interactions, notices = _interactions(scenario, raw, user, item)
+    notices += _future(interactions)
     interactions, left_out = _known_items(interactions, items[item.name].cast(item.type), item)
     if interactions.num_rows == 0:
         rule = "interactions: some name an item of the items source"
@@ -145,6 +161,58 @@ def check(
         interactions=interactions,
         notices=(*notices, *left_out),
     )
+
+
+def judged(
+    declared: Declarations, root: Path, rows: pa.Table, known: Inputs
+) -> tuple[pa.Table, list[str]]:
+    """Judge and check rows of interactions that are handed over, as the query's are.
+
+    Args:
+        declared: the scenario, whose rule of liking judges them.
+        root: the project's folder.
+        rows: with the columns of the interactions query.
+        known: the project's tables.
+
+    Returns:
+        The rows in the form of :class:`Inputs`, those of unknown items among them; notices.
+
+    Raises:
+        SourceError: with all faults together.
+    """
+    faults: list[Fault] = []
+    scenario, tables, sql = declared.scenario, {_GIVEN: rows}, f"select * from {_GIVEN}"
+    try:
+        sql = _with_verdicts(declared, sql, root, tables)
+        rows = lake.query(sql, root=root, setup=declared.sources.setup, tables=tables)
+    except SourceError as error:
+        faults += [_named("interactions", fault) for fault in error.faults]
+    faults += _interaction_faults(rows, scenario)
+    if "event_timestamp" not in rows.column_names and "position" in rows.column_names:
+        faults += _column_faults("interactions", rows, ["event_timestamp"])
+    faults += _stranger_keys(rows, known)
+    if faults:
+        raise SourceError([_of_rows(fault) for fault in faults])
+    return _interactions(scenario, rows, known.user, known.item)
+
+
+def _stranger_keys(rows: pa.Table, known: Inputs) -> list[Fault]:
+    """Ids of another type than the project's tables have."""
+    there = [key for key in (known.user, known.item) if key.name in rows.column_names]
+    found = [(key, _id_type(rows[key.name].type)) for key in there]
+    return [
+        Fault(
+            f"interactions.{key.name}: ids are of the type of the project's tables",
+            f"{kind} and {key.type}",
+            f"give {key.name} as {'a whole number' if key.type == pa.int64() else 'text'}",
+        )
+        for key, kind in found
+        if kind is not None and kind != key.type
+    ]
+
+
+def _of_rows(fault: Fault) -> Fault:
+    return Fault(fault.rule, fault.found, fault.mend.replace(*_IN_THE_QUERY))
 
 
 def _entity_faults(name: str, table: pa.Table | None, key: str, further: list[str]) -> list[Fault]:
@@ -265,7 +333,9 @@ def _time_faults(raw: pa.Table) -> list[Fault]:
 
 def _is_datable(column: pa.ChunkedArray) -> bool:
     try:
-        pc.min_max(column).as_py()
+        last = pc.min_max(column).as_py()["max"]
+        if isinstance(last, datetime):
+            after(last)
     except (OverflowError, ValueError):
         return False
     return True
@@ -324,7 +394,7 @@ def _interactions(
     if "event_timestamp" in raw.column_names:
         time, notice = _utc(raw["event_timestamp"])
         columns["event_timestamp"] = time
-        notices += [*notice, *_future(time)]
+        notices += notice
     else:
         columns["position"] = raw["position"].cast(pa.int64())
     table = pa.table({**columns, "liked": raw[LIKED]})
@@ -334,8 +404,10 @@ def _interactions(
     return _ordered(table, user, item), notices
 
 
-def _future(times: pa.ChunkedArray) -> list[str]:
-    now = datetime.now(timezone.utc)
+def _future(interactions: pa.Table) -> list[str]:
+    if "event_timestamp" not in interactions.column_names:
+        return []
+    now, times = datetime.now(timezone.utc), interactions["event_timestamp"]
     late, last = pc.sum(pc.greater(times, pa.scalar(now, TIMESTAMP))).as_py(), pc.max(times).as_py()
     if not late:
         return []
@@ -376,7 +448,7 @@ def _known_items(
 def split(inputs: Inputs, as_of: datetime, history: int) -> pa.Table:
     """Say of each interaction whether a prompt may show it and whether it may be a sample.
 
-    With times: a prompt shows what happened up to ``as_of``, samples come after. Without: the
+    With times: a prompt shows what happened before ``as_of``, all else are samples. Without: the
     first n = min((len + 1) // 2, ``history``) of a user feed the prompt, the later ones are
     samples (the protocol of the paper's MovieLens-1M table).
 
@@ -385,7 +457,7 @@ def split(inputs: Inputs, as_of: datetime, history: int) -> pa.Table:
     """
     table = inputs.interactions
     if inputs.timed:
-        prompt = pc.less_equal(table["event_timestamp"], pa.scalar(as_of).cast(TIMESTAMP))
+        prompt = pc.less(table["event_timestamp"], pa.scalar(as_of).cast(TIMESTAMP))
     else:
         prompt = pa.array(_first_half(table[inputs.user.name], history))
     return table.append_column("prompt", prompt).append_column("sample", pc.invert(prompt))
@@ -403,11 +475,15 @@ def _first_half(users: pa.ChunkedArray, history: int) -> np.ndarray[tuple[int], 
     return first
 
 
-def snapshot_times(scenario: Scenario, inputs: Inputs, *, first: bool) -> list[datetime]:
+def snapshot_times(
+    scenario: Scenario, inputs: Inputs, *, first: bool, start: bool = False
+) -> list[datetime]:
     """The as-of times to bring up to date, oldest first.
 
-    Without a word in the scenario: the first run makes two snapshots, at the median and at the
-    last interaction, so that HEIN learns on what came after the first; later runs add the last.
+    Without a word in the scenario: the first run makes two snapshots, a tick after the median and
+    after the last interaction, so that each knows its own and HEIN learns on what came after the
+    first; later runs add the last. With ``start`` the first run makes one more, at the first
+    interaction: nobody has a history yet, but items have their texts from then on.
 
     Raises:
         SourceError: the interactions carry no times and the scenario names no ``as_of``.
@@ -418,12 +494,21 @@ def snapshot_times(scenario: Scenario, inputs: Inputs, *, first: bool) -> list[d
         rule = "a snapshot has a time: interactions carry event_timestamp or Scenario.as_of is set"
         raise SourceError(rule, found="neither", mend='add as_of=["2026-01-01"] to Scenario(…)')
     times = inputs.interactions["event_timestamp"].combine_chunks().sort()
-    last: datetime = times[-1].as_py()
-    return sorted({times[(len(times) - 1) // 2].as_py(), last}) if first else [last]
+    last = after(times[-1].as_py())
+    if not first:
+        return [last]
+    begun = {times[0].as_py()} if start else set()
+    return sorted({*begun, after(_median(times)), last})
+
+
+def _median(times: pa.Array) -> datetime:
+    """The middle one of sorted times; of two, the earlier."""
+    middle: datetime = times[(len(times) - 1) // 2].as_py()
+    return middle
 
 
 def snapshot_to_learn_from(inputs: Inputs, made: Sequence[datetime]) -> datetime:
-    """Of snapshots, oldest first, the latest that a quarter of the interactions came after.
+    """Of snapshots, oldest first, the latest that leaves out a quarter of the interactions.
 
     Raises:
         CondenseError: there is none, none of the interactions came before it, or they are not
@@ -441,19 +526,19 @@ def snapshot_to_learn_from(inputs: Inputs, made: Sequence[datetime]) -> datetime
         return made[-1]
     times = inputs.interactions["event_timestamp"].combine_chunks().sort()
     enough = times[math.floor((1 - SAMPLES_AFTER) * len(times))].as_py()
-    before = [time for time in made if time < enough]
+    before = [time for time in made if time <= enough]
     rule = "HEIN learns from interactions that came after a snapshot"
     if not before:
-        middle = times[(len(times) - 1) // 2].as_py()
-        early = middle < enough
+        middle = after(_median(times))
+        early = middle <= enough
         raise CondenseError(
             rule,
             found=f"fewer than {SAMPLES_AFTER:.0%} of them came after {made[0]:%Y-%m-%d %H:%M}",
-            mend=f"make an earlier snapshot too: reki run --as-of {middle:%Y-%m-%dT%H:%M:%S}"
+            mend=f"make an earlier snapshot too: reki run --as-of {middle:%Y-%m-%dT%H:%M:%S.%f}"
             if early
             else "give interactions their own times: too many bear the same",
         )
-    if before[-1] < times[0].as_py():
+    if before[-1] <= times[0].as_py():
         raise CondenseError(
             f"{rule}, and is shown those before it",
             found=f"none came before {before[-1]:%Y-%m-%d %H:%M}",

@@ -12,7 +12,9 @@ import pytest
 from reki_feast.errors import CondenseError, SourceError
 from reki_feast.inputs import (
     LIKED,
+    TICK,
     Inputs,
+    after,
     check,
     read,
     snapshot_times,
@@ -157,10 +159,30 @@ def test_ids_may_be_text() -> None:
     assert check(SCENARIO, given).item.type == pa.string()
 
 
-def test_a_split_by_time_keeps_samples_after_the_snapshot() -> None:
-    rows = split(check(SCENARIO, tables()), T0 + timedelta(days=1), history=30)
-    assert rows["prompt"].to_pylist() == [True, False, False, True]
-    assert rows["sample"].to_pylist() == [False, True, True, False]
+@pytest.mark.parametrize(
+    ("as_of", "prompt"),
+    [
+        (times(1)[0] - TICK, [False, False, False, True]),
+        (times(1)[0], [False, False, False, True]),
+        (times(1)[0] + TICK, [True, False, False, True]),
+    ],
+)
+def test_a_split_by_time_keeps_samples_from_the_snapshot_on(
+    as_of: datetime, prompt: list[bool]
+) -> None:
+    rows = split(check(SCENARIO, tables()), as_of, history=30)
+    assert rows["prompt"].to_pylist() == prompt
+    assert rows["sample"].to_pylist() == [not one for one in prompt]
+
+
+def test_a_log_of_whole_days_is_split_between_days() -> None:
+    inputs = check(SCENARIO, tables(interactions={"event_timestamp": times(2, 1, 1, 2)}))
+    first, last = snapshot_times(SCENARIO, inputs, first=True)
+    assert [first, last] == [after(time) for time in times(1, 2)]
+    for as_of, days in ((first, 1), (times(2)[0], 1), (times(1)[0], 0), (last, 2)):
+        rows = split(inputs, as_of, history=30)
+        shown = rows.filter(rows["prompt"])["event_timestamp"].unique().to_pylist()
+        assert sorted(shown) == times(1, 2)[:days]
 
 
 @pytest.mark.parametrize(
@@ -176,16 +198,18 @@ def test_a_split_without_times_takes_the_first_half(history: int, expected: list
 
 def test_the_first_run_makes_two_snapshots_and_later_ones_the_last() -> None:
     inputs = check(SCENARIO, tables())
-    assert snapshot_times(SCENARIO, inputs, first=True) == times(1, 3)
-    assert snapshot_times(SCENARIO, inputs, first=False) == times(3)
+    median, last = (time + timedelta(microseconds=1) for time in times(1, 3))
+    assert snapshot_times(SCENARIO, inputs, first=True) == [median, last]
+    assert snapshot_times(SCENARIO, inputs, first=False) == [last]
     named = SCENARIO.model_copy(update={"as_of": times(5)})
     assert snapshot_times(named, inputs, first=True) == times(5)
 
 
 def test_a_snapshot_to_learn_from_leaves_a_quarter_for_later() -> None:
     inputs = check(SCENARIO, tables())
-    assert snapshot_to_learn_from(inputs, times(0, 1, 3)) == times(1)[0]
-    assert snapshot_to_learn_from(inputs, times(0, 3)) == times(0)[0]
+    assert snapshot_to_learn_from(inputs, times(1, 2, 4)) == times(2)[0]
+    assert snapshot_to_learn_from(inputs, times(1, 3)) == times(3)[0]
+    assert snapshot_to_learn_from(inputs, [*times(1), after(times(3)[0])]) == times(1)[0]
     days = [T0 + timedelta(hours=hours) for hours in (0, 1, 2, 3)]
     close = check(SCENARIO, tables(interactions={"event_timestamp": days}))
     assert snapshot_to_learn_from(close, [days[1], days[2]]) == days[2]
@@ -194,9 +218,10 @@ def test_a_snapshot_to_learn_from_leaves_a_quarter_for_later() -> None:
 @pytest.mark.parametrize(
     ("changed", "made", "said"),
     [
-        ({}, times(3), r"(?s)fewer than 25% .*reki run --as-of 2026-01-02T00:00:00"),
-        ({"event_timestamp": times(1, 1, 1, 1)}, times(1), "too many bear the same"),
+        ({}, times(4), r"(?s)fewer than 25% .*reki run --as-of 2026-01-02T00:00:00.000001"),
+        ({"event_timestamp": times(1, 1, 1, 1)}, times(2), "too many bear the same"),
         ({}, times(-1), r"(?s)none came before 2025-12-31 .*they begin at 2026-01-01"),
+        ({}, times(0), r"none came before 2026-01-01"),
         ({LIKED: [True] * 4}, times(1), "all of 4 are liked"),
         ({LIKED: [False] * 4}, times(1), "none of 4 are liked"),
     ],
@@ -267,6 +292,8 @@ def test_interactions_of_the_future_are_said() -> None:
 def test_a_time_beyond_the_calendar_is_named() -> None:
     endless = pa.array([0, 1, 2, 2**63 - 1], pa.timestamp("us", "UTC"))
     assert "years 1 to 9999" in report(tables(interactions={"event_timestamp": endless}))
+    last = [*times(0, 1, 2), datetime.max.replace(tzinfo=timezone.utc)]  # no time is after it
+    assert "years 1 to 9999" in report(tables(interactions={"event_timestamp": last}))
 
 
 def test_a_missing_file_is_reported_with_the_table_it_is_for(tmp_path: Path) -> None:

@@ -55,8 +55,8 @@ def only(found: pd.DataFrame, service: FeatureService) -> pd.DataFrame:
 
 
 def is_late(store: FeatureStore, found: pd.DataFrame) -> npt.NDArray[np.bool_]:
-    """``[n]``, rows to test on: those after all labels that the vectors' own training has seen."""
-    late: npt.NDArray[np.bool_] = found["event_timestamp"] > last_training_time(store, found)
+    """``[n]``, rows to test on: none whose label the vectors' own training has seen."""
+    late: npt.NDArray[np.bool_] = found["event_timestamp"] >= last_training_time(store, found)
     return np.asarray(late)
 
 

@@ -47,7 +47,7 @@ def most_clicked(
     A user who interacted with an item several times counts once.
 
     Args:
-        interactions: those of the channel, up to the as-of time, in columns ``user`` and ``item``;
+        interactions: those of the channel, before the as-of time, in columns ``user`` and ``item``;
             rows with a null, or of a user who is no member, are left out.
         members: ``owner``, a user's id as text, and ``group``; each owner once.
         user: the users' key column.

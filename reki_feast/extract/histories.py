@@ -1,4 +1,4 @@
-"""What each user did, up to a point in time: the rows that prompts and history texts are made of.
+"""What each user did before a point in time: the rows that prompts and history texts are made of.
 
 Grouping is done on whole columns with Arrow and numpy; a million interactions take about a second.
 """
@@ -59,8 +59,8 @@ def histories(
         interactions: user key, item key, ``order`` (increasing within a user), optionally a
             rating, ``liked``, ``event_timestamp`` and ``prompt``.
         wording: names the columns, and n.
-        as_of: rows with a later ``event_timestamp`` are left out; has a time zone. Rows whose
-            ``prompt`` is false are left out too.
+        as_of: rows whose ``event_timestamp`` is this or later are left out; has a time zone. Rows
+            whose ``prompt`` is false are left out too.
 
     Raises:
         SourceError: a column is missing, or a time has no zone.
@@ -112,10 +112,9 @@ def _in_time(interactions: pa.Table, as_of: datetime) -> pa.ChunkedArray:
     if "prompt" in interactions.column_names:
         mask = pc.and_(mask, pc.fill_null(interactions["prompt"], False))
     if "event_timestamp" in interactions.column_names:
-        times = interactions["event_timestamp"]
-        # Cast to the column's unit, rounding down: no row after as_of passes.
-        limit = pa.scalar(as_of, TIMESTAMP).cast(times.type, safe=False)
-        mask = pc.and_(mask, pc.fill_null(pc.less_equal(times, limit), False))
+        # Fractions of a microsecond are cut off: that moves no time across as_of.
+        times = interactions["event_timestamp"].cast(TIMESTAMP, safe=False)
+        mask = pc.and_(mask, pc.fill_null(pc.less(times, pa.scalar(as_of, TIMESTAMP)), False))
     return mask
 
 

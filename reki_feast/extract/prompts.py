@@ -57,7 +57,7 @@ def user_prompts(
     as_of: datetime,
     templates: Templates,
 ) -> pa.Table:
-    """One prompt for each user with a history up to and including ``as_of``.
+    """One prompt for each user with a history before ``as_of``.
 
     Args:
         users: profiles; None, or a wording without ``profile``, sends none.

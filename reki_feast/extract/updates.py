@@ -46,7 +46,7 @@ def user_updates(
     as_of: datetime,
     templates: Templates,
 ) -> pa.Table:
-    """One prompt for each user with knowledge and new interactions up to ``as_of``.
+    """One prompt for each user with knowledge and new interactions before ``as_of``.
 
     Args:
         users: profiles; None, or a wording without ``profile``, sends none.
@@ -57,7 +57,7 @@ def user_updates(
             without ``factors``, as imported knowledge may be, the text is shown. Users who are
             not in it get no prompt.
         wording: words, columns and factors of the scenario.
-        as_of: what happened later is not seen; has a time zone.
+        as_of: what happened then or later is not seen; has a time zone.
         templates: ``system`` and ``user_update`` are used.
 
     Returns:

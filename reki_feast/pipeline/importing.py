@@ -27,7 +27,7 @@ def import_knowledge(project: Project, files: dict[str, str], *, as_of: Times = 
         project: whose lake takes it.
         files: any of ``groups`` with ``user_groups`` and ``item_groups``, ``users``, ``items``;
             paths of files that DuckDB can read.
-        as_of: what the knowledge was made from ended here; the scenario's first by default.
+        as_of: what the knowledge was made from happened before; the scenario's first by default.
 
     Raises:
         KnowledgeError: a table has the wrong shape; nothing is stored.
@@ -96,7 +96,7 @@ def _counts(knowledge: pa.Table, members: pa.Table, kind: Kind, channel: str) ->
 def _time(project: Project, as_of: Times) -> datetime:
     times = list(as_of or project.declared.scenario.as_of)
     if not times:
-        rule = "imported knowledge has an as-of time: what it was made from ended there"
+        rule = "imported knowledge has an as-of time: what it was made from happened before"
         raise KnowledgeError(rule, found="none", mend="reki import-knowledge … --as-of 2026-01-31")
     return min(times)
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -29,7 +30,7 @@ class Learning:
     Attributes:
         given: the project's tables.
         time: the as-of time of the representations.
-        until: the time of the last label, None without times.
+        until: labels came before it; None without times.
         interactions: with their samples.
         users: representations of users as of ``time``.
         items: of items.
@@ -48,7 +49,7 @@ class Learning:
 
 
 def learning(project: Project) -> Learning:
-    """Choose the snapshot, the latest that a quarter of the interactions came after.
+    """Choose the snapshot, the latest that leaves out a quarter of the interactions.
 
     Raises:
         CondenseError: no snapshot leaves interactions to learn from.
@@ -63,12 +64,24 @@ def learning(project: Project) -> Learning:
         given,
         time,
         until,
-        _labelled_until(rows, until),
+        labelled_until(rows, until),
         users,
         _at(project, given, "item", time),
         _fields(project, given, "user"),
         _fields(project, given, "item"),
     )
+
+
+def trained_until(made: Mapping[str, Any]) -> str:
+    """Before when the labels came that stored weights have learnt; empty without times.
+
+    Args:
+        made: what ``hein.json`` says. Earlier versions wrote the last label's own time there.
+    """
+    said: str = made.get("trained_until") or ""
+    if not said or made.get("exclusive"):
+        return said
+    return sources.after(datetime.fromisoformat(said)).isoformat()
 
 
 def settings(project: Project) -> Settings:
@@ -106,21 +119,22 @@ def _snapshot(project: Project, given: Inputs) -> datetime:
 
 
 def _labels_until(project: Project, given: Inputs, time: datetime) -> datetime | None:
-    """The last snapshot, else the last interaction; None without times.
+    """The last snapshot, else a tick after the last interaction; None without times.
 
-    What came after the last snapshot is left for models downstream to be tested on.
+    What the last snapshot does not know is left for models downstream to be tested on.
     """
     if not given.timed:
         return None
     later = [made for made in times(project, "user_representation") if made > time]
     last: datetime = pc.max(given.interactions["event_timestamp"]).as_py()
-    return max(later, default=last)
+    return max(later, default=sources.after(last))
 
 
-def _labelled_until(rows: pa.Table, until: datetime | None) -> pa.Table:
+def labelled_until(rows: pa.Table, until: datetime | None) -> pa.Table:
+    """The interactions before a time; all for None."""
     if until is None:
         return rows
-    early = pc.less_equal(rows["event_timestamp"], pa.scalar(until, TIMESTAMP))
+    early = pc.less(rows["event_timestamp"], pa.scalar(until, TIMESTAMP))
     return rows.filter(early)
 
 

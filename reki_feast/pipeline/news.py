@@ -100,7 +100,7 @@ class Users:
 
     def whole(self, owners: pa.Array | pa.ChunkedArray, time: datetime) -> pa.Table:
         """Prompts of profile and whole history."""
-        rows = self.log.among(owners)[self.log.codes] & self.log.up_to(time)
+        rows = self.log.among(owners)[self.log.codes] & self.log.before(time)
         return self._rendered(extract.user_prompts, owners, rows, as_of=time)
 
     def update(self, known: pa.Table, time: datetime) -> pa.Table:
@@ -163,17 +163,20 @@ class Log:
         """int64[U], how many of these rows each user has."""
         return np.bincount(self.codes[rows], minlength=len(self.owners))
 
-    def up_to(self, time: datetime) -> Mask:
-        """bool[rows], what did not happen later."""
-        found: Mask = self.times <= _at(time).value
+    def before(self, time: datetime) -> Mask:
+        """bool[rows], what happened before a time, not at it."""
+        found: Mask = self.times < _at(time).value
         return found
 
     def news(self, known: pa.Table, time: datetime) -> Mask:
-        """bool[rows], what happened up to a time and since a user's knowledge, if there is any."""
+        """bool[rows], what happened before a time and since a user's knowledge, if there is any.
+
+        Knowledge as of a time does not know what happened at it.
+        """
         since = np.append(_micros(known), np.iinfo(np.int64).max)  # the last is for the unknown
         at = pc.index_in(self.owners, value_set=known["owner"].combine_chunks())
         since = since[pc.fill_null(at, -1).to_numpy()]
-        found: Mask = (self.times > since[self.codes]) & self.up_to(time)
+        found: Mask = (self.times >= since[self.codes]) & self.before(time)
         return found
 
 

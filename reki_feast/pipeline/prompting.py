@@ -69,7 +69,7 @@ def prompts_at(
     Args:
         project: whose generators, and whose knowledge so far.
         given: its tables.
-        time: what happened later is not seen.
+        time: what happened then or later is not seen.
         how: ``wording`` and ``templates``.
         first: whether it is the first time of a run. An item's prompt tells no time, so it is
             only written then: its answer serves every later snapshot.

@@ -27,7 +27,7 @@ def with_taste(
         users: of :func:`reki_feast.schema.representation`, one row a user.
         items: the same for items. Their first channel counts, knowledge where there is any; items
             that lack it are passed over.
-        time: only what happened up to here counts; without times, what prompts may show.
+        time: only what happened before counts; without times, what prompts may show.
         recent: how many liked items of a user, the last ones.
 
     Returns:

@@ -106,7 +106,7 @@ def compose_answer(history: Sequence[Seen]) -> dict[str, str]:
     """One text for each factor about a viewer, from the viewer's visible history alone.
 
     Args:
-        history: what was seen up to the as-of time, oldest first; the last ``HISTORY`` count.
+        history: what was seen before the as-of time, oldest first; the last ``HISTORY`` count.
 
     Raises:
         ValueError: the history is empty.

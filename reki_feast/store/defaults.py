@@ -7,7 +7,7 @@ ignored by stores that know nothing of it.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 DEFAULT_TAG = "reki.default"
 #: Name of the scenario; every view that reki_views makes has it.
 SCENARIO_TAG = "reki.scenario"
-#: Time of the last interaction whose label HEIN has learnt; a fair test of a model comes after it.
+#: HEIN has learnt labels of interactions strictly before this time; a fair test of a model is of
+#: those at it or later.
 TRAINED_UNTIL_TAG = "reki.trained_until"
 
 
@@ -31,7 +32,16 @@ def default_tag(feature: str, vector: Sequence[float]) -> dict[str, str]:
     >>> default_tag("user_aug", [0.5, 1.0])
     {'reki.default': '{"user_aug": [0.5, 1.0]}'}
     """
-    return {DEFAULT_TAG: json.dumps({feature: list(vector)})}
+    return default_tags({feature: vector})
+
+
+def default_tags(vectors: Mapping[str, Sequence[float]]) -> dict[str, str]:
+    """The same for a view of several vectors.
+
+    >>> default_tags({"near": [0.5], "wide": [0.25, 1.0]})
+    {'reki.default': '{"near": [0.5], "wide": [0.25, 1.0]}'}
+    """
+    return {DEFAULT_TAG: json.dumps({name: list(vector) for name, vector in vectors.items()})}
 
 
 def default_vectors(view: FeatureView) -> dict[str, tuple[float, ...]]:

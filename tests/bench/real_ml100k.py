@@ -1,6 +1,6 @@
 """MovieLens-100K with its timestamps: two snapshots, materialized, and a point-in-time join.
 
-No language model is asked here: what the ratings up to an as-of time tell of each item and user is
+No language model is asked here: what the ratings before an as-of time tell of each item and user is
 imported as knowledge. So both sides differ between the two snapshots, and every joined row can be
 checked against the snapshot it was allowed to see.
 """
@@ -47,7 +47,7 @@ encoder = Encoder(max_tokens=64)
 training = Training(epochs=3)
 """
 
-# What the ratings up to a time tell, as sentences that a language model could have written.
+# What the ratings before a time tell, as sentences that a language model could have written.
 OPINIONS = {
     "items": """
         select item_id, format(
@@ -56,13 +56,13 @@ OPINIONS = {
         from '{data}/ratings.parquet' r
         join '{data}/movies.parquet' m using (item_id)
         join '{data}/users.parquet' u using (user_id)
-        where r.timestamp <= '{as_of}' group by item_id, m.title""",
+        where r.timestamp < '{as_of}' group by item_id, m.title""",
     "users": """
         select user_id, format(
           'Has rated {{}} movies so far, {{:.1f}} stars on average, most of them {{}}.',
           count(*), avg(r.rating), mode(m.genres)) as text
         from '{data}/ratings.parquet' r join '{data}/movies.parquet' m using (item_id)
-        where r.timestamp <= '{as_of}' group by user_id""",
+        where r.timestamp < '{as_of}' group by user_id""",
 }
 
 FEATURES = """

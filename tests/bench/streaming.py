@@ -15,6 +15,7 @@ from typing import Any
 import duckdb
 
 from reki_feast import pipeline, show
+from reki_feast.inputs import TICK
 from reki_feast.project import open_project
 from reki_feast.report import Report, Table
 from tests.bench.common import data_folder, finish
@@ -58,7 +59,7 @@ def write_until(root: Path, data: Path, time: datetime) -> None:
         db.execute("set TimeZone = 'UTC'")
         db.execute(
             "create table log as select user_id, item_id, rating, timestamp as event_timestamp "
-            f"from '{data}/ratings.parquet' where timestamp <= ?",
+            f"from '{data}/ratings.parquet' where timestamp < ?",
             [time],
         )
         for name, query in {
@@ -71,14 +72,14 @@ def write_until(root: Path, data: Path, time: datetime) -> None:
 
 
 def ends(data: Path) -> list[datetime]:
-    """Ends of ten slices with as many interactions each."""
+    """Ends of ten slices with as many interactions each, just after the last of each."""
     quantiles = ", ".join(str((n + 1) / SLICES) for n in range(SLICES))
     with duckdb.connect() as db:
         db.execute("set TimeZone = 'UTC'")
         query = f"select quantile_disc(timestamp, [{quantiles}]) from '{data}/ratings.parquet'"
         found = db.execute(query).fetchone()
     assert found is not None
-    return [time.astimezone(tz=time.tzinfo) for time in found[0]]
+    return [time.astimezone(tz=time.tzinfo) + TICK for time in found[0]]
 
 
 def bring_up(root: Path, time: datetime) -> Slice:

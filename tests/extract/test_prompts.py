@@ -149,20 +149,26 @@ def test_the_most_recent_n_in_time_order() -> None:
 
 
 @pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
-def test_up_to_and_including_the_as_of_time(unit: str) -> None:
+def test_before_the_as_of_time_and_not_at_it(unit: str) -> None:
     times = [day(9), day(10), day(10) + timedelta(seconds=1)]
     seen = interactions([(1, "a", 1, 1), (1, "b", 2, 2), (1, "c", 3, 3)])
     column = pa.array(times, pa.timestamp(unit, tz="UTC"))
-    assert history(ask(seen.append_column("event_timestamp", column))[0]) == [
-        '"Alien": 1',
-        '"Brazil": 2',
-    ]
+    seen = seen.append_column("event_timestamp", column)
+    assert history(ask(seen)[0]) == ['"Alien": 1']
+    ticked = AS_OF + timedelta(microseconds=1)
+    assert history(ask(seen, as_of=ticked)[0]) == ['"Alien": 1', '"Brazil": 2']
+    how: dict[str, Any] = {"wording": WORDING, "templates": TEMPLATES}
+    text = history_texts(USERS, ITEMS, seen, as_of=AS_OF, **how)["text"].to_pylist()[0]
+    assert "Alien" in text
+    assert "Brazil" not in text
 
 
-def test_a_fraction_of_a_second_too_late() -> None:
+@pytest.mark.parametrize(("nanoseconds", "is_seen"), [(-1, True), (0, False), (1, False)])
+def test_a_fraction_of_a_microsecond(nanoseconds: int, is_seen: bool) -> None:
     seen = interactions([(1, "a", 1, 1)])
-    column = pa.array([AS_OF + timedelta(microseconds=1)], pa.timestamp("ns", tz="Asia/Tokyo"))
-    assert ask(seen.append_column("event_timestamp", column)) == []
+    kind = pa.timestamp("ns", tz="Asia/Tokyo")
+    column = pa.array([pa.scalar(AS_OF, kind).value + nanoseconds], kind)
+    assert bool(ask(seen.append_column("event_timestamp", column))) == is_seen
 
 
 def test_only_rows_that_may_feed_prompts() -> None:

@@ -26,7 +26,7 @@ sources = Sources(items="select * from 'items.parquet'", users="select * from 'u
                   interactions="select * from 'interactions.parquet'")
 llm = LLM(provider="echo")
 encoder = Encoder(model="hash")
-training = Training(epochs=1)
+training = Training(epochs=1, check=False)
 customers = Individual(kind="user")
 products = Individual(kind="item")
 """

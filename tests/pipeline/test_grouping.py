@@ -127,7 +127,7 @@ def test_item_groups_show_items_of_theirs_and_user_groups_what_most_users_clicke
     clicks = {
         (row["customer_id"], row["sku"])
         for row in log
-        if row["stars"] >= 4 and row["event_timestamp"] <= first and row["customer_id"] in group
+        if row["stars"] >= 4 and row["event_timestamp"] < first and row["customer_id"] in group
     }
     counts = Counter(item for _, item in clicks)
     assert liked["shown"] == sorted(counts, key=lambda item: (-counts[item], item))[:15]
@@ -356,7 +356,7 @@ def test_a_users_vector_is_the_mean_of_liked_items_and_of_the_vector_handed_in(
     mine = [
         row["sku"]
         for row in log
-        if row["customer_id"] == who and row["stars"] >= 4 and row["event_timestamp"] <= as_of
+        if row["customer_id"] == who and row["stars"] >= 4 and row["event_timestamp"] < as_of
     ]
     expected = np.mean([vectors[item] for item in mine[-30:]], axis=0)
     np.testing.assert_allclose(held.placed[0, :4], expected, rtol=1e-5)

@@ -216,10 +216,12 @@ def test_without_times_a_policy_says_that_it_does_nothing(world: World) -> None:
     [
         ((), 0, []),
         ((6,), 1, []),
-        ((6, 20), 1, []),
-        ((6, 7, 20), 0, ["c'1"]),
+        ((6, 19), 1, []),
+        ((6, 7, 19), 0, ["c'1"]),
         ((6, 7, 21), 1, []),  # the last happens later
-        ((6, 7, 5), 1, []),  # the last happened before, and is in the knowledge already
+        ((6, 7, 20), 1, []),  # and here just then
+        ((6, 7, 4), 1, []),  # the last happened before, and is in the knowledge already
+        ((6, 7, 5), 0, ["c'1"]),  # the last happened at the time of the knowledge
         ((6, 6, 6, 6), 0, ["c'1"]),
     ],
 )
@@ -227,11 +229,11 @@ def test_a_user_is_asked_again_when_enough_is_new(
     world: World, news: tuple[int, ...], left_alone: int, paid: list[str], incremental: bool
 ) -> None:
     world.fresh(3, incremental)
-    world.see("c'1", 1, 2, 5)
+    world.see("c'1", 1, 2, 3)
     world.see("c'2", 4)
-    if 5 in news:
-        world.see("c'1", 5)
-        news = tuple(n for n in news if n != 5)
+    if 4 in news:
+        world.see("c'1", 4)
+        news = tuple(n for n in news if n != 4)
     world.ask(5)
     world.see("c'1", *news)
     asked = world.ask(20)
@@ -614,7 +616,7 @@ def test_news_are_counted_as_one_would_by_hand(
     found = Log.of(Inputs(user=key, item=key, items=table, users=None, interactions=table))
     counts = found.count(found.news(known, hour(until))).tolist()
     expected = {
-        str(user): sum(since.get(user, 99) < n <= until for who, n in log if who == user)
+        str(user): sum(since.get(user, 99) <= n < until for who, n in log if who == user)
         for user, _ in log
     }
     assert dict(zip(found.owners.to_pylist(), counts, strict=True)) == expected
