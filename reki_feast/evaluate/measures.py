@@ -69,6 +69,7 @@ class ResultTable:
         measures: in the order of the rows.
         drawn: metrics that its picture shows, a panel each.
         notes: sentences under it.
+        test: what its p are of.
     """
 
     name: str
@@ -78,6 +79,7 @@ class ResultTable:
     measures: tuple[Measure, ...]
     drawn: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    test: str = "two-sided paired t-test over seeds"
 
     @property
     def rows(self) -> list[tuple[str, ...]]:

@@ -163,7 +163,7 @@ def _caption(table: ResultTable, context: Context) -> str:
     if any(measure.ours.std is not None for measure in table.measures):
         parts.append("Means ± sample standard deviation.")
     if any(measure.p is not None for measure in table.measures):
-        parts.append("p: two-sided paired t-test over seeds.")
+        parts.append(f"p: {table.test}.")
     return " ".join([*parts, f"{context.machine}."])
 
 

@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from reki_feast.evaluate import running
+from reki_feast.evaluate.running import shrunk
+
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
-
-#: Weight, in interactions, of the mean that counts where little is known.
-PRIOR = 10.0
 
 
 def plain_features(
@@ -30,35 +30,66 @@ def plain_features(
     The last one is less ordinary: by how much a user rates films above what others give them.
 
     Args:
-        ratings: ``user_id``, ``item_id``, ``rating``, ``liked``; a user's rows in time order.
+        ratings: ``user_id``, ``item_id``, ``rating``, ``liked``; a user's rows in time order. With
+            ``event_timestamp`` and without ``train``, rows of one time do not see each other.
         users: ``user_id`` and columns of numbers.
-        items: ``item_id``, ``genres`` (``A|B``), and ``year``, NaN where unknown.
+        items: ``item_id``, ``genres`` (``A|B``), and perhaps ``year``, NaN where unknown.
         train: ``[n]``, the interactions that film statistics may count; None where the rows are in
             time order as a whole, and a row's film statistics count the rows before it.
     """
     user, item = codes(ratings["user_id"]), codes(ratings["item_id"])
     liked, stars = (ratings[name].to_numpy(np.float64) for name in ("liked", "rating"))
-    fold = None if train is None else folds(user, train)
-    like, mean = (_mean(of_others(np.zeros_like(item), part, fold)) for part in (liked, stars))
-    count, likes = earlier(user, liked)
-    films, film_likes = of_others(item, liked, fold)
-    _, film_stars = of_others(item, stars, fold)
-    film_mean = _shrunk(film_stars, films, mean)
-    kindness = _shrunk(earlier(user, stars - film_mean)[1], count, 0.0)
-    user_rate = _shrunk(likes, count, like)
+    if train is None:
+        when = _times(ratings)
+        found = running.running(user, item, when, liked, stars)
+        known = dict(zip(found.names, found.columns.astype(np.float64).T, strict=True))
+    else:
+        when = np.arange(len(ratings))
+        known = _of_others(user, item, liked, stars, folds(user, train))
+    kindness = known.pop("user_kindness")
+    above = np.nan_to_num(liked - known["user_rate"])
+    genre = genre_affinity(user, when, genres_of(ratings, items), above)
+    of_user = {name: column for name, column in known.items() if name.startswith("user")}
+    facts = [ratings[["item_id"]].merge(items[["item_id", *_year(items)]], "left", "item_id")]
+    facts += [ratings[["user_id"]].merge(users, "left", "user_id")]
     table = {
-        "user_count": count,
-        "user_rate": user_rate,
-        "user_mean": _shrunk(earlier(user, stars)[1], count, mean),
-        "user_genre": genre_affinity(user, genres_of(ratings, items), liked - user_rate),
-        "item_count": films,
-        "item_rate": _shrunk(film_likes, films, like),
-        "item_mean": film_mean,
+        **of_user,
+        "user_genre": genre,
+        **{name: column for name, column in known.items() if name not in of_user},
+        **{name: part[name] for part in facts for name in part.columns[1:]},
+        "user_kindness": kindness,
     }
-    facts = ratings[["item_id"]].merge(items[["item_id", "year"]], how="left", on="item_id")
-    said = ratings[["user_id"]].merge(users, how="left", on="user_id").drop(columns="user_id")
-    rest = {"year": facts["year"], **dict(said.items()), "user_kindness": kindness}
-    return pd.DataFrame({**table, **rest}).astype(np.float32)
+    return pd.DataFrame(table).astype(np.float32)
+
+
+def _times(ratings: pd.DataFrame) -> Indices:
+    if "event_timestamp" not in ratings:
+        return np.arange(len(ratings))
+    return np.asarray(ratings["event_timestamp"].to_numpy("datetime64[us]"), np.int64)
+
+
+def _year(items: pd.DataFrame) -> list[str]:
+    return ["year"] if "year" in items else []
+
+
+def _of_others(
+    user: Indices, item: Indices, liked: Floats, stars: Floats, fold: Indices
+) -> dict[str, Floats]:
+    """Statistics of users over their earlier rows, and of films over other folds of users."""
+    like, mean = (_mean(out_of_fold(np.zeros_like(item), part, fold)) for part in (liked, stars))
+    count, likes = earlier(user, liked)
+    films, film_likes = out_of_fold(item, liked, fold)
+    _, film_stars = out_of_fold(item, stars, fold)
+    film_mean = shrunk(film_stars, films, mean)
+    return {
+        "user_count": count,
+        "user_rate": shrunk(likes, count, like),
+        "user_mean": shrunk(earlier(user, stars)[1], count, mean),
+        "item_count": films,
+        "item_rate": shrunk(film_likes, films, like),
+        "item_mean": film_mean,
+        "user_kindness": shrunk(earlier(user, stars - film_mean)[1], count, 0.0),
+    }
 
 
 def codes(keys: pd.Series) -> Indices:
@@ -67,20 +98,12 @@ def codes(keys: pd.Series) -> Indices:
 
 
 def earlier(key: Indices, value: Floats) -> tuple[Floats, Floats]:
-    """Count and sum ``[n]`` of the values of strictly earlier rows with the same key.
+    """Count and sum ``[n]`` of the values of rows above with the same key.
 
     >>> [part.tolist() for part in earlier(np.array([0, 1, 0, 0]), np.array([1.0, 5, 2, 4]))]
     [[0.0, 0.0, 1.0, 2.0], [0.0, 0.0, 1.0, 3.0]]
     """
-    by_key = np.argsort(key, kind="stable")
-    ordered, values = key[by_key], value[by_key]
-    starts = np.searchsorted(ordered, ordered)
-    sums = np.concatenate([[0.0], np.cumsum(values)])
-    place = np.arange(len(key))
-    count, total = np.empty(len(key)), np.empty(len(key))
-    count[by_key] = place - starts
-    total[by_key] = sums[place] - sums[starts]
-    return count, total
+    return running.earlier(key, np.arange(len(key)), value)
 
 
 def folds(user: Indices, train: npt.NDArray[np.bool_], *, count: int = 20) -> Indices:
@@ -114,30 +137,22 @@ def genres_of(ratings: pd.DataFrame, items: pd.DataFrame) -> tuple[Indices, Indi
     return exploded.index.to_numpy(np.int64), codes(exploded)
 
 
-def genre_affinity(user: Indices, pairs: tuple[Indices, Indices], above: Floats) -> Floats:
+def genre_affinity(
+    user: Indices, when: Indices, pairs: tuple[Indices, Indices], above: Floats
+) -> Floats:
     """By how much ``[n]`` the user liked films of the target's genres above their own usual.
 
     Of strictly earlier interactions, weighed by their number and shrunk towards no difference.
     """
     row, genre = pairs
     key = user[row] * (genre.max(initial=0) + 1) + genre
-    count, total = earlier(key, above[row])
+    count, total = running.earlier(key, when[row], above[row])
     counts, totals = (
         np.bincount(row, part, len(user)).astype(np.float64) for part in (count, total)
     )
-    return _shrunk(totals, counts, 0.0)
-
-
-def of_others(key: Indices, value: Floats, fold: Indices | None) -> tuple[Floats, Floats]:
-    """Count and sum ``[n]`` over rows of other folds of users, or over earlier rows."""
-    return earlier(key, value) if fold is None else out_of_fold(key, value, fold)
+    return shrunk(totals, counts, 0.0)
 
 
 def _mean(counted: tuple[Floats, Floats]) -> Floats:
     count, total = counted
     return np.asarray(total / np.maximum(count, 1))
-
-
-def _shrunk(total: Floats, count: Floats, mean: float | Floats) -> Floats:
-    """Means that lean on ``mean`` where little was counted."""
-    return np.asarray((total + PRIOR * mean) / (count + PRIOR))
