@@ -64,6 +64,17 @@ class Lake:
         write_table(path, table)
         return path
 
+    def replace(self, name: str, parts: Iterable[pa.Table]) -> None:
+        """Put other rows in the place of all the table's; the old parts go when the new ones stand.
+
+        Raises:
+            LakeError: the folder cannot be written; the old parts stand.
+        """
+        old = set(self.parts(name))
+        new = {self.append(name, part) for part in parts}
+        for path in old - new:
+            path.unlink(missing_ok=True)
+
     def read(self, name: str, schema: pa.Schema) -> pa.Table:
         """All rows of a table, cast to ``schema``; columns a part lacks are null.
 

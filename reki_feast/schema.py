@@ -2,8 +2,8 @@
 
 Internal tables name an entity by ``owner``, its id as text; tables that leave for Feast carry the
 user's own key column in its own type (:class:`Key`). ``event_timestamp`` is the as-of time: what
-the row was made from ended there. ``created_timestamp`` is when the row was made. ``hash`` covers
-all that made the row, so that a re-run redoes only rows whose hash changed.
+the row was made from happened before it. ``created_timestamp`` is when the row was made. ``hash``
+covers all that made the row, so that a re-run redoes only rows whose hash changed.
 """
 
 from __future__ import annotations
@@ -141,6 +141,25 @@ def representation(key: Key, channels: Sequence[str]) -> pa.Schema:
 def augmented(key: Key, kind: Kind) -> pa.Schema:
     """Augmented vectors, q floats each, as ``user_aug`` or ``item_aug``."""
     vector = pa.field(f"{kind}_aug", VECTOR, nullable=False)
+    return pa.schema([key.field, vector, pa.field("hash", pa.string(), nullable=False), *_TIMES])
+
+
+def user_match(key: Key) -> pa.Schema:
+    """What scores read of a user, as ``user_match``, and what an update of it builds on."""
+    return pa.schema(
+        [
+            key.field,
+            pa.field("user_match", VECTOR, nullable=False),
+            pa.field("user_sums", VECTOR, nullable=False),
+            pa.field("hash", pa.string(), nullable=False),
+            *_TIMES,
+        ]
+    )
+
+
+def item_match(key: Key) -> pa.Schema:
+    """What scores read of an item, as ``item_match``."""
+    vector = pa.field("item_match", VECTOR, nullable=False)
     return pa.schema([key.field, vector, pa.field("hash", pa.string(), nullable=False), *_TIMES])
 
 

@@ -21,6 +21,7 @@ FENCE = {
         "hein",
         "recommend",
         "condense",
+        "match",
         "embed",
         "evaluate/training",
         "evaluate/timing",
@@ -48,7 +49,7 @@ FLOORS = [
     {"lake", "scenario"},
     {"inputs", "own_vectors", "knowledge", "llm", "encode", "hein", "cluster"},
     {"attributes", "extract", "recommend"},
-    {"condense", "embed", "store", "sample"},
+    {"condense", "match", "embed", "store", "sample"},
     {"evaluate"},
     {"project"},
     {"pipeline", "doctor", "layout"},
@@ -120,7 +121,7 @@ def test_there_is_no_cycle() -> None:
 
 def test_public_names_are_pinned() -> None:
     names = ["LLM", "Budget", "Collective", "Encoder", "Freshness", "Gates", "Individual"]
-    names += ["Privacy", "Scenario", "Sources", "Training"]
+    names += ["Privacy", "Pusher", "Scenario", "Sources", "Training", "push"]
     assert reki_feast.__all__ == names
     assert all(getattr(reki_feast, name).__doc__ for name in reki_feast.__all__)
 

@@ -6,12 +6,21 @@ representations to vectors of q floats, the same for every later snapshot. (REKI
 sections 4.3 and 4.4.)
 """
 
+from reki_feast.condense.blocks import (
+    VectorBlock,
+    align,
+    all_manifest,
+    all_weights,
+    restore_all,
+)
 from reki_feast.condense.export import (
     augment,
+    check_readable,
     default_vector,
     fingerprint,
     manifest,
     restore,
+    vectors_of,
     weights,
 )
 from reki_feast.condense.settings import Condensed, Report, Run, Settings, channel_pairs
@@ -24,8 +33,13 @@ __all__ = [
     "Run",
     "Settings",
     "Task",
+    "VectorBlock",
+    "align",
+    "all_manifest",
+    "all_weights",
     "augment",
     "channel_pairs",
+    "check_readable",
     "condense",
     "default_vector",
     "fingerprint",
@@ -34,6 +48,8 @@ __all__ = [
     "make_task",
     "manifest",
     "restore",
+    "restore_all",
     "usable_device",
+    "vectors_of",
     "weights",
 ]

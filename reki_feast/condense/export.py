@@ -19,7 +19,7 @@ from reki_feast.condense.task import key_name, make_heins
 from reki_feast.encode import Floats, vector_array
 from reki_feast.errors import CondenseError
 from reki_feast.hein import HeinSet
-from reki_feast.recommend.joint import make_banks
+from reki_feast.recommend.joint import check_channels, make_banks
 from reki_feast.recommend.train import Training
 from reki_feast.schema import TIMESTAMP, Key, Kind, augmented, content_hash
 
@@ -50,7 +50,7 @@ def augment(
         CondenseError: a channel is missing, of another length, or holds NaN or infinity.
     """
     key = Key(key_name(representation), representation.schema.field(0).type)
-    vectors = _vectors(condensed, representation, kind)
+    vectors = vectors_of(condensed, representation, kind)
     made_by = fingerprint(condensed)
     hashes = [content_hash(made_by, kind, row) for row in representation["hash"].to_pylist()]
     columns = [
@@ -61,6 +61,11 @@ def augment(
         pa.array([created] * representation.num_rows, TIMESTAMP),
     ]
     return pa.Table.from_arrays(columns, schema=augmented(key, kind))
+
+
+def check_readable(condensed: Condensed, representation: pa.Table, kind: Kind) -> None:
+    """Raise CondenseError where a representation lacks a channel that the weights read."""
+    check_channels(representation, kind, condensed.heins.channels(kind))
 
 
 def default_vector(condensed: Condensed, kind: Kind) -> Floats:
@@ -138,8 +143,12 @@ def _networks(condensed: Condensed, kind: Kind) -> tuple[HeinSet, ...]:
     return condensed.folds if kind == "user" and condensed.folds else (condensed.heins,)
 
 
-def _vectors(condensed: Condensed, representation: pa.Table, kind: Kind) -> Floats:
-    """Augmented vectors ``[n, q]``, a row's by its own fold's network."""
+def vectors_of(condensed: Condensed, representation: pa.Table, kind: Kind) -> Floats:
+    """Augmented vectors ``[n, q]`` of representations, a user's by the own fold's network.
+
+    Raises:
+        CondenseError: a channel is missing, of another length, or holds NaN or infinity.
+    """
     networks = _networks(condensed, kind)
     if len(networks) == 1:
         return _of_one(networks[0], representation, kind)

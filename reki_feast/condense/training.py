@@ -30,6 +30,7 @@ def condense(
     user_fields: pa.Table | None = None,
     item_fields: pa.Table | None = None,
     device: str = "cpu",
+    start: HeinSet | None = None,
     progress: Progress | None = None,
 ) -> Condensed:
     """Train the HEINs together with a recommender; on CPU a seed gives the same weights each time.
@@ -52,6 +53,7 @@ def condense(
         user_fields: user key and categorical columns, which the recommender sees.
         item_fields: the same for items.
         device: the torch device to train on; what comes of it is on the CPU.
+        start: HEINs of the same pairs and sizes that learning goes on from; None starts anew.
         progress: called after every batch.
 
     Raises:
@@ -75,6 +77,8 @@ def condense(
     parts = fold(task, how) if how.folds else ()
     # first, so that a bad table is found before the comparison is trained
     joint = make_joint(task, users, items, backbone, pairs=chosen, settings=how, seed=seed)
+    if start is not None:
+        joint.heins.load_state_dict({**joint.heins.state_dict(), **dict(start.named_parameters())})
     plain = None
     if compare:
         alone = make_plain(task.spec, backbone, seed=seed).to(where)

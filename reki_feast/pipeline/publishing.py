@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from reki_feast import inputs as sources
 from reki_feast import knowledge as known
@@ -13,21 +16,27 @@ from reki_feast import schema
 from reki_feast.errors import CondenseError, StoreError
 from reki_feast.inputs import Inputs
 from reki_feast.lake import newest
+from reki_feast.pipeline.learning import trained_until
+from reki_feast.pipeline.matching import fitted_scores, manifest_section, publish_scores
+from reki_feast.pipeline.rows import Wanted, write_wanted
 from reki_feast.pipeline.stored import channels, representation, state, times, up_to
 from reki_feast.project import Project, now
 from reki_feast.report import Report, Table
-from reki_feast.schema import KINDS, Key, Kind
+from reki_feast.schema import KINDS, Key, Kind, content_hash
 
 if TYPE_CHECKING:
-    from reki_feast.condense import Condensed
+    from reki_feast.condense import Condensed, VectorBlock
+    from reki_feast.match import Fitted, Moments
+    from reki_feast.match.log import Indices
 
 
 def publish(project: Project, *, materialize: bool = False) -> Report:
     """Write augmented vectors and knowledge as tables for Feast, then their manifest.
 
-    Every stored representation gets a vector of the current weights: rows are added where a
-    vector is missing or was made by other weights. With ``materialize`` the project's Feast repo
-    is applied and materialized, and the online rows are counted.
+    Every stored representation gets a vector of weights that have seen no label of its time or
+    later: rows are added where a vector is missing or was made by other weights. With
+    ``materialize`` the project's Feast repo is applied and materialized, and the online rows are
+    counted.
 
     Raises:
         CondenseError: there are no weights yet.
@@ -37,16 +46,20 @@ def publish(project: Project, *, materialize: bool = False) -> Report:
     if found is None:
         rule = "vectors are made by trained weights"
         raise CondenseError(rule, found="none are stored", mend="reki train")
-    from reki_feast.condense import restore
+    from reki_feast.condense import restore_all
 
-    condensed = restore(*found)
+    until = trained_until(found[1])
+    blocks = restore_all(*found, until=datetime.fromisoformat(until) if until else None)
     given = sources.read(project.declared, project.root)
     rows = [
-        (name, *write(project, condensed, given, kind))
+        (name, *write(project, blocks, given, kind))
         for kind in KINDS
         for name, write in _writers(kind)
     ]
-    project.lake.write_json("manifest", _manifest(project, condensed, given))
+    scored = fitted_scores(project)
+    if scored is not None:
+        rows += publish_scores(project, scored, given)
+    project.lake.write_json("manifest", _manifest(project, blocks[-1].condensed, scored, given))
     tables = [Table("tables", ("table", "rows", "added"), rows)]
     if materialize:
         tables.append(_materialized(project))
@@ -58,7 +71,7 @@ def publish(project: Project, *, materialize: bool = False) -> Report:
 
 
 #: Writes one table; gives its rows and how many were added.
-_Writer = Callable[[Project, "Condensed", Inputs, Kind], tuple[int, int]]
+_Writer = Callable[[Project, Sequence["VectorBlock"], Inputs, Kind], tuple[int, int]]
 
 
 def _writers(kind: Kind) -> list[tuple[str, _Writer]]:
@@ -70,26 +83,65 @@ def _writers(kind: Kind) -> list[tuple[str, _Writer]]:
 
 
 def _augmented(
-    project: Project, condensed: Condensed, given: Inputs, kind: Kind
+    project: Project, blocks: Sequence[VectorBlock], given: Inputs, kind: Kind
 ) -> tuple[int, int]:
-    from reki_feast.condense import augment
+    """A row at each cut and each later snapshot, by weights that have seen earlier labels alone."""
+    from reki_feast.condense import augment, check_readable, fingerprint
 
-    key, table = _key(given, kind), f"{kind}_aug"
+    key = _key(given, kind)
     _, rows = representation(project, key, kind)
-    unique = [key.name, "event_timestamp"]
-    rows = augment(condensed, _latest(rows, unique), kind, now())
-    stored = project.lake.read(table, schema.augmented(key, kind))
-    fresh = known.changed(rows, _latest(stored, unique), unique)
-    project.lake.append(table, fresh)
-    return stored.num_rows + fresh.num_rows, fresh.num_rows
+    check_readable(blocks[-1].condensed, rows, kind)
+    rows = newest(rows, [key.name, "event_timestamp"])
+    moments = _moments(rows, key, blocks)
+    made_by = [fingerprint(block.condensed) for block in blocks]
+    hashes = rows["hash"].to_pylist()
+    pairs = zip(moments.place.tolist(), moments.block.tolist(), strict=True)
+    wanted = Wanted(
+        key,
+        rows[key.name].take(pa.array(moments.place)),
+        moments,
+        [content_hash(made_by[block - 1], kind, hashes[place]) for place, block in pairs],
+    )
+
+    def made(some: Moments) -> Iterator[pa.Table]:
+        for number in np.unique(some.block):
+            part = some.take(np.flatnonzero(some.block == number))
+            source = rows.take(pa.array(part.place))
+            table = augment(blocks[number - 1].condensed, source, kind, now())
+            at = table.column_names.index("event_timestamp")
+            times = pa.array(part.time).cast(schema.TIMESTAMP)
+            yield table.set_column(at, table.schema.field(at), times)
+
+    return write_wanted(project, f"{kind}_aug", wanted, made)
 
 
-def _latest(rows: pa.Table, unique: list[str]) -> pa.Table:
-    """Of rows for the same id and as-of time, the one made last."""
-    return newest(rows, unique)
+def _moments(rows: pa.Table, key: Key, blocks: Sequence[VectorBlock]) -> Moments:
+    """When which representation gets vectors, and by which block's weights; none before the first.
+
+    Without times there is one block, which makes a vector of each.
+    """
+    from reki_feast.match import moments_of, place_before
+
+    ids = rows[key.name].unique()
+    ids = ids.take(pc.sort_indices(ids))
+    owner = pc.index_in(rows[key.name], value_set=ids).to_numpy().astype(np.int64)
+    time = rows["event_timestamp"].cast(pa.int64()).to_numpy()
+    order = np.lexsort((time, owner))
+
+    def found_at(wanted: Indices, when: Indices) -> Indices:
+        place = place_before(owner[order], time[order], wanted, when + 1) - 1
+        found = (place >= 0) & (owner[order][place] == wanted)
+        return np.where(found, order[place], -1)
+
+    began = [pa.scalar(block.cut, schema.TIMESTAMP).value for block in blocks]
+    cuts = np.array([np.iinfo(np.int64).min if cut is None else cut for cut in began], np.int64)
+    moments = moments_of(cuts, owner, time, np.arange(len(owner)), len(ids), found_at)
+    return moments.take(np.flatnonzero(moments.block > 0))
 
 
-def _knowledge(project: Project, _: Condensed, given: Inputs, kind: Kind) -> tuple[int, int]:
+def _knowledge(
+    project: Project, _: Sequence[VectorBlock], given: Inputs, kind: Kind
+) -> tuple[int, int]:
     key, table = _key(given, kind), f"{kind}_knowledge"
     factors = project.known_factors()
     made = schema.entity_knowledge(key, factors)
@@ -112,7 +164,9 @@ def _knowledge(project: Project, _: Condensed, given: Inputs, kind: Kind) -> tup
     return stored.num_rows, added
 
 
-def _representation(project: Project, _: Condensed, given: Inputs, kind: Kind) -> tuple[int, int]:
+def _representation(
+    project: Project, _: Sequence[VectorBlock], given: Inputs, kind: Kind
+) -> tuple[int, int]:
     """Encoding wrote the rows; here older parts get the columns of channels that came since."""
     made, rows = representation(project, _key(given, kind), kind)
     project.lake.conform(f"{kind}_representation", made)
@@ -123,7 +177,9 @@ def _key(given: Inputs, kind: Kind) -> Key:
     return given.user if kind == "user" else given.item
 
 
-def _manifest(project: Project, condensed: Condensed, given: Inputs) -> dict[str, Any]:
+def _manifest(
+    project: Project, condensed: Condensed, scored: Fitted | None, given: Inputs
+) -> dict[str, Any]:
     from reki_feast.condense import default_vector, fingerprint
 
     said = project.declared.scenario
@@ -145,10 +201,11 @@ def _manifest(project: Project, condensed: Condensed, given: Inputs) -> dict[str
         **sides,
         "m": condensed.m,
         "pairs": [list(pair) for pair in condensed.pairs],
+        **({} if scored is None else {"match": manifest_section(scored)}),
         "factors": list(project.known_factors()),
         "encoder": (project.lake.read_json("encoder") or {}).get("name", ""),
         "weights": fingerprint(condensed),
-        "trained_until": (project.lake.read_json("hein") or {}).get("trained_until", ""),
+        "trained_until": trained_until(project.lake.read_json("hein") or {}),
         "snapshots": [time.isoformat() for time in snapshots],
     }
 
@@ -171,7 +228,7 @@ def _materialized(project: Project) -> Table:
 def _next(project: Project) -> list[str]:
     """What brings the rows online: all, since their as-of times may lie before the last time's end.
 
-    A snapshot is of its last interaction, and new weights make the vectors of old ones anew.
+    A snapshot is as of its last interaction, and new weights make the vectors of old ones anew.
     """
     if not (project.feature_repo / "feature_store.yaml").exists():
         return [f'in your Feast repo: reki_views("{project.data}", user=…, item=…)', "feast apply"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from reki_feast.pipeline.books import paid_note, runs_table, states_table
+from reki_feast.pipeline.helping import helping_notes
 from reki_feast.project import Project
 from reki_feast.report import Report, Table
 
@@ -21,7 +22,7 @@ def status(project: Project) -> Report:
             *calls,
             Table("running", ("what", "state"), [("weights", _weights(project)), _redis(project)]),
         ],
-        notes=paid,
+        notes=[*paid, *helping_notes((project.lake.read_json("hein") or {}).get("helps") or {})],
         next=["reki run"] if not rows else [],
     )
 

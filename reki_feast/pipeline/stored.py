@@ -63,7 +63,9 @@ def wanted_times(project: Project, given: Inputs, as_of: Times) -> list[datetime
     trained = project.lake.read_json("hein") is not None
     if chosen is not None and not trained and not project.declared.scenario.as_of:
         return [datetime.fromisoformat(text) for text in chosen["first"]]
-    return snapshot_times(project.declared.scenario, given, first=not trained)
+    # groups are formed from interactions, so there are none at the start
+    start = not any(project.declared.collective(kind) for kind in schema.KINDS)
+    return snapshot_times(project.declared.scenario, given, first=not trained, start=start)
 
 
 def choose_times(project: Project, chosen: list[datetime]) -> None:

@@ -4,16 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
+from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+
+from reki_feast import inputs as sources
+from reki_feast.errors import CondenseError
 from reki_feast.evaluate.tables import LABELS
-from reki_feast.pipeline.learning import Learning, learning, settings
-from reki_feast.pipeline.stored import channels
+from reki_feast.inputs import Inputs
+from reki_feast.pipeline.helping import helping_notes, helping_tables, helps
+from reki_feast.pipeline.learning import Learning, labelled_until, learning, settings
+from reki_feast.pipeline.matching import fit, fitted_scores, material
+from reki_feast.pipeline.stored import channels, times
 from reki_feast.project import Project
-from reki_feast.report import Progress, Report, Silent, Table
+from reki_feast.report import Bar, Progress, Report, Silent, Table
+from reki_feast.schema import TIMESTAMP
 
 if TYPE_CHECKING:
-    from reki_feast.condense import Condensed
+    from reki_feast.condense import Condensed, VectorBlock
 
 
 def train(project: Project, *, retrain: bool = False, progress: Progress | None = None) -> Report:
@@ -27,18 +37,87 @@ def train(project: Project, *, retrain: bool = False, progress: Progress | None 
     """
     stored = None if retrain else project.lake.weights()
     if stored is not None:
+        _bring_up_scores(project, progress or Silent())
         notes = ["weights are there; --retrain trains again", *_declared_since(project, stored[1])]
         return _report(project, stored[1], *notes)
     found = learning(project)
-    condensed = _condense(project, found, progress or Silent())
-    from reki_feast.condense import manifest, weights
+    bars = progress or Silent()
+    blocks = _blocks(project, found, bars)
+    from reki_feast.condense import all_manifest, all_weights
 
-    made = {**manifest(condensed), "trained_as_of": found.time.isoformat()}
+    made = {**all_manifest(blocks), "trained_as_of": found.time.isoformat()}
     made["backbone"] = project.declared.training.backbone
     if found.until is not None:
-        made["trained_until"] = found.until.isoformat()
-    project.lake.write_weights(weights(condensed), made)
+        made["trained_until"], made["exclusive"] = found.until.isoformat(), True
+        _fit_scores(project, found.given, found.until, bars)
+        made["helps"] = _helps(project, found.given, bars)
+    project.lake.write_weights(all_weights(blocks), made)
     return _report(project, made, "", *found.given.notices)
+
+
+def _bring_up_scores(project: Project, progress: Progress) -> None:
+    """Fit scores where weights are there and scores are not, as in a project made before them."""
+    given = sources.read(project.declared, project.root)
+    made = times(project, "item_representation")
+    if made and given.timed and fitted_scores(project) is None:
+        _fit_scores(project, given, made[-1], progress)
+
+
+def _fit_scores(project: Project, given: Inputs, until: datetime, progress: Progress) -> None:
+    with progress.bar("training scores") as bar:
+        fit(project, given, until, bar)
+
+
+def _helps(project: Project, given: Inputs, progress: Progress) -> dict[str, Any]:
+    """Whether the scores help on this log; nothing where that is not asked for."""
+    fitted = fitted_scores(project)
+    found = material(project, given, fitted)
+    if fitted is None or found is None or not project.declared.training.check:
+        return {}
+    with progress.bar("measuring in time"):
+        return helps(project.declared.training.seed, given, found, fitted)
+
+
+def _blocks(project: Project, found: Learning, progress: Progress) -> list[VectorBlock]:
+    """Weights learnt anew at each cut, on all labels before it, from where they were."""
+    from reki_feast.condense import VectorBlock, align
+
+    cuts = _cuts(project, found)
+    blocks: list[VectorBlock] = []
+    with progress.bar("training") as bar:
+        for number, cut in enumerate(cuts):
+            before = blocks[-1].condensed if blocks else None
+            part = partial(bar_part, bar, number, len(cuts))
+            try:
+                made = _condense(
+                    project, found, cut, before, is_last=number == len(cuts) - 1, bar=part
+                )
+            except CondenseError:
+                if number == len(cuts) - 1:
+                    raise
+                continue  # too little came before this cut to learn from
+            if before is not None:
+                align(made, before, found.items)
+            blocks.append(VectorBlock(cut, made))
+    return blocks
+
+
+def bar_part(bar: Bar, number: int, of: int, done: int, total: int) -> None:
+    """Show the progress of one of several parts of equal length."""
+    bar(number * total + done, of * total)
+
+
+def _cuts(project: Project, found: Learning) -> list[datetime | None]:
+    """Times that cut the samples into blocks, last the end of labels; None without times."""
+    if found.until is None:
+        return [None]
+    from reki_feast.match import cuts_of
+
+    rows = found.interactions.filter(found.interactions["sample"])
+    times = rows["event_timestamp"].cast(pa.int64()).to_numpy()
+    until = pa.scalar(found.until, TIMESTAMP)
+    cuts = cuts_of(times, until.value, project.declared.training.blocks)
+    return pa.array(cuts).cast(TIMESTAMP).to_pylist()  # type: ignore[no-any-return]
 
 
 def _declared_since(project: Project, made: dict[str, Any]) -> list[str]:
@@ -64,26 +143,35 @@ def _told(pairs: Iterable[Sequence[str]]) -> str:
     return ", ".join(f"{user} + {item}" for user, item in pairs)
 
 
-def _condense(project: Project, found: Learning, progress: Progress) -> Condensed:
+def _condense(
+    project: Project,
+    found: Learning,
+    cut: datetime | None,
+    before: Condensed | None,
+    *,
+    is_last: bool,
+    bar: Bar,
+) -> Condensed:
     from reki_feast.condense import condense
     from reki_feast.recommend.ctr import CTR
 
     # without the columns that an evaluation's models see: on a small log they are learnt by heart
     # before HEIN has learnt anything
     said = project.declared.training
-    with progress.bar("training") as bar:
-        return condense(
-            found.interactions,
-            found.users,
-            found.items,
-            backbone=CTR[said.backbone],
-            settings=settings(project),
-            seed=said.seed,
-            device=said.device,
-            progress=lambda epoch, batch, batches: bar(
-                (epoch - 1) * batches + batch, said.epochs * batches
-            ),
-        )
+    return condense(
+        labelled_until(found.interactions, cut),
+        found.users,
+        found.items,
+        backbone=CTR[said.backbone],
+        settings=settings(project),
+        seed=said.seed,
+        compare=is_last,
+        device=said.device,
+        start=before.heins if before is not None else None,
+        progress=lambda epoch, batch, batches: bar(
+            (epoch - 1) * batches + batch, said.epochs * batches
+        ),
+    )
 
 
 def _report(project: Project, made: dict[str, Any], *notes: str) -> Report:
@@ -101,10 +189,13 @@ def _report(project: Project, made: dict[str, Any], *notes: str) -> Report:
     return Report(
         f"{project.name}: HEIN over {_told(made['pairs'])}: q = {made['q']}, trained as of "
         f"{made.get('trained_as_of', '')[:16]}",
-        tables=[Table("held-out users", ("model", "AUC", "LogLoss", "epochs"), rows)],
+        tables=[
+            Table("held-out users", ("model", "AUC", "LogLoss", "epochs"), rows),
+            *helping_tables(made.get("helps") or {}),
+        ],
         notes=[
             "samples: {:,} training, {:,} validation, {:,} test".format(*samples),
-            *(note for note in (dealt, *notes) if note),
+            *(note for note in (dealt, *helping_notes(made.get("helps") or {}), *notes) if note),
         ],
         next=["reki publish"],
     )

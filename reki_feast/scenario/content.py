@@ -45,7 +45,9 @@ class Scenario(Declared):
         default=30, ge=1, le=30, description="interactions shown in a prompt, at most"
     )
     as_of: list[Time] = Field(
-        default_factory=list, description="snapshot times; default: the median and the last time"
+        default_factory=list,
+        description="snapshot times, each of what came before it; default: just after the median "
+        "and the last interaction",
     )
     language: str = Field(default="English", description="language the answers are asked for in")
     summary: str = Field(default="", description="one line for the Feast UI")
@@ -169,6 +171,16 @@ class Training(Declared):
         ge=0,
         description="make users' vectors out of so many folds of users, for models that are "
         "trained on the same users later; 0: all by one network",
+    )
+    blocks: int = Field(
+        default=6,
+        ge=1,
+        description="parts of a log with times; what is stored of one is made by weights that "
+        "learnt from earlier ones alone",
+    )
+    check: bool = Field(
+        default=True,
+        description="measure after training, on the last fifth of the log, whether scores help",
     )
     dropout: float = Field(default=0.0, ge=0, lt=1)
     device: str = Field(

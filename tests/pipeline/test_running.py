@@ -22,6 +22,7 @@ from reki_feast.errors import (
     LLMError,
     SourceError,
 )
+from reki_feast.inputs import after
 from reki_feast.project import Project, open_project
 from reki_feast.report import Report
 from tests.pipeline.conftest import T0, make_shop, write_tables
@@ -55,7 +56,9 @@ def test_interactions_go_in_and_vectors_come_out(shop: Project) -> None:
     assert report.failed == 0
     users, items = stored(shop, "user"), stored(shop, "item")
     assert len(users["customer_id"].unique()) == 29  # the 30th never came
-    assert items.num_rows == 20
+    cuts = (shop.lake.read_json("hein") or {})["blocks"]
+    assert len(cuts) == 6
+    assert items.num_rows == 20 * len(cuts)  # the weights change at each cut
     manifest = shop.lake.read_json("manifest")
     assert manifest is not None
     assert (manifest["user"]["key"], manifest["user"]["type"]) == ("customer_id", "string")
@@ -68,18 +71,19 @@ def test_interactions_go_in_and_vectors_come_out(shop: Project) -> None:
         assert np.isfinite(vectors).all()
 
 
-def test_the_first_run_makes_a_snapshot_at_the_median_and_at_the_end(done: Project) -> None:
+def test_the_first_run_makes_snapshots_at_the_start_the_median_and_the_end(done: Project) -> None:
     manifest = done.lake.read_json("manifest")
     assert manifest is not None
-    expected = [T0 + timedelta(hours=299), T0 + timedelta(hours=599)]
+    expected = [T0, after(T0 + timedelta(hours=299)), after(T0 + timedelta(hours=599))]
     assert manifest["snapshots"] == [time.isoformat() for time in expected]
+    assert manifest["trained_until"] == expected[-1].isoformat()
 
 
 def test_a_second_run_writes_nothing(done: Project) -> None:
     before = files(done)
     report = pipeline.run(done)
     assert cells(report, "calls")[0]["asked"] == 0
-    assert [row["added"] for row in cells(report, "tables")] == [0] * 6
+    assert [row["added"] for row in cells(report, "tables")] == [0] * 8
     assert files(done) == before
 
 
@@ -88,11 +92,11 @@ def test_new_interactions_add_a_snapshot_of_those_who_had_some(done: Project) ->
     weights = done.lake.read_json("hein")
     write_tables(done.root, interactions=605)
     report = pipeline.run(done)
-    after = stored(done, "user")
+    now = stored(done, "user")
     changed = {row["customer_id"] for row in _log(done).slice(600).to_pylist()}
-    added = after.num_rows - before.num_rows
+    added = now.num_rows - before.num_rows
     assert added == len(changed) == cells(report, "calls")[0]["added"]
-    assert pc.max(after["event_timestamp"]).as_py() == T0 + timedelta(hours=604)
+    assert pc.max(now["event_timestamp"]).as_py() == after(T0 + timedelta(hours=604))
     assert done.lake.read_json("hein") == weights
 
 
@@ -264,7 +268,7 @@ def test_a_damaged_ledger_is_named_and_nothing_is_asked(shop: Project) -> None:
 def test_status_tells_what_is_stored(done: Project) -> None:
     report = pipeline.status(done)
     rows = {row["table"]: row["rows"] for row in cells(report, "tables")}
-    assert rows["item_aug"] == 20
+    assert rows["item_aug"] == 20 * 6
     prompts, [plan, bill] = cells(report, "prompts")[0], cells(report, "runs")
     assert prompts["answered"] > 0
     assert plan["calls"] == bill["calls"] == prompts["answered"]
