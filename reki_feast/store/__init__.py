@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .match import reki_match
+    from .match import MatchViews, reki_match
     from .materialize import (
         Count,
         apply_and_materialize,
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Count",
+    "MatchViews",
     "RekiViews",
     "apply_and_materialize",
     "count_online",
@@ -30,7 +31,12 @@ __all__ = [
     "verify_materialized",
 ]
 
-_HOMES = {"RekiViews": "views", "reki_views": "views", "reki_match": "match"}
+_HOMES = {
+    "MatchViews": "match",
+    "RekiViews": "views",
+    "reki_match": "match",
+    "reki_views": "views",
+}
 
 
 def __getattr__(name: str) -> Any:

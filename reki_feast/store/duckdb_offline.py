@@ -49,6 +49,9 @@ class RekiDuckDBOfflineStore(DuckDBOfflineStore):
     of batches; a default vector instead of null where a row of a training table has no vector yet
     (unknown id, before the first snapshot, older than the view's ttl).
 
+    Less than Feast's: the vectors that match scores of texts are computed of stay out of the rows.
+    Refs that name them before the scores get them; after the scores, Feast names what it adds.
+
     Sources other than Parquet, and on-demand views in Substrait, are left to Feast's store.
 
     Tables on their way to the online store arrive in one Arrow batch, or are written in batches:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,11 +36,65 @@ class Side:
 
 
 @dataclass(frozen=True)
+class StoredKernel:
+    """A kernel: it compares the text of an item with those that a user met last.
+
+    Attributes:
+        name: of its score.
+        sharpness: how fast likeness falls with the angle of two texts.
+        shrink: how much likeness it takes to be believed by half.
+    """
+
+    name: str
+    sharpness: float
+    shrink: float
+
+
+def match_lengths(
+    kernels: Sequence[StoredKernel], width: int, recent: int, tower: int
+) -> dict[Kind, int]:
+    """Floats of a user's and an item's vector of match scores.
+
+    >>> kernels = [StoredKernel("wide", 4.0, 3.0), StoredKernel("near", 8.0, 1.0)]
+    >>> match_lengths(kernels, width=32, recent=32, tower=32)
+    {'user': 1088, 'item': 68}
+    """
+    return {"user": recent * (width + 1) + tower, "item": width + tower + len(kernels) + 2}
+
+
+@dataclass(frozen=True)
+class MatchSection:
+    """What the tables of match scores hold.
+
+    Attributes:
+        kernels: in the order of the scores.
+        width: floats of an item's text.
+        recent: texts of a user, at most: of what he met last.
+        tower: floats of HEIN's towers.
+        sums: floats of ``user_sums``.
+        default: the vectors of an unknown user and an unknown item.
+    """
+
+    kernels: tuple[StoredKernel, ...]
+    width: int
+    recent: int
+    tower: int
+    sums: int
+    default: dict[Kind, tuple[float, ...]]
+
+    @property
+    def lengths(self) -> dict[Kind, int]:
+        """Floats of a user's and an item's vector."""
+        return match_lengths(self.kernels, self.width, self.recent, self.tower)
+
+
+@dataclass(frozen=True)
 class Manifest:
     """One scenario's published tables; ``folder`` holds one folder a table.
 
     ``pairs`` are the user and item channels that the vectors' parts are made of, in their order;
-    empty where an earlier version wrote the manifest.
+    empty where an earlier version wrote the manifest. ``match`` is None there, too, and where
+    interactions have no times.
     """
 
     folder: Path
@@ -54,6 +109,7 @@ class Manifest:
     trained_until: str
     sides: dict[Kind, Side]
     pairs: tuple[tuple[str, str], ...] = ()
+    match: MatchSection | None = None
 
     def has(self, table: str) -> bool:
         """Whether a table was published, with one part at least."""
@@ -110,6 +166,7 @@ def _manifest(folder: Path, raw: dict[str, Any]) -> Manifest:
         trained_until=str(raw.get("trained_until") or ""),
         sides={kind: _side(raw[kind]) for kind in KINDS},
         pairs=tuple((str(user), str(item)) for user, item in raw.get("pairs") or ()),
+        match=_match(raw["match"]) if raw.get("match") else None,
     )
 
 
@@ -123,29 +180,73 @@ def _side(raw: dict[str, Any]) -> Side:
     )
 
 
+def _match(raw: Mapping[str, Any]) -> MatchSection:
+    return MatchSection(
+        kernels=tuple(kernel_of(kernel) for kernel in raw["kernels"]),
+        width=int(raw["width"]),
+        recent=int(raw["recent"]),
+        tower=int(raw["tower"]),
+        sums=int(raw["sums"]),
+        default={kind: tuple(float(x) for x in raw["default"][kind]) for kind in KINDS},
+    )
+
+
+def kernel_of(raw: Mapping[str, Any]) -> StoredKernel:
+    """A kernel out of JSON of its fields."""
+    return StoredKernel(str(raw["name"]), float(raw["sharpness"]), float(raw["shrink"]))
+
+
 def _check(manifest: Manifest, path: Path) -> None:
-    faults = []
-    for kind, side in manifest.sides.items():
-        if side.type not in KEY_TYPES:
-            faults.append(Fault(f"{kind} ids are int64 or string", found=side.type))
-        if len(side.default) != side.q or not all(map(math.isfinite, side.default)):
-            faults.append(
-                Fault(
-                    f"the {kind} default vector has q = {side.q} finite numbers",
-                    found=f"{len(side.default)} numbers in {path}",
-                    mend="run `reki publish` again",
-                )
-            )
-        if side.q % max(len(manifest.pairs), 1):
-            faults.append(
-                Fault(
-                    f"a {kind} vector has as many numbers for each channel pair",
-                    found=f"q = {side.q} for {len(manifest.pairs)} pairs in {path}",
-                    mend="run `reki publish` again",
-                )
-            )
-    users = [user for user, _ in manifest.pairs]
-    if len(set(users)) < len(users):
-        faults.append(Fault("channel pairs differ in the user's channel", found=", ".join(users)))
+    faults = [*_side_faults(manifest, path), *_pair_faults(manifest)]
+    if manifest.match is not None:
+        faults += _match_faults(manifest.match, path)
     if faults:
         raise StoreError(faults)
+
+
+def _side_faults(manifest: Manifest, path: Path) -> Iterator[Fault]:
+    for kind, side in manifest.sides.items():
+        if side.type not in KEY_TYPES:
+            yield Fault(f"{kind} ids are int64 or string", found=side.type)
+        if len(side.default) != side.q or not all(map(math.isfinite, side.default)):
+            yield Fault(
+                f"the {kind} default vector has q = {side.q} finite numbers",
+                found=f"{len(side.default)} numbers in {path}",
+                mend="run `reki publish` again",
+            )
+        if side.q % max(len(manifest.pairs), 1):
+            yield Fault(
+                f"a {kind} vector has as many numbers for each channel pair",
+                found=f"q = {side.q} for {len(manifest.pairs)} pairs in {path}",
+                mend="run `reki publish` again",
+            )
+
+
+def _pair_faults(manifest: Manifest) -> Iterator[Fault]:
+    users = [user for user, _ in manifest.pairs]
+    if len(set(users)) < len(users):
+        yield Fault("channel pairs differ in the user's channel", found=", ".join(users))
+
+
+def _match_faults(match: MatchSection, path: Path) -> Iterator[Fault]:
+    mend = "run `reki publish` again"
+    names = ["score", *(kernel.name for kernel in match.kernels), "hein"]
+    if len(set(names)) < len(names) or not all(map(str.isidentifier, names)):
+        yield Fault("match scores have names that differ", f"{', '.join(names)} in {path}", mend)
+    for what in ("width", "recent", "tower", "sums"):
+        count = getattr(match, what)
+        if count < 1:
+            yield Fault(f"match: {what} is 1 or more", f"{count} in {path}", mend)
+    for kernel in match.kernels:
+        for what, number in (("sharpness", kernel.sharpness), ("shrink", kernel.shrink)):
+            if not 0 < number < math.inf:
+                rule = f"match: {what} of {kernel.name} is a number above 0"
+                yield Fault(rule, f"{number} in {path}", mend)
+    for kind, default in match.default.items():
+        wanted = match.lengths[kind]
+        if len(default) != wanted or not all(map(math.isfinite, default)):
+            yield Fault(
+                f"the {kind} default vector of match scores has {wanted} finite numbers",
+                f"{len(default)} numbers in {path}",
+                mend,
+            )

@@ -1,165 +1,220 @@
-"""How well a user's augmented vector fits an item's: scores, for models that multiply no vectors.
+"""How well an item fits a user, as scores: on-demand views over what is stored of the two.
 
-The two vectors are made of parts, one a pair of channels, that HEIN learnt to be read together.
-The dot product of each pair's parts is a number, and their sum is the dot product of the whole::
+Of texts and HEIN, stacked, where interactions have times::
 
-    from reki_feast.store import reki_match, reki_views
+    from reki_feast.store import reki_match
+
+    match, reki_user_match, reki_item_match = reki_match("../data/movies", user=user, item=item)
+
+Or dot products of the augmented vectors, for models that multiply no vectors::
 
     views = reki_views("../data/movies", user=user, item=item)
     match = reki_match(views.user, views.item)
-
-Feast stores an on-demand view as source text and runs that. The text here is complete, so that a
-feature server or a training job computes the scores without this package. Where this package reads
-the vectors, it recognises the view by its text and computes the same without pandas.
 """
 
 from __future__ import annotations
 
-import inspect
 import json
-from dataclasses import asdict, dataclass
-from functools import lru_cache
-from typing import Any, TypeAlias
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias, overload
 
-import numpy as np
-import numpy.typing as npt
-import pandas as pd
-from feast import FeatureView, Field
+from feast import Entity, FeatureView, Field
 from feast.on_demand_feature_view import OnDemandFeatureView
 from feast.types import Float32
 
 from reki_feast.errors import Fault, StoreError
 
 from .defaults import SCENARIO_TAG, default_vectors
+from .manifest import Manifest, MatchSection
+from .scores import (
+    MATCH_TAG,
+    PAIRS_TAG,
+    WEIGHTS_TAG,
+    Floats,
+    Match,
+    TextMatch,
+    dot_products,
+    frame_scores,
+    match_of,
+)
+from .view_maker import view_maker
 
-Floats: TypeAlias = npt.NDArray[np.float32]
+__all__ = [
+    "MATCH_TAG",
+    "PAIRS_TAG",
+    "WEIGHTS_TAG",
+    "Floats",
+    "Match",
+    "MatchViews",
+    "TextMatch",
+    "dot_products",
+    "frame_scores",
+    "match_of",
+    "reki_match",
+]
 
-#: JSON list of [user channel, item channel], in the order of their parts of a vector.
-PAIRS_TAG = "reki.pairs"
-#: JSON object of what a view of scores multiplies, the fields of :class:`Match`.
-MATCH_TAG = "reki.match"
-WEIGHTS_TAG = "reki.weights"
-
-
-def dot_products(user: Floats, item: Floats, parts: int) -> Floats:
-    """Dot products of vectors ``[n, q]`` and, below, of each of their parts: ``[1 + parts, n]``."""
-    shape = (len(user), parts, user.shape[1] // parts)
-    products = np.einsum("npd,npd->pn", user.reshape(shape), item.reshape(shape))
-    scores: Floats = np.concatenate([products.sum(0, keepdims=True), products])
-    return scores
-
-
-def frame_scores(
-    frame: pd.DataFrame, user: str, item: str, size: int, names: list[str]
-) -> pd.DataFrame:
-    """The scores of a frame's rows, a column a name; NaN without two vectors of that size."""
-    known = (frame[user].str.len() == size) & (frame[item].str.len() == size)
-    rows = frame[known.to_numpy(bool)]
-    scores = np.full((len(names), len(frame)), np.nan, np.float32)
-    if len(rows):
-        left, right = (
-            np.concatenate(rows[name].to_numpy(), dtype=np.float32, casting="same_kind")
-            for name in (user, item)
-        )
-        shape = (len(rows), size)
-        scores[:, known] = dot_products(left.reshape(shape), right.reshape(shape), len(names) - 1)
-    return pd.DataFrame(scores.T, columns=names)
+_TAGS = (SCENARIO_TAG, WEIGHTS_TAG, PAIRS_TAG)
+_View: TypeAlias = FeatureView | OnDemandFeatureView
 
 
-@dataclass(frozen=True)
-class Match:
-    """What a view of scores computes.
+class MatchViews(NamedTuple):
+    """The views of match scores of texts and HEIN.
 
     Attributes:
-        user: reference of the user's vector, ``view:feature``.
-        item: reference of the item's.
-        size: q, floats of either.
-        names: of the scores: all floats, then a pair of channels each.
+        match: ``reki_match``, computed when asked for: ``score``, one a kernel, ``hein``.
+        user: ``reki_user_match``, features ``user_match`` and ``user_sums``.
+        item: ``reki_item_match``, feature ``item_match``.
     """
 
-    user: str
-    item: str
-    size: int
-    names: tuple[str, ...]
+    match: OnDemandFeatureView
+    user: FeatureView
+    item: FeatureView
 
-    @property
-    def parts(self) -> int:
-        """Number of channel pairs."""
-        return len(self.names) - 1
+    def views(self) -> list[_View]:
+        """The views, for ``FeatureStore.apply``."""
+        return list(self)
 
-    @property
-    def source(self) -> str:
-        """Python that computes it in a frame, for Feast to store: it needs numpy and pandas."""
-        # Feast names a source's column by its view, too, whatever the request's names are.
-        columns = [ref.replace(":", "__") for ref in (self.user, self.item)]
-        called = f"frame_scores(inputs, *{columns!r}, {self.size}, {list(self.names)!r})"
-        return "\n\n\n".join(
-            [
-                "from __future__ import annotations\n\nimport numpy as np\nimport pandas as pd",
-                inspect.getsource(dot_products).rstrip(),
-                inspect.getsource(frame_scores).rstrip(),
-                f"def match(inputs: pd.DataFrame) -> pd.DataFrame:\n    return {called}\n",
-            ]
-        )
-
-    def scores(self, user: Floats, item: Floats) -> Floats:
-        """Scores ``[names, n]`` of vectors ``[n, q]``."""
-        return dot_products(user, item, self.parts)
+    def by_name(self) -> dict[str, _View]:
+        """The views by name: ``globals().update(views.by_name())``."""
+        return {view.name: view for view in self}
 
 
-def reki_match(user: FeatureView, item: FeatureView) -> OnDemandFeatureView:
-    """Scores of a user and an item as features, computed of their stored vectors when asked for.
+@overload
+def reki_match(user: FeatureView, item: FeatureView) -> OnDemandFeatureView: ...
 
-    The view is named after the user's, ``reki_match``: ``score`` is the dot product of all floats,
-    ``score_liked`` that of the pair with the user's channel ``liked``, and so on. A user or an item
-    without a vector has the default vector's scores, or null where the stores know no defaults.
 
-    Args:
-        user: the first of :func:`~reki_feast.store.reki_views`.
-        item: the second.
+@overload
+def reki_match(
+    data: str | Path,
+    *,
+    user: Entity,
+    item: Entity,
+    ttl: timedelta | None = None,
+    prefix: str = "reki",
+    owner: str = "",
+    tags: Mapping[str, str] | None = None,
+) -> MatchViews: ...
+
+
+def reki_match(*given: Any, **named: Any) -> Any:
+    """Scores of a user and an item as features, computed of what is stored when asked for.
+
+    ``reki_match(data, user=…, item=…)`` makes three views over a scenario's published tables: an
+    on-demand view, named ``reki_match`` after the prefix, and the two that it computes of. Its
+    ``score`` is the stack of the others: of a kernel of texts each, and of ``hein``, the product of
+    HEIN's towers. The arguments are those of :func:`~reki_feast.store.reki_views`. Our
+    offline store leaves the vectors of these scores out of its rows, unless the refs name them
+    before the scores: with a user's 32 texts in each, a training table would take gigabytes.
+
+    ``reki_match(views.user, views.item)``, the first two of what ``reki_views`` gives, makes one
+    view, named after the user's, too: ``score`` is the dot product of all floats of the augmented
+    vectors, ``score_liked`` that of the pair with the user's channel ``liked``, and so on.
+
+    A user or an item without a vector has the default vector's scores, or null where the stores
+    know no defaults.
 
     Raises:
-        StoreError: they are other views, or of different scenarios, or their manifest is of an
-            earlier version.
+        StoreError: nothing was published in the folder, or no match scores; an entity's key
+            differs from the tables'. Or the two are other views, or of different scenarios, or
+            their manifest is of an earlier version.
     """
+    said = [*given, *named.values()]
+    if all(isinstance(value, FeatureView) for value in said):
+        return _of_vectors(*given, **named)
+    data = given[0] if given else named.get("data")
+    if not isinstance(data, str | Path) or any(isinstance(value, FeatureView) for value in said):
+        raise StoreError(
+            "reki_match takes a scenario's folder with two entities, or two views of vectors",
+            found=", ".join(type(value).__name__ for value in said),
+            mend='reki_match("../data/movies", user=user, item=item), entities; or '
+            "reki_match(views.user, views.item), of what reki_views gives",
+        )
+    caller = sys._getframe(1).f_globals.get("__file__")
+    return _of_tables(*given, caller=caller, **named)
+
+
+def _of_tables(
+    data: str | Path,
+    *,
+    caller: str | None,
+    user: Entity,
+    item: Entity,
+    ttl: timedelta | None = None,
+    prefix: str = "reki",
+    owner: str = "",
+    tags: Mapping[str, str] | None = None,
+) -> MatchViews:
+    """The scores of texts and HEIN, over the tables that were published for them."""
+    make = view_maker(
+        data, caller, user=user, item=item, ttl=ttl, prefix=prefix, owner=owner, tags=tags
+    )
+    section = _section(make.manifest)
+    users, items = make.match("user", section), make.match("item", section)
+    sources = f"{users.name}:user_match", f"{items.name}:item_match"
+    view = _on_demand(
+        f"{prefix}_match",
+        TextMatch(*sources, section.kernels, section.width, section.recent, section.tower),
+        [users[["user_match"]], items[["item_match"]]],
+        "How well an item fits a user: by texts of what the user liked before, by HEIN, and both "
+        f"stacked (score). Scenario {make.manifest.scenario}",
+        make.owner,
+        {**make.shared_tags(), **make.tags},
+    )
+    return MatchViews(view, users, items)
+
+
+def _section(manifest: Manifest) -> MatchSection:
+    if manifest.match is None:
+        raise StoreError(
+            f"Match scores of scenario {manifest.scenario} are published",
+            found=f'no "match" in {manifest.folder / "manifest.json"}',
+            mend="scores want interactions with times: declare them, then `reki run`; products of "
+            "vectors need none: reki_match(views.user, views.item)",
+        )
+    return manifest.match
+
+
+def _of_vectors(user: FeatureView, item: FeatureView) -> OnDemandFeatureView:
+    """Dot products of augmented vectors."""
     pairs = _pairs(user, item)
     size = len(default_vectors(user)["user_aug"])
     names = ("score", *(f"score_{channel}" for channel, _ in pairs))
-    made = Match(f"{user.name}:user_aug", f"{item.name}:item_aug", size, names)
-    kept = (SCENARIO_TAG, WEIGHTS_TAG, PAIRS_TAG)
-    return OnDemandFeatureView(
-        name=f"{user.name}_match",
-        sources=[user[["user_aug"]], item[["item_aug"]]],
-        # Without descriptions: Feast compares the fields with those it infers, which have none.
-        schema=[Field(name=name, dtype=Float32) for name in names],
-        mode="pandas",
-        udf=_function(made.source),
-        udf_string=made.source,
-        description="How a user's augmented vector fits an item's: dot products of all floats "
+    return _on_demand(
+        f"{user.name}_match",
+        Match(f"{user.name}:user_aug", f"{item.name}:item_aug", size, names),
+        [user[["user_aug"]], item[["item_aug"]]],
+        "How a user's augmented vector fits an item's: dot products of all floats "
         f"(score) and of each channel pair's. Scenario {user.tags[SCENARIO_TAG]}",
-        owner=user.owner,
-        tags={
-            **{tag: user.tags[tag] for tag in kept if tag in user.tags},
-            MATCH_TAG: json.dumps(asdict(made)),
-        },
+        user.owner,
+        {tag: user.tags[tag] for tag in _TAGS if tag in user.tags},
     )
 
 
-def match_of(view: OnDemandFeatureView) -> Match | None:
-    """What a view computes; None where its text is not the one that this version writes."""
-    tag, transformation = view.tags.get(MATCH_TAG), view.feature_transformation
-    text = getattr(transformation, "udf_string", "")
-    return _recognised(tag, text) if tag and text else None
-
-
-@lru_cache(maxsize=64)
-def _recognised(tag: str, text: str) -> Match | None:
-    try:
-        said = json.loads(tag)
-        match = Match(said["user"], said["item"], int(said["size"]), tuple(said["names"]))
-    except (ValueError, TypeError, KeyError):
-        return None
-    return match if match.source == text else None
+def _on_demand(
+    name: str,
+    formula: Match | TextMatch,
+    sources: Sequence[Any],
+    about: str,
+    owner: str,
+    tags: Mapping[str, str],
+) -> OnDemandFeatureView:
+    source = formula.source
+    return OnDemandFeatureView(
+        name=name,
+        sources=list(sources),
+        # Without descriptions: Feast compares the fields with those it infers, which have none.
+        schema=[Field(name=score, dtype=Float32) for score in formula.names],
+        mode="pandas",
+        udf=_function(source),
+        udf_string=source,
+        description=about,
+        owner=owner,
+        tags={**tags, MATCH_TAG: json.dumps(asdict(formula))},
+    )
 
 
 def _function(source: str) -> Any:

@@ -3,8 +3,9 @@
     python -m tests.bench.latency
 
 under 1, 8 and 64 callers at once, as threads and as coroutines of one event loop, by Feast's own
-``get_online_features`` and by ``TensorReader``, over a Redis of its own. Callers, Redis and
-measurement share this machine's processors.
+``get_online_features`` and by ``TensorReader``, over a Redis of its own; and for match scores, as
+``tests.bench.latency_match`` measures them. Callers, Redis and measurement share this machine's
+processors.
 """
 
 from __future__ import annotations
@@ -254,6 +255,8 @@ def note(line: dict[str, object]) -> str:
 
 def main() -> None:
     """Measure all of it."""
+    from tests.bench import latency_match  # which is made of this module's parts
+
     with tempfile.TemporaryDirectory() as name, repos(Path(name)) as (stock, *ours):
         names = ("hash", "packed")
         readers = {
@@ -265,7 +268,7 @@ def main() -> None:
             reader.close()
     rows = [row(line) for line in lines]
     title = f"{CANDIDATES} candidates x (user + item vector) as tensors"
-    finish("latency", title, rows, [note(line) for line in rows])
+    finish("latency", title, [*rows, *latency_match.rows()], [note(line) for line in rows])
 
 
 if __name__ == "__main__":

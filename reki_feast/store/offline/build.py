@@ -21,7 +21,7 @@ from .latest import Asked, all_rows, latest_rows
 from .plan import everything, plan, tables_of
 from .query import Limits, Query
 from .retrieval import DuckDBRetrievalJob, Place
-from .scored import scores_of
+from .scored import added_refs, column_of, scores_of
 from .sources import open_source
 
 Span = tuple[datetime | None, datetime | None]
@@ -45,7 +45,8 @@ def historical_job(
         views: feature views whose sources are readable.
         refs: features asked for, ``view:feature``.
         rows: entity rows; None for those of `span`.
-        on_demand: on-demand views to compute.
+        on_demand: on-demand views to compute; the result is without the vectors of texts' scores
+            that Feast added to `refs` for them.
         full_names: whether columns are named ``view__feature``.
         known_by_then: only rows that were created before the entity row's time.
         span: start and end, where there are no entity rows.
@@ -64,6 +65,8 @@ def historical_job(
         planned = plan(entities, tables, refs, full_names)
     columns = result_columns(entities, planned)
     scores, others = scores_of(on_demand, refs, columns, full_names)
+    added = added_refs(on_demand, refs)
+    kept = [ref for ref in refs if ref not in added]
     different((*columns, *(name for some in scores for name in some.shown.values())))
     query = Query(
         historical(entities, planned, known_by_then),
@@ -77,9 +80,10 @@ def historical_job(
         query,
         _place(config),
         scores=scores,
+        hidden=[column_of(ref, columns) for ref in added],
         on_demand=others,
         full_names=full_names,
-        metadata=lambda: _metadata(query, entities, refs),
+        metadata=lambda: _metadata(query, entities, kept),
     )
 
 

@@ -21,6 +21,9 @@ from .scored import Scores
 from .sources import readable
 from .writing import BATCH, persist, stage
 
+#: Rows a batch at most, where batches hold columns that are left out of the result.
+_WIDE = 8_192
+
 
 @dataclass(frozen=True)
 class Place:
@@ -38,6 +41,7 @@ class DuckDBRetrievalJob(RetrievalJob):
         query: the query.
         place: where to write.
         scores: match scores to add, batch by batch.
+        hidden: columns that scores are computed of, and which are not in the result.
         on_demand: other on-demand views; they run over the whole table, as in Feast.
         full_names: whether columns are named ``view__feature``.
         metadata: makes the metadata; None for rows on their way online.
@@ -50,6 +54,7 @@ class DuckDBRetrievalJob(RetrievalJob):
         place: Place,
         *,
         scores: Sequence[Scores] = (),
+        hidden: Sequence[str] = (),
         on_demand: Sequence[OnDemandFeatureView] = (),
         full_names: bool = False,
         metadata: Callable[[], RetrievalMetadata] | None = None,
@@ -59,6 +64,7 @@ class DuckDBRetrievalJob(RetrievalJob):
         self.query = query
         self._place = place
         self._scores = list(scores)
+        self._hidden = list(hidden)
         self._on_demand = list(on_demand)
         self._full_names = full_names
         self._metadata = metadata
@@ -75,16 +81,12 @@ class DuckDBRetrievalJob(RetrievalJob):
         """
         if self._on_demand:
             return pa.Table.to_reader(self.to_arrow(), max_chunksize=rows)
-        reader = self.query.batches(rows)
-        if not self._scores:
-            return reader
-        schema = self._scored(reader.schema.empty_table()).schema
-        return pa.RecordBatchReader.from_batches(schema, map(self._with_scores, reader))
+        return self._stream(rows)
 
     def to_sql(self) -> str:
         """The query, for DuckDB; it names entity rows and remote sources by tables of its own.
 
-        It is without what on-demand views add.
+        It is without what on-demand views add, and with the vectors that they are computed of.
         """
         return self.query.sql
 
@@ -150,8 +152,17 @@ class DuckDBRetrievalJob(RetrievalJob):
         return Query.of(self.to_batches(), self.query.limits) if self._scores else self.query
 
     def _to_arrow_internal(self, timeout: int | None = None) -> pa.Table:  # noqa: ARG002
+        if self._hidden:  # which may not fit in memory all at once
+            return self._stream(_WIDE).read_all()
         table = self._scored(self.query.arrow())
         return table.combine_chunks() if self._one_batch else table
+
+    def _stream(self, rows: int) -> pa.RecordBatchReader:
+        reader = self.query.batches(min(rows, _WIDE) if self._hidden else rows)
+        if not self._scores:
+            return reader
+        schema = self._scored(reader.schema.empty_table()).schema
+        return pa.RecordBatchReader.from_batches(schema, map(self._with_scores, reader))
 
     def _scored(self, table: pa.Table) -> pa.Table:
         if not self._scores:
@@ -164,4 +175,9 @@ class DuckDBRetrievalJob(RetrievalJob):
     def _with_scores(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         for scores in self._scores:
             batch = scores.added(batch)
-        return batch
+        return _without(batch, self._hidden) if self._hidden else batch
+
+
+def _without(batch: pa.RecordBatch, columns: Sequence[str]) -> pa.RecordBatch:
+    """Copies of the other columns: DuckDB's hold the memory of all as long as one is in use."""
+    return batch.drop_columns(list(columns)).take(pa.array(range(len(batch)), pa.int64()))

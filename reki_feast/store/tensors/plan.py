@@ -20,10 +20,10 @@ from feast.utils import (
 )
 
 from reki_feast.errors import StoreError
-from reki_feast.store.match import Match, match_of
 from reki_feast.store.online.keys import RedisKeys
 from reki_feast.store.online.protobuf import Unsupported
 from reki_feast.store.redis_online import RekiRedisOnlineStore
+from reki_feast.store.scores import Formula, match_of
 
 from .features import Defaults, Feature, check, defaulted, feature_of
 from .layouts import HashRows, Layout, PackedRows
@@ -75,13 +75,13 @@ class MatchPlan:
     """Match scores of the service.
 
     Attributes:
-        match: what to compute.
-        vectors: names under which the user's and the item's vectors are read.
+        formula: what to compute.
+        vectors: names under which the formula's inputs are read.
         features: the scores asked for.
     """
 
-    match: Match
-    vectors: tuple[str, str]
+    formula: Formula
+    vectors: Sequence[str]
     features: Sequence[Feature]
 
 
@@ -145,7 +145,7 @@ def plan_of(
             for view, some in features.items()
             if view not in matches
         ],
-        [_match_plan(match, view, features) for view, match in matches.items()],
+        [_match_plan(formula, view, features) for view, formula in matches.items()],
         names,
     )
 
@@ -205,7 +205,7 @@ def _fields_by_view(
     return fields
 
 
-def _matches(on_demand: Sequence[OnDemandFeatureView]) -> dict[str, Match]:
+def _matches(on_demand: Sequence[OnDemandFeatureView]) -> dict[str, Formula]:
     """The match scores by the names of their views.
 
     Raises:
@@ -224,29 +224,29 @@ def _matches(on_demand: Sequence[OnDemandFeatureView]) -> dict[str, Match]:
     return matches
 
 
-def _add_vectors(fields: dict[str, dict[str, str]], matches: Iterable[Match]) -> None:
+def _add_vectors(fields: dict[str, dict[str, str]], matches: Iterable[Formula]) -> None:
     """Have the vectors read that scores are computed of, asked for or not."""
-    for match in matches:
-        for ref in (match.user, match.item):
-            view, field = _split(ref)
-            # Where nobody asked for it, under a name that nothing in the batch has.
-            fields.setdefault(view, {}).setdefault(field, ref)
+    for ref in [vector.ref for formula in matches for vector in formula.inputs]:
+        view, field = _split(ref)
+        # Where nobody asked for it, under a name that nothing in the batch has.
+        fields.setdefault(view, {}).setdefault(field, ref)
 
 
-def _match_plan(match: Match, view: str, features: Mapping[str, Sequence[Feature]]) -> MatchPlan:
+def _match_plan(
+    formula: Formula, view: str, features: Mapping[str, Sequence[Feature]]
+) -> MatchPlan:
     vectors = []
-    for ref in (match.user, match.item):
+    for ref, size in formula.inputs:
         of_view, field = _split(ref)
         (vector,) = [feature for feature in features[of_view] if feature.source == field]
-        if vector.width != match.size:
+        if vector.width != size:
             raise StoreError(
-                f"The scores of {view} are of vectors of {match.size} numbers",
+                f"The scores of {view} are of vectors of {size} numbers",
                 found=f"{ref} has {vector.width}",
                 mend="run `feast apply`",
             )
         vectors.append(vector.name)
-    user, item = vectors
-    return MatchPlan(match, (user, item), features[view])
+    return MatchPlan(formula, vectors, features[view])
 
 
 def _view_plan(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any, Literal
 
 import numpy as np
@@ -49,12 +50,25 @@ class Batch(Mapping[str, Any]):
 class _Part:
     """What is asked of one view, how many replies that has, and which row of them each id takes.
 
-    ``places`` is None where the rows are the ids', one after another.
+    ``places`` is None where the rows are the ids', one after another, or a single one for all.
     """
 
     view: ViewPlan
     replies: int
     places: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What is asked of all views for so many rows, and the commands for it."""
+
+    parts: Sequence[_Part]
+    commands: bytes
+    rows: int
+
+    @property
+    def replies(self) -> int:
+        return sum(part.replies for part in self.parts)
 
 
 class TensorReader:
@@ -137,16 +151,16 @@ class TensorReader:
                 holds does not fit the registry.
         """
         plan = self._plan
-        parts, commands = _asked(plan, ids)
-        replies = self._connections.ask(commands, sum(part.replies for part in parts))
-        return self._batch(plan, parts, replies)
+        asked = _asked(plan, ids)
+        replies = self._connections.ask(asked.commands, asked.replies)
+        return self._batch(plan, asked, replies)
 
     async def read_async(self, ids: Mapping[str, Ids]) -> Batch:
         """The same on the running event loop."""
         plan = self._plan
-        parts, commands = _asked(plan, ids)
-        replies = await self._connections.ask_async(commands, sum(part.replies for part in parts))
-        return self._batch(plan, parts, replies)
+        asked = _asked(plan, ids)
+        replies = await self._connections.ask_async(asked.commands, asked.replies)
+        return self._batch(plan, asked, replies)
 
     def close(self) -> None:
         """Close the connections of ``read``; a later read opens new ones."""
@@ -169,10 +183,10 @@ class TensorReader:
         await self.aclose()
         self.close()
 
-    def _batch(self, plan: Plan, parts: Sequence[_Part], replies: Sequence[Any]) -> Batch:
-        columns: dict[str, Column] = {}
+    def _batch(self, plan: Plan, asked: _Asked, replies: Sequence[Any]) -> Batch:
+        columns: dict[str, Column] = {}  # of each row, or of a single one that stands for all
         first = 0
-        for part in parts:
+        for part in asked.parts:
             found = part.view.layout.columns(replies[first : first + part.replies])
             first += part.replies
             for feature, column in zip(part.view.features, found, strict=True):
@@ -182,18 +196,21 @@ class TensorReader:
                 columns[feature.name] = filled
         for match in plan.matches:
             columns.update(_scored(match, columns))
+        given = {name: _for_all(columns[name], asked.rows) for name in plan.names}
         return Batch(
-            {name: self._give(columns[name].values) for name in plan.names},
-            {name: self._give(columns[name].known) for name in plan.names},
+            {name: self._give(column.values) for name, column in given.items()},
+            {name: self._give(column.known) for name, column in given.items()},
         )
 
 
 def _scored(plan: MatchPlan, columns: Mapping[str, Column]) -> Iterator[tuple[str, Column]]:
     """Scores of the vectors read or, where those are not known, of the defaults."""
-    user, item = (columns[name] for name in plan.vectors)
-    scores = dict(zip(plan.match.names, plan.match.scores(user.values, item.values), strict=True))
+    vectors = [columns[name] for name in plan.vectors]
+    computed = plan.formula.scores(*[vector.values for vector in vectors])
+    scores = dict(zip(plan.formula.names, computed, strict=True))
     for feature in plan.features:
-        values, known = scores[feature.source], user.known & item.known
+        values = scores[feature.source]
+        known = reduce(np.logical_and, [vector.known for vector in vectors])
         if feature.default is not None:
             values[~known] = feature.default
         yield feature.name, Column(values, known)
@@ -231,8 +248,14 @@ def _width(feature: Feature, found: int | None, widths: dict[str, int]) -> int:
     return width
 
 
-def _asked(plan: Plan, ids: Mapping[str, Ids]) -> tuple[list[_Part], bytes]:
-    """What to ask of each view, and the commands for all of it."""
+def _for_all(column: Column, rows: int) -> Column:
+    """A column of so many rows: its single one that often, if it has no more."""
+    if len(column.known) == rows:
+        return column
+    return Column(*[np.repeat(single, rows, axis=0) for single in column])
+
+
+def _asked(plan: Plan, ids: Mapping[str, Ids]) -> _Asked:
     columns, rows = columns_of(ids, plan.id_columns)
     parts, commands = [], []
     for view in plan.views:
@@ -240,16 +263,17 @@ def _asked(plan: Plan, ids: Mapping[str, Ids]) -> tuple[list[_Part], bytes]:
         command, replies = view.layout.ask(entities)
         commands.append(command)
         parts.append(_Part(view, replies, places))
-    return parts, b"".join(commands)
+    return _Asked(parts, b"".join(commands), rows)
 
 
 def _unique(entities: list[bytes], rows: int) -> tuple[list[bytes], np.ndarray | None]:
-    """Entity keys without repetitions, and which of them each row has (None: its own)."""
-    if len(entities) < rows:
-        return entities, np.zeros(rows, np.intp)
+    """Entity keys without repetitions, and which of them each row has.
+
+    None for its own, or for the single one.
+    """
     places = {key: place for place, key in enumerate(dict.fromkeys(entities))}
-    if len(places) == len(entities):
-        return entities, None
+    if len(places) in (1, len(entities)):
+        return list(places), None
     return list(places), np.fromiter(map(places.__getitem__, entities), np.intp, rows)
 
 
