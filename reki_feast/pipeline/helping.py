@@ -13,6 +13,7 @@ from reki_feast.errors import EvaluateError
 from reki_feast.inputs import Inputs
 from reki_feast.pipeline.matching import Material, channel_material
 from reki_feast.report import Table
+from reki_feast.schema import TIMESTAMP
 
 if TYPE_CHECKING:
     from reki_feast.encode import Floats
@@ -25,6 +26,9 @@ SCORE, PERMUTED, NOISE = "score", "score of permuted texts", "as many columns of
 #: By how much the score may tell labels that a job trains on better than later ones.
 LEAK = 0.02
 _SURE = 0.05
+#: Share of the log before the rows that coverage is told of.
+_BEFORE = 0.8
+_RUNS = {"nightly": "nightly", "hourly": "hourly", "event": "reki push at each interaction"}
 
 
 def helps(project_seed: int, given: Inputs, found: Material, fitted: Fitted) -> dict[str, Any]:
@@ -71,6 +75,23 @@ def helps(project_seed: int, given: Inputs, found: Material, fitted: Fitted) -> 
     }
 
 
+def coverage(given: Inputs) -> list[Table]:
+    """How many of the last fifth's rows would find a state, by how often runs are; none untimed."""
+    from reki_feast.evaluate.in_time import share_found
+
+    if not given.timed:
+        return []
+    rows = given.interactions
+    user, item = (
+        rows[key.name].combine_chunks().dictionary_encode().indices.to_numpy()
+        for key in (given.user, given.item)
+    )
+    time = rows["event_timestamp"].cast(TIMESTAMP).cast(pa.int64()).to_numpy()
+    cut = int(np.quantile(time, _BEFORE, method="higher"))
+    found: dict[str, float] = {one: share_found(user, item, time, cut, one) for one in SCHEDULES}
+    return [_found_table(found)]
+
+
 def helping_tables(made: Mapping[str, Any]) -> list[Table]:
     """What :func:`helps` measured, as tables; none where nothing was."""
     if "sets" not in made:
@@ -87,11 +108,12 @@ def helping_tables(made: Mapping[str, Any]) -> list[Table]:
         )
         for one in made["sets"]
     ]
-    found = [(schedule, f"{made['found'][schedule]:.0%}") for schedule in SCHEDULES]
-    return [
-        Table("gain in AUC on later rows", columns, rows),
-        Table("later rows whose user and item are known", ("runs", "share"), found),
-    ]
+    return [Table("gain in AUC on later rows", columns, rows), _found_table(made["found"])]
+
+
+def _found_table(found: Mapping[str, float]) -> Table:
+    rows = [(_RUNS[schedule], f"{found[schedule]:.0%}") for schedule in SCHEDULES]
+    return Table("later rows whose user and item are known", ("runs", "share"), rows)
 
 
 def helping_notes(made: Mapping[str, Any]) -> list[str]:
@@ -116,17 +138,18 @@ def helping_notes(made: Mapping[str, Any]) -> list[str]:
 
 
 def _verdict(score: Mapping[str, Any], permuted: Mapping[str, Any]) -> str:
-    gains = [score[model] for model in ("logistic", "trees")]
-    said = ", ".join(f"{one['gain']:+.4f} AUC, p {one['p']:.3f}" for one in gains)
-    sure = [one["gain"] > 0 and one["p"] < _SURE for one in gains]
-    lost = [one["gain"] < 0 and one["p"] < _SURE for one in gains]
+    models = {"logistic": "logistic regression", "trees": "trees"}
+    gains = [(name, score[model]) for model, name in models.items()]
+    said = ", ".join(f"{name} {one['gain']:+.4f} AUC, p {one['p']:.3f}" for name, one in gains)
+    sure = [one["gain"] > 0 and one["p"] < _SURE for _, one in gains]
+    lost = [one["gain"] < 0 and one["p"] < _SURE for _, one in gains]
     if any(lost):
-        return f"it does harm here ({said}): leave reki_match:score out of your feature service"
+        return f"reki_match:score does harm here ({said}): leave it out of your feature service"
     if not any(sure):
-        return f"it does not help here yet ({said}): no more than chance"
-    other = max(permuted[model]["gain"] for model in ("logistic", "trees"))
-    by = " both models" if all(sure) else " one of two models"
-    return f"it helps{by} ({said}; permuted texts {other:+.4f})"
+        return f"reki_match:score does not help here yet ({said}): no more than chance"
+    other = max(permuted[model]["gain"] for model in models)
+    by = "both models" if all(sure) else "one of two models"
+    return f"reki_match:score helps {by} ({said}; of permuted texts {other:+.4f} at most)"
 
 
 def _plain(measured: InTime) -> dict[str, Any]:

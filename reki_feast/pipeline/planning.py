@@ -16,6 +16,7 @@ from reki_feast.inputs import Inputs
 from reki_feast.llm import Limits, Spent
 from reki_feast.llm import plan as plan_calls
 from reki_feast.pipeline.grouping import Formed, drift_notes, formed_table, group
+from reki_feast.pipeline.helping import coverage
 from reki_feast.pipeline.prompting import Prompted, prompts_at
 from reki_feast.pipeline.stored import Times, choose_times, wanted_times
 from reki_feast.project import Project, now
@@ -55,7 +56,7 @@ def plan(project: Project, *, as_of: Times = None, progress: Progress | None = N
         rows = [(kind, estimate(prompts.filter(pc.field("kind") == kind))) for kind in KINDS]
         whole = estimate(prompts)
         left = _left_of_budget(project, ledger)
-    tables = [*formed_table(formed), _plan_table([*rows, ("all", whole)])]
+    tables = [*formed_table(formed), _plan_table([*rows, ("all", whole)]), *coverage(given)]
     notes = [whole.note, *policy_notes(prompted), *left, *_over_budget(project, whole)]
     collective = [kind for kind in KINDS if project.declared.collective(kind)]
     if collective:
