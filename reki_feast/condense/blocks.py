@@ -1,9 +1,9 @@
 """Weights in blocks of time: a row is made by weights that learnt earlier labels alone.
 
 HEIN learns again at each cut, on all labels before it, from where it was. Vectors of two blocks
-shall be read together, so each block's are turned upon those of the block before: an orthogonal
-map changes no dot product of a user's and an item's vector, and is part of the experts' last
-layer, which is linear. (Orthogonal Procrustes problem: Schönemann, Psychometrika 1966.)
+shall be read together, so each block's are turned and scaled upon those of the block before: such a
+map changes dot products of a user's and an item's vector by one factor, and is part of the experts'
+last layer, which is linear. (Orthogonal Procrustes problem: Schönemann, Psychometrika 1966.)
 """
 
 from __future__ import annotations
@@ -22,8 +22,10 @@ from reki_feast.condense.export import fingerprint, manifest, restore, vectors_o
 from reki_feast.condense.settings import Condensed
 from reki_feast.encode import Floats
 from reki_feast.hein import HeinSet
+from reki_feast.schema import KINDS
 
 _BLOCK = "block"
+_TINY = 1e-9
 
 
 @dataclass(frozen=True)
@@ -39,22 +41,38 @@ class VectorBlock:
     condensed: Condensed
 
 
-def align(condensed: Condensed, before: Condensed, items: pa.Table) -> None:
+def align(condensed: Condensed, before: Condensed, users: pa.Table, items: pa.Table) -> None:
     """Turn the weights in place so that items' vectors lie as near as can be to those before.
 
+    And scale them, so that vectors are as wide as those before: a network that goes on learning
+    makes them longer and longer, and a model that has learnt the short ones trusts long ones too
+    much. A pair's dot products change by one factor.
+
     Args:
-        condensed: is changed; its dot products are not.
+        condensed: is changed.
         before: of the same pairs and sizes.
-        items: representations that both read.
+        users: representations that both read.
+        items: the same of items.
     """
     size = condensed.heins.output_size
-    ours, theirs = (vectors_of(one, items, "item") for one in (condensed, before))
+    ours, theirs = (
+        {"user": vectors_of(one, users, "user"), "item": vectors_of(one, items, "item")}
+        for one in (condensed, before)
+    )
     for number in range(len(condensed.pairs)):
         part = slice(number * size, (number + 1) * size)
-        left, _, right = np.linalg.svd(ours[:, part].T.astype(np.float64) @ theirs[:, part])
-        turn = torch.from_numpy((left @ right).astype(np.float32))
+        product = ours["item"][:, part].T.astype(np.float64) @ theirs["item"][:, part]
+        left, _, right = np.linalg.svd(product)
+        factor = np.sqrt(np.prod([_wider(theirs[k][:, part], ours[k][:, part]) for k in KINDS]))
+        turn = torch.from_numpy((factor * (left @ right)).astype(np.float32))
         for heins in (condensed.heins, *condensed.folds):
             _turn(heins, number, turn)
+
+
+def _wider(one: Floats, other: Floats) -> float:
+    """How much wider vectors spread than others; 1 where either do not."""
+    spreads = [float(np.sqrt(part.var(axis=0, dtype=np.float64).sum())) for part in (one, other)]
+    return spreads[0] / spreads[1] if min(spreads) > _TINY else 1.0
 
 
 def all_weights(blocks: Sequence[VectorBlock]) -> dict[str, Floats]:

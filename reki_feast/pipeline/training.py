@@ -97,7 +97,7 @@ def _blocks(project: Project, found: Learning, progress: Progress) -> list[Vecto
                     raise
                 continue  # too little came before this cut to learn from
             if before is not None:
-                align(made, before, found.items)
+                align(made, before, found.users, found.items)
             blocks.append(VectorBlock(cut, made))
     return blocks
 
