@@ -115,6 +115,8 @@ def _add_commands(add: Callable[[str, Command, str], argparse.ArgumentParser]) -
     run = add("run", _run, "generate, encode, train and publish what is out of date")
     for options in (_asking, _training, _publishing):
         options(run)
+    push = add("push", _push, "bring users' match states up to date online, without a run")
+    push.add_argument("file", metavar="FILE", help="new interactions, as the query gives them")
     _evaluating(add("evaluate", _evaluate, "rerun the paper's tables on your own interactions"))
     add("status", _status, "say what is stored and what is running")
     add("down", _down, "stop the embedded Redis")
@@ -374,6 +376,12 @@ def _run(given: argparse.Namespace) -> Report:
         materialize=given.materialize,
         progress=_progress(given),
     )
+
+
+def _push(given: argparse.Namespace) -> Report:
+    from reki_feast import pipeline
+
+    return pipeline.push_file(_open(given), given.file)
 
 
 def _evaluate(given: argparse.Namespace) -> Report:

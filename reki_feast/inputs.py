@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -90,33 +89,38 @@ def _queries(declared: Declarations) -> dict[str, str]:
     return queries | ({"users": sources.users} if sources.users else {})
 
 
-def _with_verdicts(
-    declared: Declarations, sql: str, root: Path, tables: Mapping[str, pa.Table] | None = None
-) -> str:
-    """The interactions, and whether they are liked. NaN says nothing, so it is null.
+def _with_verdicts(declared: Declarations, sql: str, root: Path) -> str:
+    """The interactions, and whether they are liked."""
+    setup = declared.sources.setup
+    columns = lake.query(f"select * from ({sql}\n) limit 0", root=root, setup=setup).schema
+    judged = _verdicts(declared.scenario, sql, columns)
+    try:
+        lake.query(f"select * from ({judged}) limit 0", root=root, setup=setup)
+    except SourceError as error:
+        raise _wrong_rule(declared.scenario, columns, error) from error
+    return judged
+
+
+def _verdicts(scenario: Scenario, sql: str, columns: pa.Schema) -> str:
+    """A query of these columns, and whether each row is liked. NaN says nothing, so it is null.
 
     In SQL it is more than any number: unrated would be liked.
     """
-    liked = declared.scenario.liked
-    how: dict[str, Any] = {"root": root, "setup": declared.sources.setup, "tables": tables}
-    columns = lake.query(f"select * from ({sql}\n) limit 0", **how).schema
     if LIKED in columns.names:
         mend = "select it by another name in the interactions query"
         raise SourceError(f"no column is named {LIKED}", found="one is", mend=mend)
     floats = [f'"{f.name.replace(chr(34), chr(34) * 2)}"' for f in columns if _is_float(f.type)]
     numbers = ", ".join(f"if(isnan({name}), null, {name}) as {name}" for name in floats)
     rows = f"select * replace ({numbers}) from ({sql}\n)" if floats else sql
-    judged = f"select t.*, ({liked})::boolean as {LIKED} from ({rows}\n) t"
-    try:
-        lake.query(f"select * from ({judged}) limit 0", **how)
-    except SourceError as error:
-        found = error.faults[0].found.split(" LINE ")[0]
-        raise SourceError(
-            f"Scenario.liked is a rule DuckDB can judge a row by: {liked}",
-            found=found,
-            mend=f"mend it; columns are {', '.join(columns.names)}",
-        ) from error
-    return judged
+    return f"select t.*, ({scenario.liked})::boolean as {LIKED} from ({rows}\n) t"
+
+
+def _wrong_rule(scenario: Scenario, columns: pa.Schema, error: SourceError) -> SourceError:
+    return SourceError(
+        f"Scenario.liked is a rule DuckDB can judge a row by: {scenario.liked}",
+        found=error.faults[0].found.split(" LINE ")[0],
+        mend=f"mend it; columns are {', '.join(columns.names)}",
+    )
 
 
 def _is_float(kind: pa.DataType) -> bool:
@@ -164,15 +168,15 @@ def check(
 
 
 def judged(
-    declared: Declarations, root: Path, rows: pa.Table, known: Inputs
+    scenario: Scenario, rows: pa.Table, known: Inputs, session: lake.Session
 ) -> tuple[pa.Table, list[str]]:
     """Judge and check rows of interactions that are handed over, as the query's are.
 
     Args:
-        declared: the scenario, whose rule of liking judges them.
-        root: the project's folder.
+        scenario: whose rule of liking judges them.
         rows: with the columns of the interactions query.
         known: the project's tables.
+        session: judges them.
 
     Returns:
         The rows in the form of :class:`Inputs`, those of unknown items among them; notices.
@@ -181,12 +185,12 @@ def judged(
         SourceError: with all faults together.
     """
     faults: list[Fault] = []
-    scenario, tables, sql = declared.scenario, {_GIVEN: rows}, f"select * from {_GIVEN}"
+    columns, tables = rows.schema, {_GIVEN: rows}
     try:
-        sql = _with_verdicts(declared, sql, root, tables)
-        rows = lake.query(sql, root=root, setup=declared.sources.setup, tables=tables)
+        rows = session.query(_verdicts(scenario, f"select * from {_GIVEN}", columns), tables)
     except SourceError as error:
-        faults += [_named("interactions", fault) for fault in error.faults]
+        wrong = _wrong_rule(scenario, columns, error) if LIKED not in columns.names else error
+        faults += [_named("interactions", fault) for fault in wrong.faults]
     faults += _interaction_faults(rows, scenario)
     if "event_timestamp" not in rows.column_names and "position" in rows.column_names:
         faults += _column_faults("interactions", rows, ["event_timestamp"])

@@ -25,7 +25,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +35,9 @@ import pyarrow.parquet as pq
 
 from reki_feast.errors import Fault, LakeError, SourceError
 from reki_feast.schema import content_hash
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
 
 MANIFEST_VERSION = 1
 #: A process has one working directory.
@@ -193,18 +196,54 @@ def query(
     Raises:
         SourceError: DuckDB cannot run it (missing file, wrong column, bad syntax).
     """
-    import duckdb
+    with contextlib.closing(Session(root, setup)) as session:
+        return session.query(sql, tables)
 
-    try:
-        with _working_in(root), duckdb.connect() as connection:
+
+class Session:
+    """Queries that share one DuckDB, whose setup is run once; not for several threads at a time.
+
+    Args:
+        root: relative paths in queries start there; times are UTC.
+        setup: statements to run before the first query.
+    """
+
+    def __init__(self, root: Path, setup: Iterable[str] = ()) -> None:
+        self._root, self._setup = root, tuple(setup)
+        self._connection: DuckDBPyConnection | None = None
+
+    def query(self, sql: str, tables: Mapping[str, pa.Table] | None = None) -> pa.Table:
+        """Run a query; it may name the tables.
+
+        Raises:
+            SourceError: DuckDB cannot run it, or the setup.
+        """
+        import duckdb
+
+        try:
+            with _working_in(self._root):
+                connection = self._opened()
+                for name, table in (tables or {}).items():
+                    connection.register(name, table)
+                return connection.sql(sql).to_arrow_table()
+        except duckdb.Error as error:
+            raise SourceError(_query_fault(sql, str(error), self._root)) from error
+
+    def _opened(self) -> DuckDBPyConnection:
+        import duckdb
+
+        if self._connection is None:
+            connection = duckdb.connect()
             connection.execute("set TimeZone = 'UTC'")
-            for statement in setup:
+            for statement in self._setup:
                 connection.execute(statement)
-            for name, table in (tables or {}).items():
-                connection.register(name, table)
-            return connection.sql(sql).to_arrow_table()
-    except duckdb.Error as error:
-        raise SourceError(_query_fault(sql, str(error), root)) from error
+            self._connection = connection
+        return self._connection
+
+    def close(self) -> None:
+        """Let the DuckDB go."""
+        if self._connection is not None:
+            self._connection.close()
 
 
 @contextlib.contextmanager

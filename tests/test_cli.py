@@ -25,6 +25,7 @@ COMMANDS = [
     "encode",
     "train",
     "publish",
+    "push",
     "run",
     "status",
     "down",
@@ -97,7 +98,7 @@ def test_init_lays_down_a_project_that_doctor_understands(
     assert "generators/books.py" in out
     path = folder / "generators" / "books.py"
     text = path.read_text().replace('model="minilm"', 'model="hash"')
-    path.write_text(text.replace("folds=4", 'folds=4, device="nowhere"'))
+    path.write_text(text.replace("(match=1)", '(match=1, device="nowhere")'))
     code, out, _ = reki(capsys, "doctor", "--project", folder, "--json")
     report = json.loads(out)
     assert code == cli.FAILED

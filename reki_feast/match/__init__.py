@@ -29,7 +29,14 @@ from reki_feast.match.moments import Moments, moments_of
 from reki_feast.match.settings import Kernel, MatchSettings
 from reki_feast.match.states import Encoded, Events, make_events
 from reki_feast.match.texts import Texts, channels_of, fit_basis, make_texts
-from reki_feast.match.update import NEVER, Step, UserState, unknown_user, updated
+from reki_feast.match.update import (
+    NEVER,
+    Step,
+    UserState,
+    stored_state,
+    unknown_user,
+    updated,
+)
 
 __all__ = [
     "NEVER",
@@ -62,6 +69,7 @@ __all__ = [
     "restore",
     "row_hashes",
     "scores",
+    "stored_state",
     "unknown_user",
     "updated",
     "user_moments",

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from reki_feast import schema
@@ -19,6 +20,7 @@ from reki_feast.schema import TIMESTAMP, Key
 #: Microseconds between the last interaction that a row counts and the row's time.
 TICK = 1
 _ROWS = 20_000  # of a table
+_PART = 1 << 20
 
 
 def user_moments(fitted: Fitted, events: Events, users: int) -> Moments:
@@ -56,7 +58,7 @@ def user_rows(
         towers = _by_block(some, fitted.users, taste(sums))
         vectors = np.concatenate([texts.reshape(len(some), -1), residuals, towers], axis=1)
         recent = _recent_sum(events, some, fitted.settings.recent)
-        sums = np.concatenate([sums, _counts(log, some), recent], axis=1)
+        sums = np.concatenate([sums, _counts(log, some), recent, time_parts(some.time)], axis=1)
         columns = [
             log.users.take(pa.array(some.owner)).cast(key.type),
             vector_array(vectors.astype(np.float32)),
@@ -88,6 +90,22 @@ def item_rows(
             *_ends(fitted, some, encoded.texts.digest, created),
         ]
         yield pa.Table.from_arrays(columns, schema=schema.item_match(key))
+
+
+def time_parts(time: Indices) -> Doubles:
+    """Times ``[n]`` as three numbers each ``[n, 3]``, which float32 holds: not all stores do.
+
+    >>> time_of(time_parts(np.array([1_767_225_600_000_001]))[0])
+    1767225600000001
+    """
+    high, low = np.divmod(time, _PART)
+    return np.column_stack([*np.divmod(high, _PART), low]).astype(np.float64)
+
+
+def time_of(parts: npt.NDArray[np.floating]) -> int:
+    """The time of which these are the parts ``[3]``."""
+    highest, high, low = (int(part) for part in parts)
+    return (highest * _PART + high) * _PART + low
 
 
 def row_hashes(fitted: Fitted, moments: Moments, digest: Hashes) -> list[str]:

@@ -55,18 +55,24 @@ class Grown:
 
         One that has a date and no time of day may well repeat, and is added each time.
         """
-        if entry.time % DAY and self._knows(user, entry):
+        if entry.time % DAY and self._count(user, entry):
             return False
+        self._add(user, entry)
+        return True
+
+    def _add(self, user: Hashable, entry: Entry) -> None:
         self._added[user].append(entry)
         self._all.add(0, entry)
         self._of_items.add(entry.item, entry)
-        return True
 
-    def added(self) -> Iterator[tuple[Hashable, Hashable, Entry]]:
-        """User, item and the rest of all that was added."""
-        for user, entries in self._added.items():
+    def take_over(self, before: Grown) -> None:
+        """Add what was added to a log of before and is lacking in this one."""
+        for user, entries in before._added.items():
             for entry in entries:
-                yield user, self._log.items[entry.item].as_py(), entry
+                code = self.code(before._log.items[entry.item].as_py())
+                same = None if code is None else entry._replace(item=code)
+                if same and self._count(user, same) < before._count(user, entry):
+                    self._add(user, same)
 
     def steps(
         self, user: Hashable, stamp: int, until: int, ties: Iterable[Entry] = ()
@@ -109,11 +115,12 @@ class Grown:
         text: Floats = self._encoded.vectors[start + place - 1]
         return text
 
-    def _knows(self, user: Hashable, entry: Entry) -> bool:
+    def _count(self, user: Hashable, entry: Entry) -> int:
+        """How often a user met the entry's item at its time."""
         rows = self._rows(user)
         start, end = np.searchsorted(self._log.time[rows], [entry.time, entry.time + 1])
-        was = entry.item in self._log.item[rows][start:end]
-        return was or any(one[:2] == entry[:2] for one in self._added.get(user, ()))
+        first = np.count_nonzero(self._log.item[rows][start:end] == entry.item)
+        return int(first) + sum(one[:2] == entry[:2] for one in self._added.get(user, ()))
 
     def _of(self, user: Hashable) -> Iterator[Entry]:
         """A user's interactions in the log that it begins with."""

@@ -81,5 +81,8 @@ class MatchSettings:
 
     @property
     def sums_size(self) -> int:
-        """Floats that an update builds on: sums of events, four counts, recent residuals' sum."""
-        return self.width + 8
+        """Floats that an update builds on.
+
+        Sums of events, four counts, the sum of the recent residuals, the row's time in three parts.
+        """
+        return self.width + 11

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from reki_feast.encode import Floats
-from reki_feast.match.export import TICK
+from reki_feast.match.export import TICK, time_of, time_parts
 from reki_feast.match.fit import Fitted
 from reki_feast.match.log import Doubles, chance_of, shrunk
 from reki_feast.match.settings import MatchSettings
@@ -21,6 +21,7 @@ from reki_feast.match.states import levelled, taste
 
 #: Stamp of a user of whom nothing is stored.
 NEVER = int(np.iinfo(np.int64).min)
+_TIME = 3  # parts of a time, last of the sums
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,11 @@ class Step:
     chance: float | None = None
 
 
+def stored_state(vector: Floats, sums: Floats) -> UserState:
+    """The state of a row; its time is in the sums, for some stores keep whole seconds alone."""
+    return UserState(vector, sums, time_of(sums[-_TIME:]))
+
+
 def unknown_user(settings: MatchSettings) -> UserState:
     """The state of a user who has done nothing."""
     vector, sums = (np.zeros(size, "f4") for size in (settings.user_size, settings.sums_size))
@@ -86,8 +92,9 @@ def updated(
     """
     how = fitted.settings
     gone = [_gone(_Going(state, how), own) for state, own in zip(states, steps, strict=True)]
-    sums = np.stack([going.all_sums() for going in gone])
     stamps = np.array([going.moment + TICK for going in gone], np.int64)
+    sums = np.stack([going.all_sums() for going in gone])
+    sums = np.concatenate([sums, time_parts(stamps)], axis=1)
     recent = np.stack([going.recent(own) for going, own in zip(gone, sums, strict=True)])
     tastes, numbers = taste(sums[:, : how.width + 3]), fitted.number(stamps)
     towers = np.empty((len(gone), how.tower), np.float32)
@@ -122,7 +129,7 @@ class _Going:
         self.moment = state.last
         sums: Doubles = state.sums.astype(np.float64)
         self._sums = sums[: self._width + 3]
-        *counts, of_recent = sums[self._width + 3 :].tolist()
+        *counts, of_recent = sums[self._width + 3 : -_TIME].tolist()
         self._known, self._closed = (counts[0], counts[1]), (counts[2], counts[3])
         there = int(min(self._sums[-1], self._recent))
         texts = state.vector[: self._recent * self._width].reshape(self._recent, -1)
@@ -152,7 +159,7 @@ class _Going:
         self._sums[-3:] += (step.liked, residual, 1.0)
 
     def all_sums(self) -> Doubles:
-        """The sums ``[S]`` of :meth:`MatchSettings.sums_size`."""
+        """The sums of :meth:`MatchSettings.sums_size` without the time."""
         counts = [*self._known, *self._closed, sum(self._residuals)]
         return np.concatenate([self._sums, counts])
 

@@ -20,11 +20,13 @@ from reki_feast.pipeline.groups import groups
 from reki_feast.pipeline.importing import import_knowledge
 from reki_feast.pipeline.planning import plan
 from reki_feast.pipeline.publishing import publish
+from reki_feast.pipeline.pushing import Pusher, push, push_file
 from reki_feast.pipeline.running import run
 from reki_feast.pipeline.status import down, status
 from reki_feast.pipeline.training import train
 
 __all__ = [
+    "Pusher",
     "check_ledger",
     "confirm_factors",
     "down",
@@ -40,6 +42,8 @@ __all__ = [
     "ledger",
     "plan",
     "publish",
+    "push",
+    "push_file",
     "quality",
     "run",
     "status",

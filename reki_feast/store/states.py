@@ -1,0 +1,151 @@
+"""Users' match states in the online store of a Feast repo: read, and brought up to date there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from feast import FeatureStore, FeatureView
+from feast.protos.feast.serving.ServingService_pb2 import FieldStatus
+
+from reki_feast.errors import StoreError
+
+from .defaults import SCENARIO_TAG
+
+#: Features of a view of users' states.
+FEATURES = ("user_match", "user_sums")
+_Floats = npt.NDArray[np.float32]
+
+
+#: A user's row: ``user_match``, ``user_sums``.
+StoredState: TypeAlias = "tuple[_Floats, _Floats]"
+
+
+class UserStates:
+    """The views of a scenario's user states in one Feast repo, whatever their prefix.
+
+    Args:
+        repo: folder of feature_store.yaml.
+        scenario: whose states.
+        table: folder that the views' source reads.
+
+    Raises:
+        StoreError: there is no such repo, or it has no such view.
+    """
+
+    def __init__(self, repo: Path, scenario: str, table: Path) -> None:
+        if not (repo / "feature_store.yaml").exists():
+            raise StoreError(
+                "users' states are brought up to date in the online store of a Feast repo",
+                found=f"no {repo / 'feature_store.yaml'}",
+                mend="`reki init` lays one down, with views to be applied",
+            )
+        with _at_the_store("Feast opens the repo", f"cd {repo} && feast apply"):
+            self._store = FeatureStore(repo_path=str(repo))
+            views = self._store.list_feature_views()
+        self._views = [view for view in views if _is_of(view, scenario, table)]
+        if not self._views:
+            raise StoreError(
+                f"the Feast repo has a view of users' match states of scenario {scenario}",
+                found=f"views: {', '.join(view.name for view in views) or 'none'}",
+                mend=f'add reki_match("{table.parent}", user=…, item=…) to {repo}, then '
+                "`reki publish --materialize`",
+            )
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the views."""
+        return [view.name for view in self._views]
+
+    def read(self, users: Sequence[Any], sizes: Sequence[int]) -> list[StoredState | None]:
+        """What is stored of users; None where nothing is.
+
+        Args:
+            users: ids.
+            sizes: floats that the two vectors are to have.
+
+        Raises:
+            StoreError: the store does not answer, or has vectors of other sizes.
+        """
+        if not users:
+            return []
+        view = self._views[0]
+        asked: Any = [{view.join_keys[0]: user} for user in users]
+        refs = [f"{view.name}:{feature}" for feature in FEATURES]
+        with _at_the_store("the online store gives users' states", "see that it is up"):
+            proto = self._store.get_online_features(features=refs, entity_rows=asked).proto
+        columns = dict(zip(proto.metadata.feature_names.val, proto.results, strict=True))
+        vectors, sums = (_vectors(columns[feature]) for feature in FEATURES)
+        rows = zip(vectors, sums, strict=True)
+        return [_joined(vector, own, sizes, view) for vector, own in rows]
+
+    def write(
+        self, users: Sequence[Any], states: Sequence[StoredState], times: Sequence[int]
+    ) -> None:
+        """Store states, in all views.
+
+        Args:
+            users: ids.
+            states: of the users.
+            times: of the rows, microseconds since 1970.
+
+        Raises:
+            StoreError: the store does not take them.
+        """
+        now = datetime.now(timezone.utc)
+        for view in self._views:
+            source: Any = view.batch_source
+            rows = pd.DataFrame(
+                {
+                    view.join_keys[0]: list(users),
+                    FEATURES[0]: [vector for vector, _ in states],
+                    FEATURES[1]: [sums for _, sums in states],
+                    source.timestamp_field: pd.to_datetime(list(times), unit="us", utc=True),
+                    source.created_timestamp_column: [now] * len(states),
+                }
+            )
+            mend = "see that it is up, then push again"
+            with _at_the_store("the online store takes users' states", mend):
+                self._store.write_to_online_store(view.name, df=rows)
+
+
+def _is_of(view: FeatureView, scenario: str, table: Path) -> bool:
+    if not set(FEATURES) <= {field.name for field in view.features}:
+        return False
+    path = getattr(view.batch_source, "path", "")
+    return view.tags.get(SCENARIO_TAG) == scenario or Path(path) == table
+
+
+@contextmanager
+def _at_the_store(rule: str, mend: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # whatever a store of the user's choice raises
+        raise StoreError(rule, found=f"{type(error).__name__}: {error}", mend=mend) from error
+
+
+def _vectors(column: Any) -> Iterator[_Floats | None]:
+    """The vectors of a column of Feast's answer."""
+    for value, status in zip(column.values, column.statuses, strict=True):
+        vector = value.float_list_val.val
+        yield np.array(vector, np.float32) if vector and status == FieldStatus.PRESENT else None
+
+
+def _joined(
+    vector: _Floats | None, sums: _Floats | None, sizes: Sequence[int], view: FeatureView
+) -> StoredState | None:
+    if vector is None or sums is None:
+        return None
+    if (len(vector), len(sums)) != tuple(sizes):
+        raise StoreError(
+            f"rows of view {view.name} are of the published scores",
+            found=f"{len(vector)} and {len(sums)} floats instead of {sizes[0]} and {sizes[1]}",
+            mend="reki publish --materialize",
+        )
+    return vector, sums
