@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -190,3 +191,25 @@ def test_a_query_that_cannot_run_says_which_and_why(tmp_path: Path, sql: str, fo
 def test_setup_statements_run_first(tmp_path: Path) -> None:
     setup = ["create table t as select 5 as a"]
     assert lake.query("select a from t", root=tmp_path, setup=setup)["a"].to_pylist() == [5]
+
+
+def test_other_rows_take_the_place_of_all_there_were(tmp_path: Path) -> None:
+    store = Lake(tmp_path)
+    store.append("user_aug", rows((1, 1.0, 0), (2, 2.0, 0)))
+    store.append("user_aug", rows((1, 10.0, 5)))
+    store.replace("user_aug", [rows((2, 3.0, 0)), rows((3, 4.0, 0))])
+    assert values(store.read("user_aug", SCHEMA)) == {2: 3.0, 3: 4.0}
+    assert len(store.parts("user_aug")) == 2
+
+
+def test_old_rows_stand_until_the_new_ones_do(tmp_path: Path) -> None:
+    store = Lake(tmp_path)
+    store.append("user_aug", rows((1, 1.0, 0)))
+
+    def failing() -> Iterator[pa.Table]:
+        yield rows((2, 3.0, 0))
+        raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError, match="killed"):
+        store.replace("user_aug", failing())
+    assert values(store.read("user_aug", SCHEMA))[1] == 1.0
