@@ -152,30 +152,29 @@ def _join(project: Project, data: Path) -> Found:
 
 
 def _checked(project: Project, joined: pa.Table, kind: schema.Kind) -> dict[str, int]:
-    """Rows by the snapshot they saw; ``future`` saw one made later than the row itself."""
+    """Rows by what they saw; ``future`` saw a vector as of a later time than the row's own."""
     manifest = project.lake.read_json("manifest")
     assert manifest is not None
     key = schema.Key(manifest[kind]["key"], pa.int64())
     stored = project.lake.read(f"{kind}_aug", schema.augmented(key, kind))
     seen = _matrix(joined[f"{kind}_aug"])
     when = joined["event_timestamp"].cast(schema.TIMESTAMP).to_numpy().astype("datetime64[us]")
-    vectors = {time: _at(stored, key, kind, time, joined[key.name]) for time in SNAPSHOTS}
+    times = sorted(stored["event_timestamp"].unique().to_pylist())
+    vectors = {time: _at(stored, key, kind, time, joined[key.name]) for time in times}
     default = np.asarray(manifest[kind]["default"], np.float32)
     allowed = np.tile(default, (len(seen), 1))
-    future = np.zeros(len(seen), bool)
     for time_, (has, rows) in vectors.items():
         there = has & (when >= np.datetime64(time_.replace(tzinfo=None), "us"))
         allowed[there] = rows[there]
     right = (seen == allowed).all(axis=1)
+    future = np.zeros(len(seen), bool)
     for time_, (has, rows) in vectors.items():
         later = has & (when < np.datetime64(time_.replace(tzinfo=None), "us"))
         future |= later & (seen == rows).all(axis=1) & ~right
-    first, second = (has & (seen == rows).all(axis=1) for has, rows in vectors.values())
     is_default = (seen == default).all(axis=1)
     return {
         "default": int(is_default.sum()),
-        "first": int((first & ~is_default).sum()),
-        "second": int((second & ~first).sum()),
+        "stored": int((right & ~is_default).sum()),
         "future": int(future.sum()),
         "wrong": int((~right).sum()),
     }
@@ -221,7 +220,7 @@ def _row(found: Found, made: float) -> Row:
 
 
 def _table(found: Found) -> Table:
-    columns = ("vector", "rows", "default", "first", "second", "future", "wrong")
+    columns = ("vector", "rows", "default", "stored", "future", "wrong")
     names = columns[2:]
     rows = [
         (f"{kind}_aug", found["rows"], *(found[kind][name] for name in names))
