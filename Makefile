@@ -8,7 +8,7 @@ export OMP_WAIT_POLICY ?= passive
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo real test check format soak bench bench-clustering bench-streaming bench-llm \
-	bench-stores bench-latency evaluate tables feast-suite clean
+	bench-stores bench-latency evaluate time tables feast-suite clean
 
 help:            ## list the targets
 	@grep -hE '^[a-z-]+: .*##|^[a-z-]+:  *##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 18
@@ -52,6 +52,9 @@ bench-llm: $(READY) ## throughput, CPU a call and memory of asking many prompts
 
 evaluate: $(READY) ## DIN and LightGBM without and with vectors on MovieLens-1M, and their speed
 	@"$(BIN)/python" -m tests.bench.evaluate
+
+time: $(READY)   ## five libraries' jobs on two logs in time, with and without columns out of Feast
+	@"$(BIN)/python" -m tests.bench.time $(TIME)
 
 tables: $(READY) ## the paper's tables on MovieLens-1M (hours): TABLES="table2 …", SEEDS=5
 	@"$(BIN)/python" -m tests.bench.tables $(or $(SEEDS),5) $(TABLES)

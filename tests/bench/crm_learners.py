@@ -61,7 +61,7 @@ class Sizes:
 LARGE = Sizes(leaves=31, depth=6, share=0.3, stops=False, batch=2048, clip=np.inf, decay=0.0)
 #: For tens of thousands; nothing changes with the number of columns. Chosen on the validation rows
 #: of MovieLens-100K and amazon-office, with plain columns alone.
-SMALL = Sizes(leaves=7, depth=3, share=1.0, stops=True, batch=256, clip=3.0, decay=0.0)
+SMALL = Sizes(leaves=7, depth=3, share=1.0, stops=True, batch=256, clip=3.0, decay=1e-3)
 
 
 class Model(Protocol):
