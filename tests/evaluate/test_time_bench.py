@@ -46,7 +46,7 @@ def test_a_snapshot_stands_at_the_cut_and_none_after_the_end() -> None:
 
 
 def found(name: str, *, gain: float, score: tuple[float, float]) -> Found:
-    sets = {"plain": 0.7, "+ vectors": 0.69, "+ match": 0.7 + gain}
+    sets = {"plain": 0.7, "+ vectors": 0.69, "+ score": 0.7 + gain}
     measured = [
         Measured(model, columns, 1, {0: auc, 1: auc + 0.01}, 1.0 if columns == "plain" else 0.04)
         for model in ("LightGBM", "torch-rechub")
@@ -74,7 +74,7 @@ def test_rows() -> None:
 
 def test_table() -> None:
     text = markdown(table(EVERY), Context("Two logs", "a machine", (0, 1)))
-    heads = ["model", "data", "plain", "+ vectors", "+ match", "p", "seeds"]
+    heads = ["model", "data", "plain", "+ vectors", "+ score", "p", "seeds"]
     assert [cell.strip() for cell in text.splitlines()[2].strip("|").split("|")] == heads
     assert "| mean         | B    |          0.7050 |" in text
     assert "p: two-sided bootstrap over the users of the tested rows." in text
