@@ -9,6 +9,9 @@ from feast.types import Float32, Int64, String
 
 from reki_feast.store import reki_match, reki_views
 
+# How well a film fits a viewer: the score, and the two views that it is computed of.
+match, reki_user_match, reki_item_match = reki_match("../data/movies", user=user, item=item)
+
 # The augmented vectors and what they are made of: six views.
 (
     reki,
@@ -18,9 +21,6 @@ from reki_feast.store import reki_match, reki_views
     reki_user_representation,
     reki_item_representation,
 ) = reki_views("../data/movies", user=user, item=item)
-
-# How well a user's vector fits an item's, for models that multiply no vectors.
-match = reki_match(reki, reki_item)
 
 # What any recommender has. `python prepare.py` makes these tables from the interactions.
 PLAIN = Path(__file__).resolve().parent.parent / "data" / "plain"

@@ -1,4 +1,4 @@
-"""What a click model reads: the ordinary features, the same with the vectors, or their scores."""
+"""What a click model reads: ordinary features, the same with one score, or with REKI's vectors."""
 
 from typing import Any
 
@@ -22,16 +22,18 @@ ctr_plain = FeatureService(
     owner="reki-feast",
 )
 
-ctr_with_reki = FeatureService(
-    name="ctr_with_reki",
-    features=[*PLAIN, reki[["user_aug"]], reki_item[["item_aug"]]],
-    description="The same, with REKI's augmented vectors",
+# One column. The other three (`match` alone) are its parts: they gain hardly more.
+ctr_with_match = FeatureService(
+    name="ctr_with_match",
+    features=[*PLAIN, match[["score"]]],
+    description="The same, with REKI's match score",
     owner="reki-feast",
 )
 
-ctr_with_match = FeatureService(
-    name="ctr_with_match",
-    features=[*PLAIN, match],
-    description="The ordinary features, with the scores of REKI's vectors",
+# For models that multiply vectors themselves.
+ctr_with_reki = FeatureService(
+    name="ctr_with_reki",
+    features=[*PLAIN, reki[["user_aug"]], reki_item[["item_aug"]]],
+    description="The ordinary features, with REKI's augmented vectors",
     owner="reki-feast",
 )

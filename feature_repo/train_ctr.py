@@ -1,7 +1,8 @@
-"""A click model that joins its features through Feast, before and after two refs were added.
+"""A click model that joins its features through Feast, before and after one column was added.
 
-The only thing that differs between the two runs is the feature service: `ctr_plain` has ordinary
-features, `ctr_with_reki` the same and `reki:user_aug`, `reki_item:item_aug` (see services.py).
+All that differs between the runs is the feature service (see services.py): `ctr_plain` has ordinary
+features, `ctr_with_match` the same and `reki_match:score`. `ctr_with_reki` has the vectors
+`reki:user_aug` and `reki_item:item_aug` in its place, which the job multiplies.
 
     python prepare.py && feast apply && python train_ctr.py
 """
@@ -21,6 +22,7 @@ from sklearn.metrics import log_loss, roc_auc_score
 REPO = Path(__file__).resolve().parent
 KEYS = ["user_id", "item_id", "event_timestamp"]
 CATEGORIES = ["occupation", "genre"]
+SERVICES = ("ctr_plain", "ctr_with_match", "ctr_with_reki")
 
 
 def labels(data: Path) -> pd.DataFrame:
@@ -54,9 +56,9 @@ def columns(found: pd.DataFrame) -> pd.DataFrame:
 
 
 def train_and_test(found: pd.DataFrame, cut: datetime) -> tuple[float, float]:
-    """AUC and log loss on the interactions after ``cut`` of a model trained on those before."""
+    """AUC and log loss on the interactions from ``cut`` on of a model trained on those before."""
     table, liked = columns(found), found["liked"]
-    before = found["event_timestamp"] <= cut
+    before = found["event_timestamp"] < cut
     model = HistGradientBoostingClassifier(
         learning_rate=0.1, max_iter=60, max_leaf_nodes=15, early_stopping=False, random_state=0
     )
@@ -66,27 +68,27 @@ def train_and_test(found: pd.DataFrame, cut: datetime) -> tuple[float, float]:
 
 
 def last_training_time(store: FeatureStore, rows: pd.DataFrame) -> datetime:
-    """Of the last label that the vectors' own training has seen; testing begins after it."""
+    """What REKI learnt has seen labels before it alone; testing begins there."""
     seen = store.get_feature_view("reki").tags.get("reki.trained_until")
     cut: datetime = pd.Timestamp(seen) if seen else rows["event_timestamp"].quantile(0.8)
-    if rows.loc[rows["event_timestamp"] > cut, "liked"].nunique() < 2:
+    if rows.loc[rows["event_timestamp"] >= cut, "liked"].nunique() < 2:
         sys.exit(
-            f"a fair test has likes and dislikes after {cut:%Y-%m-%d %H:%M}, the last label that "
-            "the vectors have learnt: declare an earlier Scenario(as_of=[…]) before the first "
+            f"a fair test has likes and dislikes from {cut:%Y-%m-%d %H:%M} on, until when "
+            "REKI has learnt labels: declare an earlier Scenario(as_of=[…]) before the first "
             "training, or wait for interactions"
         )
     return cut
 
 
 def main() -> None:
-    """Train twice and print both scores."""
+    """Train once a service, and print how well each did."""
     store = FeatureStore(repo_path=str(REPO))
     rows = labels(REPO.parent / "data")
     cut = last_training_time(store, rows)
-    early = (rows["event_timestamp"] <= cut).sum()
+    early = (rows["event_timestamp"] < cut).sum()
     print(f"trained on {early:,} interactions until {cut:%Y-%m-%d}, tested on", end=" ")
     print(f"the {len(rows) - early:,} after")
-    for service in ("ctr_plain", "ctr_with_reki"):
+    for service in SERVICES:
         auc, loss = train_and_test(joined(store, service, rows), cut)
         print(f"{service:14}  AUC {auc:.4f}  LogLoss {loss:.4f}")
 

@@ -44,5 +44,5 @@ llm = LLM(
 
 encoder = Encoder(model="minilm", max_tokens=128, taste=True)
 
-# Scores that mean something, and users' vectors by networks that did not learn from their labels.
-training = Training(match=1, folds=4, epochs=12, batch_size=256, patience=3, test=0.25, seed=0)
+# match: vectors are also trained to be multiplied, as the job in feature_repo/ does.
+training = Training(match=1, batch_size=256, test=0.25)

@@ -48,14 +48,14 @@ def entity_rows() -> pd.DataFrame:
 def only(found: pd.DataFrame, service: FeatureService) -> pd.DataFrame:
     """Keys, label and the service's own features, in an order that does not depend on the join.
 
-    Feast leaves what an on-demand view was computed from among the columns.
+    Feast's own stores leave what an on-demand view was computed from among the columns.
     """
     names = [field.name for view in service.feature_view_projections for field in view.features]
     return found[[*KEYS, "liked", *names]].sort_values(KEYS, ignore_index=True)
 
 
 def is_late(store: FeatureStore, found: pd.DataFrame) -> npt.NDArray[np.bool_]:
-    """``[n]``, rows to test on: none whose label the vectors' own training has seen."""
+    """``[n]``, rows to test on: none whose label REKI's own training has seen."""
     late: npt.NDArray[np.bool_] = found["event_timestamp"] >= last_training_time(store, found)
     return np.asarray(late)
 

@@ -1,6 +1,6 @@
 """DCNv2 of FuxiCTR's layers on the sample's interactions; its features come from Feast.
 
-python crm/fuxictr_job.py [SERVICE]    ctr_plain, ctr_with_reki or ctr_with_match
+python crm/fuxictr_job.py [SERVICE]    ctr_plain, ctr_with_match or ctr_with_reki
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ with needed("fuxictr"):
     from fuxictr.pytorch.layers import CrossNetV2, FeatureEmbedding, MLP_Block
     from fuxictr.pytorch.models import BaseModel
 
-SERVICE = "ctr_with_reki"  # was "ctr_plain"
+SERVICE = "ctr_with_match"  # was "ctr_plain"
 SIZE = 8
 Batch = dict[str, Tensor]
 

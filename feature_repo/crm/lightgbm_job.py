@@ -1,6 +1,6 @@
 """LightGBM on the sample's interactions; its features come from Feast.
 
-python crm/lightgbm_job.py [SERVICE]    ctr_plain, ctr_with_reki or ctr_with_match
+python crm/lightgbm_job.py [SERVICE]    ctr_plain, ctr_with_match or ctr_with_reki
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from feast import FeatureStore
 with needed("lightgbm"):
     import lightgbm
 
-SERVICE = "ctr_with_reki"  # was "ctr_plain"
+SERVICE = "ctr_with_match"  # was "ctr_plain"
 
 PARAMETERS = {
     "objective": "binary",

@@ -2,7 +2,7 @@
 
 A linear model multiplies nothing: of two vectors it learns little that their scores would tell it.
 
-    python crm/sklearn_job.py [SERVICE]    ctr_plain, ctr_with_reki or ctr_with_match
+    python crm/sklearn_job.py [SERVICE]    ctr_plain, ctr_with_match or ctr_with_reki
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """DeepFM of torch-rechub on the sample's interactions; its features come from Feast.
 
-python crm/torch_rechub_job.py [SERVICE]    ctr_plain, ctr_with_reki or ctr_with_match
+python crm/torch_rechub_job.py [SERVICE]    ctr_plain, ctr_with_match or ctr_with_reki
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ with needed("torch-rechub"):
     from torch_rechub.trainers import CTRTrainer
     from torch_rechub.utils.data import DataGenerator
 
-SERVICE = "ctr_with_reki"  # was "ctr_plain"
+SERVICE = "ctr_with_match"  # was "ctr_plain"
 
 
 def model_of(made: Inputs) -> DeepFM:

@@ -1,6 +1,6 @@
 """XGBoost on the sample's interactions; its features come from Feast.
 
-python crm/xgboost_job.py [SERVICE]    ctr_plain, ctr_with_reki or ctr_with_match
+python crm/xgboost_job.py [SERVICE]    ctr_plain, ctr_with_match or ctr_with_reki
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from feast import FeatureStore
 with needed("xgboost-cpu"):  # or xgboost, with CUDA
     import xgboost
 
-SERVICE = "ctr_with_reki"  # was "ctr_plain"
+SERVICE = "ctr_with_match"  # was "ctr_plain"
 
 
 def main() -> None:

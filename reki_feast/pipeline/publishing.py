@@ -231,7 +231,12 @@ def _next(project: Project) -> list[str]:
     A snapshot is as of its last interaction, and new weights make the vectors of old ones anew.
     """
     if not (project.feature_repo / "feature_store.yaml").exists():
-        return [f'in your Feast repo: reki_views("{project.data}", user=…, item=…)', "feast apply"]
+        scores = (project.lake.read_json("manifest") or {}).get("match")
+        makers = ["reki_match", "reki_views"] if scores else ["reki_views"]
+        return [
+            *(f'in your Feast repo: {name}("{project.data}", user=…, item=…)' for name in makers),
+            "feast apply",
+        ]
     return [
         f"cd {project.feature_repo}",
         "feast apply",

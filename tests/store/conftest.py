@@ -14,7 +14,14 @@ import pyarrow.parquet as pq
 import pytest
 from feast import Entity, FeatureStore, RepoConfig, ValueType
 
-from reki_feast.schema import Key, augmented, entity_knowledge, representation
+from reki_feast.schema import (
+    Key,
+    augmented,
+    entity_knowledge,
+    item_match,
+    representation,
+    user_match,
+)
 from reki_feast.store import RekiViews, reki_views
 
 DAY_1 = datetime(2026, 3, 1, tzinfo=timezone.utc)
@@ -23,6 +30,10 @@ LATER = datetime(2026, 9, 1, tzinfo=timezone.utc)
 Q = 4
 M = 3
 DEFAULT = {"user": [0.5, -0.5, 0.25, 0.0], "item": [9.0, 8.0, 7.0, 6.0]}
+#: Of match scores: one kernel over two floats of one text.
+KERNEL = {"name": "text_wide", "sharpness": 4.0, "shrink": 1.0}
+TEXT, RESIDUAL, TOWER, STACK = [0.6, 0.8], [1.0], [0.5], [0.0, 2.0, 4.0]
+SCORE = 2.0 * 0.5 + 4.0 * 0.25  # of any user and item that are known
 CHANNELS = {"user": ["knowledge", "history"], "item": ["knowledge", "description"]}
 
 
@@ -37,6 +48,7 @@ class Published:
     items: int = 25
     snapshots: Sequence[datetime] = (DAY_1, DAY_2)
     offset: int = 0  # added to s, as if made by other weights
+    scored: bool = False  # whether match scores are published, too
     ids: dict[str, list[Any]] = field(default_factory=dict)
 
     def write(self) -> Published:
@@ -46,9 +58,10 @@ class Published:
         ):
             self.ids[kind] = _ids(key, count)
             for number, when in enumerate(self.snapshots):
-                for name, table in _tables(
-                    kind, key, self.ids[kind], number + self.offset, when
-                ).items():
+                made = _tables(kind, key, self.ids[kind], number + self.offset, when)
+                if self.scored:
+                    made |= _scored(kind, key, self.ids[kind], when)
+                for name, table in made.items():
                     place = self.folder / name
                     place.mkdir(parents=True, exist_ok=True)
                     pq.write_table(table, place / f"{number:04}.parquet", row_group_size=7)
@@ -69,6 +82,7 @@ class Published:
             "snapshots": [when.isoformat() for when in self.snapshots],
             "user": self._side("user", self.user_key),
             "item": self._side("item", self.item_key),
+            **({"match": _match_section()} if self.scored else {}),
         }
 
     def _side(self, kind: str, key: Key) -> dict[str, Any]:
@@ -125,6 +139,22 @@ def _tables(
         f"{kind}_representation": representation(key, CHANNELS[kind]),
     }
     return {name: pa.table({c: rows[c] for c in s.names}, schema=s) for name, s in schemas.items()}
+
+
+def _scored(kind: str, key: Key, ids: list[Any], when: datetime) -> dict[str, pa.Table]:
+    """Everybody met the one text, and every item has it."""
+    n, created = len(ids), [when + timedelta(hours=1)] * len(ids)
+    ends: list[Any] = [["x"] * n, [when] * n, created]
+    if kind == "user":
+        vectors = [[[*TEXT, *RESIDUAL, *TOWER]] * n, [[0.0]] * n]
+        return {"user_match": pa.table([ids, *vectors, *ends], schema=user_match(key))}
+    item = [[*TEXT, *TOWER, *STACK]] * n
+    return {"item_match": pa.table([ids, item, *ends], schema=item_match(key))}
+
+
+def _match_section() -> dict[str, Any]:
+    default = {"user": [0.0] * 4, "item": [0.0] * 6}
+    return {"kernels": [KERNEL], "width": 2, "recent": 1, "tower": 1, "sums": 1, "default": default}
 
 
 @pytest.fixture(params=["int64", "string"])

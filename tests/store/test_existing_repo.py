@@ -1,4 +1,4 @@
-"""Two lines bring the views into a repo that `feast init` made."""
+"""A line a kind of view brings them into a repo that `feast init` made."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from feast.cli.cli import cli
 
 from reki_feast.schema import Key
 from reki_feast.store import apply_and_materialize
+from tests.store.conftest import SCORE
 
 pytestmark = pytest.mark.filterwarnings(
     # ibis 12 calls a method that DuckDB 2.0 deprecates.
@@ -29,8 +30,9 @@ from feast import Entity, ValueType
 customer = Entity(name="customer", join_keys=["customer_id"], value_type=ValueType.INT64)
 sku = Entity(name="sku", value_type=ValueType.STRING)
 """
-TWO_LINES = """
-from reki_feast.store import reki_views
+OUR_LINES = """
+from reki_feast.store import reki_match, reki_views
+globals().update(reki_match({data!r}, user=customer, item=sku).by_name())
 globals().update(reki_views({data!r}, user=customer, item=sku).by_name())
 """
 
@@ -43,11 +45,12 @@ def initialised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "shop" / "feature_repo"
 
 
-def test_two_lines(initialised: Path, make_published: Callable[..., Any]) -> None:
+def test_our_lines(initialised: Path, make_published: Callable[..., Any]) -> None:
     data = initialised.parent.parent / "films of mine" / "data" / "movies"
-    published = make_published(data, Key("customer_id", pa.int64()), Key("sku", pa.string()))
+    keys = Key("customer_id", pa.int64()), Key("sku", pa.string())
+    published = make_published(data, *keys, scored=True)
     theirs = initialised / "shop.py"
-    theirs.write_text(THEIRS + TWO_LINES.format(data=f"../../{data.relative_to(data.parents[2])}"))
+    theirs.write_text(THEIRS + OUR_LINES.format(data=f"../../{data.relative_to(data.parents[2])}"))
 
     end = datetime(2026, 11, 1, tzinfo=timezone.utc)
     counts = {count.view: count for count in apply_and_materialize(initialised, end)}
@@ -55,10 +58,17 @@ def test_two_lines(initialised: Path, make_published: Callable[..., Any]) -> Non
     ours = {name: (c.source, c.online) for name, c in counts.items() if name.startswith("reki")}
     assert ours["reki"] == ours["reki_user_knowledge"] == (40, 40)
     assert ours["reki_item"] == ours["reki_item_representation"] == (25, 25)
-    assert len(ours) == 6
+    assert ours["reki_user_match"] == (40, 40)
+    assert ours["reki_item_match"] == (25, 25)
+    assert len(ours) == 8
     assert counts["driver_hourly_stats"].online == counts["driver_hourly_stats"].source > 0
     store = FeatureStore(repo_path=str(initialised))
-    rows = [{"customer_id": published.ids["user"][2], "sku": "unknown"}]
-    found = store.get_online_features(["reki:user_aug", "reki_item:item_aug"], rows).to_dict()
-    assert found["user_aug"] == [[1, 2, 0, 0]]
-    assert found["item_aug"] == [None]  # a stock online store knows no default
+    customer = published.ids["user"][2]
+    rows = [{"customer_id": customer, "sku": sku} for sku in (published.ids["item"][0], "unknown")]
+    refs = ["reki_match:score", "reki:user_aug", "reki_item:item_aug"]
+    found = store.get_online_features(refs, rows).to_dict()
+    assert found["user_aug"][1] == [1, 2, 0, 0]
+    assert found["score"][0] == pytest.approx(SCORE)
+    # a stock online store knows no default
+    assert found["item_aug"][1] is None
+    assert found["score"][1] is None

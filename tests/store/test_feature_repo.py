@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import runpy
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,10 +17,12 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from reki_feast.layout import init
 from reki_feast.schema import Key
 from reki_feast.store import embedded
 
 REPO = Path(__file__).resolve().parents[2] / "feature_repo"
+SERVICES = ["ctr_plain", "ctr_with_match", "ctr_with_reki"]
 # All in one process: importing Feast takes seconds.
 SCRIPT = """
 import runpy, shutil, socket, sys, threading, time, urllib.request
@@ -71,7 +75,8 @@ def project(tmp_path: Path, make_published: Callable[..., Any]) -> Iterator[Path
     root = tmp_path / "my project"
     ignored = shutil.ignore_patterns("data", "__pycache__")
     shutil.copytree(REPO, root / "feature_repo", ignore=ignored)
-    make_published(root / "data" / "movies", Key("user_id", pa.int64()), Key("item_id", pa.int64()))
+    keys = Key("user_id", pa.int64()), Key("item_id", pa.int64())
+    make_published(root / "data" / "movies", *keys, scored=True)
     _sample(root / "data" / "sample")
     yield root
     embedded.stop(root / "data" / "redis")
@@ -111,6 +116,35 @@ def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.parametrize("seen", ["2026-01-03T00:00:00+00:00", "2026-01-02T00:00:00.000001+00:00"])
+def test_jobs_are_tested_on_labels_that_no_vector_has_learnt(seen: str) -> None:
+    """The tag says before when labels were learnt: a label at that very time was not."""
+    view = SimpleNamespace(tags={"reki.trained_until": seen})
+    store = SimpleNamespace(get_feature_view=lambda _: view)
+    when = pd.to_datetime([f"2026-01-0{day}" for day in (1, 2, 3, 4)], utc=True)
+    rows = pd.DataFrame({"event_timestamp": when, "liked": [0, 1, 0, 1]})
+    common = runpy.run_path(str(REPO / "crm" / "common.py"))
+    assert common["is_late"](store, rows).tolist() == [False, False, True, True]
+
+
+def test_the_repo_that_init_lays_down_leads_with_the_score(
+    tmp_path: Path, make_published: Callable[..., Any]
+) -> None:
+    init(tmp_path / "shop", "books")
+    keys = Key("user_id", pa.int64()), Key("item_id", pa.int64())
+    make_published(tmp_path / "shop" / "data" / "books", *keys, scored=True)
+    said = runpy.run_path(str(tmp_path / "shop" / "feature_repo" / "features.py"))
+    refs = {
+        name: [f"{one.name}:{field.name}" for one in views for field in one.features]
+        for name in ("scored", "vectors")
+        for views in [said[name].feature_view_projections]
+    }
+    assert refs == {
+        "scored": ["reki_match:score"],
+        "vectors": ["reki:user_aug", "reki_item:item_aug"],
+    }
+
+
 def test_feasts_commands(project: Path) -> None:
     repo = project / "feature_repo"
     prepared = run(repo, "prepare.py")
@@ -122,9 +156,11 @@ def test_feasts_commands(project: Path) -> None:
     assert "mend:  run `reki run` in the project's folder" in without
     assert "Deploying infrastructure for" in said, done.stderr
     assert "reki_user_knowledge" in said
-    assert "ctr_with_reki" in said
+    assert "reki_user_match" in said
+    assert all(name in said for name in SERVICES)
     assert embedded.status(project / "data" / "redis").keys == 40 + 25
-    assert said.count("AUC 0.") == 2
+    told = [line.split()[0] for line in said.splitlines() if "  AUC 0." in line]
+    assert told == SERVICES
     if "feast ui needs" in done.stderr:
         pytest.skip("`feast ui` needs feast[grpcio]; the other commands passed")
     assert done.returncode == 0, done.stderr
