@@ -46,8 +46,8 @@ class Scenario(Declared):
     )
     as_of: list[Time] = Field(
         default_factory=list,
-        description="snapshot times, each of what came before it; default: just after the median "
-        "and the last interaction",
+        description="snapshot times, each of what came before it; default: the first time, and "
+        "just after the median and the last",
     )
     language: str = Field(default="English", description="language the answers are asked for in")
     summary: str = Field(default="", description="one line for the Feast UI")
