@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -146,3 +147,28 @@ def test_another_training_leaves_no_row_of_the_one_before(tmp_path: Path) -> Non
     assert pc.count_distinct(rows["event_timestamp"]).as_py() == 3
     report = pipeline.publish(again).plain()
     assert [row["added"] for row in report["tables"]["tables"]] == [0] * 8
+
+
+def test_weights_of_before_blocks_make_vectors_from_their_last_label_on(tmp_path: Path) -> None:
+    project = run(tmp_path / "my shop")
+    path = project.data / "hein.json"
+    made = json.loads(path.read_text())
+    until = datetime.fromisoformat(made["trained_until"])
+    del made["blocks"], made["exclusive"]
+    # the time of the last label itself, as it was written then
+    made["trained_until"] = (until - sources.TICK).isoformat()
+    path.write_text(json.dumps(made))
+    (project.data / "match.safetensors").unlink()
+    weights = project.lake.weights()
+    pipeline.publish(project)
+    assert "match" not in (project.lake.read_json("manifest") or {})
+    for kind in schema.KINDS:
+        tables = [pq.read_table(part) for part in project.lake.parts(f"{kind}_aug")]
+        times = {time for table in tables for time in table["event_timestamp"].to_pylist()}
+        assert times == {until}
+    pipeline.run(project)  # fits scores; the weights stand
+    assert "match" in (project.lake.read_json("manifest") or {})
+    again = project.lake.weights()
+    assert weights is not None
+    assert again is not None
+    assert again[1]["digest"] == weights[1]["digest"]
