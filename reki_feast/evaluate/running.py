@@ -12,11 +12,11 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from reki_feast.match.log import counted_before, shrunk
+
 Floats: TypeAlias = npt.NDArray[np.float64]
 Integers: TypeAlias = npt.NDArray[np.int64]
 
-#: Weight, in interactions, of the mean that counts where little is known.
-PRIOR = 10.0
 #: Multiples of 1 / GRID add up without rounding: no sum depends on what else is summed beside it.
 GRID = 1 << 24
 
@@ -46,7 +46,7 @@ def running(
 
     ``user_kindness`` comes last: by how much the user rates items above what others gave them, or
     likes them where there are no ratings. All means lean on that of all earlier rows, or on 0 for
-    kindness, with the weight of :data:`PRIOR` interactions.
+    kindness, with the weight of :data:`reki_feast.match.log.PRIOR` interactions.
 
     Args:
         users: ``[n]``, a whole number a user.
@@ -65,8 +65,7 @@ def running(
             found[f"{kind}_{name}"] = running_mean(key, when, value)
     value, usual = (likes, "item_rate") if rating is None else (given["mean"], "item_mean")
     residual = _on_grid(np.nan_to_num(value - found[usual]))
-    count, total = earlier(keys[0], when, residual)
-    found["user_kindness"] = shrunk(total, count, 0.0)
+    found["user_kindness"] = shrunk(*earlier(keys[0], when, residual), 0.0)
     return Running(tuple(found), np.stack(list(found.values()), axis=1).astype(np.float32))
 
 
@@ -77,8 +76,7 @@ def running_mean(key: Integers, when: Integers, value: Floats) -> Floats:
     """
     every, sum_of_all = earlier(np.zeros_like(key), when, value)
     mean = np.where(every > 0, sum_of_all / np.maximum(every, 1), np.nan)
-    count, total = earlier(key, when, value)
-    return shrunk(total, count, mean)
+    return shrunk(*earlier(key, when, value), mean)
 
 
 def earlier(key: Integers, when: Integers, value: Floats) -> tuple[Floats, Floats]:
@@ -88,29 +86,7 @@ def earlier(key: Integers, when: Integers, value: Floats) -> tuple[Floats, Float
     >>> [part.tolist() for part in earlier(key, when, value)]
     [[0.0, 0.0, 1.0, 1.0], [0.0, 0.0, 1.0, 1.0]]
     """
-    order = np.lexsort((when, key))
-    keys, moments = key[order], when[order]
-    new_key = np.concatenate([[True], keys[1:] != keys[:-1]])[: len(keys)]
-    new_time = new_key | np.concatenate([[True], moments[1:] != moments[:-1]])[: len(keys)]
-    place = np.arange(len(keys))
-    start, end = (
-        np.maximum.accumulate(np.where(new, place, 0)).astype(np.int64)
-        for new in (new_key, new_time)
-    )
-    sums = np.concatenate([[0.0], np.cumsum(value[order])])
-    count, total = np.empty(len(keys)), np.empty(len(keys))
-    count[order] = end - start
-    total[order] = sums[end] - sums[start]
-    return count, total
-
-
-def shrunk(total: Floats, count: Floats, mean: float | Floats) -> Floats:
-    """Means that lean on ``mean`` where little was counted.
-
-    >>> shrunk(np.array([3.0, 0.0]), np.array([5.0, 0.0]), 0.6).tolist()
-    [0.6, 0.6]
-    """
-    return np.asarray((total + PRIOR * mean) / (count + PRIOR))
+    return counted_before(key, when, value, when)
 
 
 def _on_grid(values: npt.ArrayLike) -> Floats:

@@ -104,8 +104,12 @@ def chance_of(of_user: Number, of_item: Number, mean: Number) -> Number:
     return chance
 
 
-def shrunk(count: Number, total: Number, mean: Number) -> Number:
-    """Rates that lean on ``mean`` where little was counted."""
+def shrunk(count: Number, total: Number, mean: Number | float) -> Number:
+    """Means that lean on ``mean`` where little was counted.
+
+    >>> shrunk(np.array([5.0, 0.0]), np.array([3.0, 0.0]), 0.6).tolist()
+    [0.6, 0.6]
+    """
     rate: Number = (total + PRIOR * mean) / (count + PRIOR)
     return rate
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from reki_feast.evaluate import running
-from reki_feast.evaluate.running import shrunk
+from reki_feast.match.log import shrunk
 
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
@@ -80,15 +80,15 @@ def _of_others(
     count, likes = earlier(user, liked)
     films, film_likes = out_of_fold(item, liked, fold)
     _, film_stars = out_of_fold(item, stars, fold)
-    film_mean = shrunk(film_stars, films, mean)
+    film_mean = shrunk(films, film_stars, mean)
     return {
         "user_count": count,
-        "user_rate": shrunk(likes, count, like),
-        "user_mean": shrunk(earlier(user, stars)[1], count, mean),
+        "user_rate": shrunk(count, likes, like),
+        "user_mean": shrunk(count, earlier(user, stars)[1], mean),
         "item_count": films,
-        "item_rate": shrunk(film_likes, films, like),
+        "item_rate": shrunk(films, film_likes, like),
         "item_mean": film_mean,
-        "user_kindness": shrunk(earlier(user, stars - film_mean)[1], count, 0.0),
+        "user_kindness": shrunk(count, earlier(user, stars - film_mean)[1], 0.0),
     }
 
 
@@ -150,7 +150,7 @@ def genre_affinity(
     counts, totals = (
         np.bincount(row, part, len(user)).astype(np.float64) for part in (count, total)
     )
-    return shrunk(totals, counts, 0.0)
+    return shrunk(counts, totals, 0.0)
 
 
 def _mean(counted: tuple[Floats, Floats]) -> Floats:
