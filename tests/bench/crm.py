@@ -1,4 +1,4 @@
-"""Training jobs that read vectors as features, of five libraries, on MovieLens-1M and 100K.
+"""Training jobs that read vectors as features, of five libraries, on MovieLens-1M's held-out users.
 
     python -m tests.bench.crm [SEED …] [--models …] [--sets …] [--table]
 
@@ -38,7 +38,7 @@ from reki_feast.pipeline.learning import learning
 from reki_feast.recommend.train import Training
 from reki_feast.report import Progress, Silent
 from reki_feast.schema import Kind
-from tests.bench import crm_ml100k, crm_report, ml1m
+from tests.bench import crm_report, ml1m
 from tests.bench.common import BUILD, data_folder, finish
 from tests.bench.crm_features import plain_features
 from tests.bench.crm_joined import Vectors, publish
@@ -158,18 +158,13 @@ def main() -> None:
         parser.error(f"gains need these sets too: {', '.join(absent)}")
     data, progress = data_folder(), show.Progress()
     how = {"seeds": asked.seeds, "models": asked.models, "sets": asked.sets}
-    every = [
-        run(data, BUILD / "ml1m", progress, **how),
-        crm_ml100k.run(data, BUILD / "cache", progress, **how),
-    ]
-    for found in every:
-        show.report(crm_report.report(found))
+    found = run(data, BUILD / "ml1m", progress, **how)
+    show.report(crm_report.report(found))
     if asked.table:
-        table = crm_report.table(every)
+        table = crm_report.table([found])
         render.write([table], OUT, render.Context("MovieLens", machine(), tuple(asked.seeds)))
         plot.draw(table, OUT)
-    rows = [row for found in every for row in crm_report.rows(found)]
-    finish("crm", "training jobs with vectors out of Feast", rows)
+    finish("crm", "training jobs with vectors out of Feast", crm_report.rows(found))
 
 
 if __name__ == "__main__":

@@ -32,9 +32,8 @@ from reki_feast.pipeline.evaluating import machine
 from reki_feast.report import Progress, Report, Silent
 from tests.bench.common import BUILD, data_folder, finish
 from tests.bench.crm_learners import MODELS, PACKAGES
-from tests.bench.crm_ml100k import BEFORE, parts_of
 from tests.bench.tables import OUT
-from tests.bench.time_data import DATA, Data, permuted
+from tests.bench.time_data import BEFORE, DATA, Data, parts_of, permuted
 from tests.bench.time_models import PLAIN, Rows, measured, processes
 from tests.bench.time_projects import columns_of
 from tests.bench.time_report import SCORE, Found, rows, table

@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pyarrow.parquet as pq
 
 from reki_feast.encode import Floats
-from tests.bench import crm_ml100k
 from tests.bench.crm_features import plain_features
+
+#: Shares of the ratings: before the cut; and of these, the last ones, to choose by.
+BEFORE, CHOOSING = 0.8, 0.1
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class Data:
 
 def films(data: Path) -> Data:
     """MovieLens-100K; knowledge by title: ChatGPT's sentence on each film of MovieLens-1M."""
-    ratings, movies, users = crm_ml100k.read(data / "ml-100k")
+    ratings, movies, users = _films(data / "ml-100k")
     described = movies["title"] + ", " + movies["genres"].str.replace("|", ", ")
     items = movies.assign(said=described, known=_sentences(data, movies["title"]))
     notes = (
@@ -98,6 +101,13 @@ def permuted(data: Data, seed: int) -> Data:
     return Data(**{**vars(data), "items": items})
 
 
+def parts_of(ratings: pd.DataFrame) -> npt.NDArray[np.str_]:
+    """The part ``[n]`` of each row: train, then validation, then test."""
+    when = ratings["event_timestamp"]
+    cut, choose = when.quantile(BEFORE), when.quantile(BEFORE * (1 - CHOOSING))
+    return np.where(when >= cut, "test", np.where(when >= choose, "validation", "train"))
+
+
 def _checked(data: Data) -> Data:
     assert data.ratings["event_timestamp"].is_monotonic_increasing
     assert data.items["item_id"].is_unique
@@ -115,3 +125,16 @@ def _sentences(data: Path, titles: pd.Series) -> pd.Series:
 def _or_none(texts: pd.Series) -> pd.Series:
     found = texts.astype(object)
     return found.where(found.notna() & (found.str.strip() != ""), None)
+
+
+def _films(data: Path) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Ratings in the order of time, films, and users as numbers."""
+    ratings = pq.read_table(data / "ratings.parquet").to_pandas()
+    ratings = ratings.rename(columns={"timestamp": "event_timestamp"})
+    ratings = ratings.astype({"user_id": "int64", "item_id": "int64"})
+    ratings["liked"] = ratings["rating"] >= 4
+    movies = pq.read_table(data / "movies.parquet").to_pandas().astype({"item_id": "int64"})
+    movies["year"] = pd.to_numeric(movies["release_date"].str[-4:], errors="coerce")
+    users = pq.read_table(data / "users.parquet").to_pandas().drop(columns="zip_code")
+    coded = {name: pd.factorize(users[name], sort=True)[0] for name in ("gender", "occupation")}
+    return ratings, movies, users.assign(**coded)

@@ -19,7 +19,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reki_feast.schema import Key
-from tests.bench import crm_ml100k
 from tests.bench.crm_features import earlier, folds, out_of_fold, plain_features
 
 REPO = Path(__file__).resolve().parents[2] / "feature_repo"
@@ -160,19 +159,3 @@ def test_earlier_rows_of_the_same_key() -> None:
     count, total = earlier(np.array([5, 3, 5, 5, 3]), np.array([1.0, 2, 4, 8, 16]))
     assert count.tolist() == [0, 0, 1, 2, 1]
     assert total.tolist() == [0, 0, 1, 5, 2]
-
-
-@settings(max_examples=25, deadline=None)
-@given(minutes=st.lists(st.integers(0, 120), min_size=1, max_size=80))
-def test_a_snapshot_knows_the_last_interactions_before_it_and_no_other(minutes: list[int]) -> None:
-    when = pd.Timestamp("1998-01-01", tz="UTC") + pd.to_timedelta(sorted(minutes), unit="min")
-    ratings = pd.DataFrame(
-        {"user_id": 1, "item_id": np.arange(len(when)), "event_timestamp": when, "rating": 3}
-    )
-    made = crm_ml100k.later(ratings)
-    assert (made["event_timestamp"] < made["snapshot"]).all()
-    for end, rows in made.groupby("snapshot"):
-        before = ratings[ratings["event_timestamp"] < end]
-        assert rows["item_id"].tolist() == before["item_id"].tolist()[-crm_ml100k.PROMPTED :]
-    ends = made["snapshot"].unique()
-    assert all(((ends > time) & (ends <= time + crm_ml100k.EVERY)).any() for time in when)
