@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from reki_feast.schema import KINDS, Key, Kind, content_hash
 
 if TYPE_CHECKING:
     from reki_feast.condense import Condensed, VectorBlock
+    from reki_feast.encode import Floats
     from reki_feast.match import Fitted, Moments
     from reki_feast.match.log import Indices
 
@@ -93,26 +95,85 @@ def _augmented(
     check_readable(blocks[-1].condensed, rows, kind)
     rows = newest(rows, [key.name, "event_timestamp"])
     moments = _moments(rows, key, blocks)
+    ids = rows[key.name].take(pa.array(moments.place))
+    trust = partial(_trust, project, given, kind, rows[key.name])
     made_by = [fingerprint(block.condensed) for block in blocks]
     hashes = rows["hash"].to_pylist()
-    pairs = zip(moments.place.tolist(), moments.block.tolist(), strict=True)
-    wanted = Wanted(
-        key,
-        rows[key.name].take(pa.array(moments.place)),
-        moments,
-        [content_hash(made_by[block - 1], kind, hashes[place]) for place, block in pairs],
-    )
+
+    def hashed(some: Moments) -> list[str]:
+        own = (f"{one:.6f}" for one in trust(some).tolist())
+        parts = zip(some.place.tolist(), some.block.tolist(), own, strict=True)
+        return [
+            content_hash(made_by[block - 1], kind, hashes[place], one)
+            for place, block, one in parts
+        ]
+
+    wanted = Wanted(key, ids, moments, hashed(moments))
 
     def made(some: Moments) -> Iterator[pa.Table]:
         for number in np.unique(some.block):
             part = some.take(np.flatnonzero(some.block == number))
-            source = rows.take(pa.array(part.place))
-            table = augment(blocks[number - 1].condensed, source, kind, now())
-            at = table.column_names.index("event_timestamp")
-            times = pa.array(part.time).cast(schema.TIMESTAMP)
-            yield table.set_column(at, table.schema.field(at), times)
+            condensed = blocks[number - 1].condensed
+            table = augment(condensed, rows.take(pa.array(part.place)), kind, now())
+            columns = {
+                f"{kind}_aug": _leaning(table, condensed, kind, trust(part)),
+                "hash": pa.array(hashed(part), pa.string()),
+                "event_timestamp": pa.array(part.time).cast(schema.TIMESTAMP),
+            }
+            yield _with_columns(table, columns)
 
     return write_wanted(project, f"{kind}_aug", wanted, made)
+
+
+def _trust(
+    project: Project,
+    given: Inputs,
+    kind: Kind,
+    ids: pa.ChunkedArray,
+    moments: Moments,
+) -> Floats:
+    """How far ``[k]`` each vector goes from the default one, 0 to 1: by how much a user has done.
+
+    An item's texts tell as much of it on its first day as later.
+    """
+    known = project.declared.training.shrink
+    if kind == "item" or not given.timed or not known:
+        return np.ones(len(moments), np.float32)
+    from reki_feast.match import place_before
+
+    log = given.interactions
+    users = pc.unique(log[given.user.name])
+    code = pc.index_in(log[given.user.name], value_set=users).to_numpy().astype(np.int64)
+    time = log["event_timestamp"].cast(pa.int64()).to_numpy()
+    order = np.lexsort((time, code))
+    code, time = code[order], time[order]
+    whose = pc.index_in(ids.take(pa.array(moments.place)), value_set=users)
+    owner = whose.fill_null(-1).to_numpy().astype(np.int64)
+    count = place_before(code, time, owner, moments.time) - np.searchsorted(code, owner)
+    trust: Floats = (count / (count + known)).astype(np.float32)
+    return trust
+
+
+def _leaning(
+    table: pa.Table, condensed: Condensed, kind: Kind, trust: Floats
+) -> pa.Array | pa.ChunkedArray:
+    """Vectors, nearer to the default one where there is less trust."""
+    from reki_feast.condense import default_vector
+    from reki_feast.encode import vector_array, vector_matrix
+
+    if (trust == 1).all():
+        return table[f"{kind}_aug"]
+    vectors, _ = vector_matrix(table[f"{kind}_aug"])
+    default = default_vector(condensed, kind)
+    return vector_array((default + trust[:, None] * (vectors - default)).astype(np.float32))
+
+
+def _with_columns(table: pa.Table, columns: Mapping[str, pa.Array]) -> pa.Table:
+    """The table with other values in some columns."""
+    for name, values in columns.items():
+        at = table.column_names.index(name)
+        table = table.set_column(at, table.schema.field(at), values)
+    return table
 
 
 def _moments(rows: pa.Table, key: Key, blocks: Sequence[VectorBlock]) -> Moments:

@@ -178,6 +178,12 @@ class Training(Declared):
         description="parts of a log with times; what is stored of one is made by weights that "
         "learnt from earlier ones alone",
     )
+    shrink: float = Field(
+        default=3.0,
+        ge=0,
+        description="interactions with which a user's vector stands half-way between the default "
+        "vector and its own, where they have times; 0: vectors as they are",
+    )
     check: bool = Field(
         default=True,
         description="measure after training, on the last fifth of the log, whether scores help",

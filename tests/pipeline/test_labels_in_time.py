@@ -172,3 +172,31 @@ def test_weights_of_before_blocks_make_vectors_from_their_last_label_on(tmp_path
     assert weights is not None
     assert again is not None
     assert again[1]["digest"] == weights[1]["digest"]
+
+
+def test_users_vectors_lean_on_the_default_where_little_is_known(tmp_path: Path) -> None:
+    """A vector of n interactions goes n / (n + shrink) of the way from the default to its own."""
+    made = {}
+    for shrink in (0, 8):
+        root = tmp_path / str(shrink)
+        project = make_shop(root, partial(re.sub, "epochs=1", f"epochs=1, shrink={shrink}"))
+        pipeline.run(project)
+        made[shrink] = project
+    stored = {
+        shrink: {
+            (row["customer_id"], row["event_timestamp"]): row["user_aug"]
+            for path in project.lake.parts("user_aug")
+            for row in pq.read_table(path).to_pylist()
+        }
+        for shrink, project in made.items()
+    }
+    log = pq.read_table(made[0].root / "interactions.parquet").to_pylist()
+    default = np.array((made[0].lake.read_json("manifest") or {})["user"]["default"])
+    last = max(time for _, time in stored[0])
+    for (user, time), own in stored[0].items():
+        if time != last:  # the default of earlier blocks is not published
+            continue
+        count = sum(row["customer_id"] == user and row["event_timestamp"] < time for row in log)
+        wanted = default + count / (count + 8) * (np.array(own) - default)
+        np.testing.assert_allclose(stored[8][user, time], wanted, atol=1e-5)
+    assert stored[0].keys() == stored[8].keys()
