@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import numpy as np
