@@ -57,9 +57,11 @@ def train(project: Project, *, retrain: bool = False, progress: Progress | None 
 
 def _bring_up_scores(project: Project, progress: Progress) -> None:
     """Fit scores where weights are there and scores are not, as in a project made before them."""
-    given = sources.read(project.declared, project.root)
     made = times(project, "item_representation")
-    if made and given.timed and fitted_scores(project) is None:
+    if not made or fitted_scores(project) is not None:
+        return
+    given = sources.read(project.declared, project.root)
+    if given.timed:
         _fit_scores(project, given, made[-1], progress)
 
 

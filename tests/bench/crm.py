@@ -100,7 +100,7 @@ def run(
         for name, x in column_sets(store, rows, plain[sample], joins, sets):
             given = parted(x, liked, part)
             results += [score(given, seed, model, name) for model in models]
-    return Found("MovieLens-1M, held-out users", "", tuple(results), joins, len(rows), (ml1m.NOTE,))
+    return Found("MovieLens-1M, held-out users", tuple(results), joins, len(rows), (ml1m.NOTE,))
 
 
 def parts_of(user: npt.NDArray[np.int64], seed: int) -> npt.NDArray[np.str_]:

@@ -50,7 +50,6 @@ class Found:
 
     Attributes:
         data: its name and how it is split.
-        prefix: of the names of its rows.
         results: by seed, set of columns and model.
         joins: seconds that Feast took, by feature service.
         count: rows joined.
@@ -58,7 +57,6 @@ class Found:
     """
 
     data: str
-    prefix: str
     results: tuple[Result, ...]
     joins: Mapping[str, float]
     count: int

@@ -19,7 +19,7 @@ def rows(found: Found) -> list[Row]:
     made: list[Row] = []
     joined = {service: round(seconds, 1) for service, seconds in found.joins.items()}
     for model in _models(found):
-        name, plain = found.prefix + model.lower().replace("-", ""), _by_seed(found, model, "plain")
+        name, plain = model.lower().replace("-", ""), _by_seed(found, model, "plain")
         for columns, end in GAINS.items():
             ours = _by_seed(found, model, columns)
             gains = [ours[seed] - plain[seed] for seed in plain]
