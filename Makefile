@@ -59,8 +59,9 @@ time: $(READY)   ## five libraries' jobs on two logs in time, with and without c
 tables: $(READY) ## the paper's tables on MovieLens-1M (hours): TABLES="table2 …", SEEDS=5
 	@"$(BIN)/python" -m tests.bench.tables $(or $(SEEDS),5) $(TABLES)
 
-soak: $(READY)   ## 20,000 prompts with faults, and three kills
+soak: $(READY)   ## 20,000 prompts with faults, and three kills; 10,000 reads beside writers
 	@"$(BIN)/python" -m tests.bench.soak
+	@"$(BIN)/python" -m tests.bench.serving
 
 bench-stores: $(READY) ## materializing, reading and joining beside Feast's own stores
 	@"$(BIN)/python" -m tests.bench.stores

@@ -1,7 +1,6 @@
 """Feature views: REKI's, and the ordinary ones of the example's training job."""
 
 from datetime import timedelta
-from pathlib import Path
 
 from entities import item, user
 from feast import FeatureView, Field, FileSource
@@ -23,7 +22,8 @@ match, reki_user_match, reki_item_match = reki_match("../data/movies", user=user
 ) = reki_views("../data/movies", user=user, item=item)
 
 # What any recommender has. `python prepare.py` makes these tables from the interactions.
-PLAIN = Path(__file__).resolve().parent.parent / "data" / "plain"
+# Relative paths start in this repo, so that the project can be moved.
+PLAIN = "../data/plain"
 FOREVER = timedelta(days=36_500)
 
 
@@ -31,7 +31,7 @@ def source(table: str, description: str) -> FileSource:
     """A table of prepare.py."""
     return FileSource(
         name=f"{table}_source",
-        path=str(PLAIN / f"{table}.parquet"),
+        path=f"{PLAIN}/{table}.parquet",
         timestamp_field="event_timestamp",
         description=description,
         owner="reki-feast",

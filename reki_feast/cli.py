@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
-import json
+import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from reki_feast import __version__
 from reki_feast.errors import DeclarationError, FactorsError, RekiError, SourceError
+from reki_feast.visible import json_text, visible
 
 if TYPE_CHECKING:
     from reki_feast.project import Project
@@ -31,7 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     given = parser.parse_args(arguments)
     try:
-        report = given.command(given)
+        with _warnings_told():
+            report = given.command(given)
     except RekiError as error:
         return _failed(error, as_json=given.json)
     except KeyboardInterrupt:
@@ -49,11 +52,30 @@ def _print_all() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+class _Teller(logging.Handler):
+    """Writes to standard error, as it is then: above a progress bar, if there is one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        sys.stderr.write(f"{visible(record.getMessage())}\n")
+        sys.stderr.flush()
+
+
+@contextlib.contextmanager
+def _warnings_told() -> Iterator[None]:
+    """Have what is to be known while a command runs told, terminal or not, a line each."""
+    log, teller = logging.getLogger("reki_feast"), _Teller(logging.WARNING)
+    log.addHandler(teller)
+    try:
+        yield
+    finally:
+        log.removeHandler(teller)
+
+
 def _say(report: Report, *, as_json: bool) -> int:
     from reki_feast import show
 
     if as_json:
-        sys.stdout.write(json.dumps(report.plain(), indent=1, ensure_ascii=False) + "\n")
+        sys.stdout.write(json_text(report.plain(), indent=1) + "\n")
     else:
         show.report(report)
     return FAILED if report.failed else DONE
@@ -62,9 +84,13 @@ def _say(report: Report, *, as_json: bool) -> int:
 def _failed(error: RekiError, *, as_json: bool) -> int:
     kind = type(error).__name__
     if as_json:
-        faults = [vars(fault) for fault in error.faults]
-        sys.stdout.write(json.dumps({"error": kind, "faults": faults}, ensure_ascii=False) + "\n")
-    sys.stderr.write(f"{kind}: {error}\n")
+        said: dict[str, Any] = {"error": kind, "faults": [vars(fault) for fault in error.faults]}
+        if error.done is not None:
+            said["done"] = error.done.plain()
+        sys.stdout.write(json_text(said) + "\n")
+    elif error.done is not None:
+        _say(error.done, as_json=False)
+    sys.stderr.write(visible(f"{kind}: {error}\n"))
     if kind == "BudgetError":
         return OVER_BUDGET
     wrong_use = isinstance(error, DeclarationError | SourceError | FactorsError)
@@ -72,9 +98,12 @@ def _failed(error: RekiError, *, as_json: bool) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
+    project = argparse.ArgumentParser(add_help=False)
+    project.add_argument(
+        "--project", type=Path, default=Path(), metavar="DIR", help="default: here"
+    )
+    project.add_argument("--scenario", metavar="NAME", help="which generators/NAME.py, if several")
     common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--project", type=Path, default=Path(), metavar="DIR", help="default: here")
-    common.add_argument("--scenario", metavar="NAME", help="which generators/NAME.py, if several")
     common.add_argument("--json", action="store_true", help="print JSON for programs")
     parser = argparse.ArgumentParser(
         prog="reki",
@@ -84,8 +113,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"reki-feast {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def add(name: str, command: Command, help: str) -> argparse.ArgumentParser:
-        made = commands.add_parser(name, parents=[common], help=help, description=help)
+    def add(
+        name: str, command: Command, help: str, *, opens: bool = True
+    ) -> argparse.ArgumentParser:
+        parents = [common, project] if opens else [common]
+        made = commands.add_parser(name, parents=parents, help=help, description=help)
         made.set_defaults(command=command)
         return made
 
@@ -93,8 +125,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_commands(add: Callable[[str, Command, str], argparse.ArgumentParser]) -> None:
-    init = add("init", _init, "lay a project of your own down in DIR")
+def _add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
+    init = add("init", _init, "lay a project of your own down in DIR", opens=False)
     init.add_argument("dir", type=Path, metavar="DIR")
     init.add_argument("--name", default="shop", help="the scenario's name")
     add("doctor", _doctor, "look for what would go wrong, before anything is spent")
@@ -117,6 +149,7 @@ def _add_commands(add: Callable[[str, Command, str], argparse.ArgumentParser]) -
         options(run)
     push = add("push", _push, "bring users' match states up to date online, without a run")
     push.add_argument("file", metavar="FILE", help="new interactions, as the query gives them")
+    _forgetting(add("forget", _forget, "remove users or items from all that is stored and served"))
     _evaluating(add("evaluate", _evaluate, "rerun the paper's tables on your own interactions"))
     add("status", _status, "say what is stored and what is running")
     add("down", _down, "stop the embedded Redis")
@@ -171,7 +204,31 @@ def _importing(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--item-groups", metavar="FILE", help="item key, group_id")
     parser.add_argument("--users", metavar="FILE", help="user key, text or a column per factor")
     parser.add_argument("--items", metavar="FILE", help="item key, text or a column per factor")
+    parser.add_argument(
+        "--no-gates", action="store_true", help="take all texts, whatever the gates say of them"
+    )
     _as_of(parser)
+
+
+def _forgetting(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--user", nargs="+", action="extend", default=[], metavar="ID")
+    parser.add_argument("--item", nargs="+", action="extend", default=[], metavar="ID")
+    parser.add_argument("--file", metavar="IDS", help="a table with a column user key, item key")
+    parser.add_argument(
+        "--absent",
+        nargs="?",
+        const="both",
+        choices=("both", "user", "item"),
+        help="all that are stored and that the tables no longer name (of a kind)",
+    )
+    parser.add_argument(
+        "--repo",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="another Feast repo that serves them; repeatable",
+    )
 
 
 def _training(parser: argparse.ArgumentParser) -> None:
@@ -341,7 +398,9 @@ def _import(given: argparse.Namespace) -> Report:
         for name in ("groups", "user_groups", "item_groups", "users", "items")
         if getattr(given, name)
     }
-    return pipeline.import_knowledge(_open(given), files, as_of=given.as_of)
+    return pipeline.import_knowledge(
+        _open(given), files, as_of=given.as_of, gates=not given.no_gates
+    )
 
 
 def _encode(given: argparse.Namespace) -> Report:
@@ -382,6 +441,19 @@ def _push(given: argparse.Namespace) -> Report:
     from reki_feast import pipeline
 
     return pipeline.push_file(_open(given), given.file)
+
+
+def _forget(given: argparse.Namespace) -> Report:
+    from reki_feast import pipeline
+
+    return pipeline.forget(
+        _open(given),
+        users=given.user,
+        items=given.item,
+        file=given.file,
+        absent=given.absent,
+        repos=given.repo,
+    )
 
 
 def _evaluate(given: argparse.Namespace) -> Report:

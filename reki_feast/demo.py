@@ -21,10 +21,12 @@ import pyarrow.compute as pc
 from reki_feast import pipeline, sample, schema, show
 from reki_feast.errors import RekiError
 from reki_feast.inputs import read
-from reki_feast.lake import newest, write_table
+from reki_feast.lake import newest
+from reki_feast.parquet import write_table
 from reki_feast.pipeline.stored import state
 from reki_feast.project import Project, open_project
 from reki_feast.report import Report, Table
+from reki_feast.visible import visible
 
 ONLINE_IDS = 256
 SHOWN = 3
@@ -39,7 +41,7 @@ def main() -> int:
         project = open_project(Path(), "movies")
         _tell(project)
     except RekiError as error:
-        sys.stderr.write(f"{type(error).__name__}: {error}\n")
+        sys.stderr.write(visible(f"{type(error).__name__}: {error}\n"))
         return 1
     finally:
         if project is not None:
@@ -69,11 +71,10 @@ def _tell(project: Project) -> None:
 
 @contextmanager
 def _step(name: str) -> Iterator[None]:
-    console = show.out()
-    console.rule(f"[bold]{name}[/bold]", align="left")
+    show.heading(name)
     began = time.perf_counter()
     yield
-    console.print(f"[dim]{time.perf_counter() - began:.1f} s[/dim]\n")
+    show.aside(f"{time.perf_counter() - began:.1f} s\n")
 
 
 def _bare(report: Report) -> Report:

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,9 @@ class RekiError(Exception):
       found: 7 twice
       mend:  drop one of the rows
     """
+
+    #: The report of what was done, and paid for, before this happened.
+    done: Any = None
 
     def __init__(
         self, rule: str | Fault | Sequence[Fault], *, found: str = "", mend: str = ""

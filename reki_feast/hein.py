@@ -168,6 +168,14 @@ class HeinSet(nn.Module):
         mean: Tensor = getattr(self, f"{kind}_mean")[self.channels(kind).index(channel)]
         return mean
 
+    def basis(self, kind: Kind, channel: str) -> Tensor:
+        """A channel's principal components ``[m, p]``; of all m floats where none are taken."""
+        bases = getattr(self, f"{kind}_basis", None)
+        if bases is None:
+            return torch.eye(self.input_size)
+        basis: Tensor = bases[self.channels(kind).index(channel)]
+        return basis
+
     def fix_standard(
         self, kind: Kind, channel: str, mean: Tensor, scale: float, basis: Tensor | None = None
     ) -> None:

@@ -7,6 +7,7 @@ lacks are left out.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,11 +20,11 @@ import pyarrow.compute as pc
 
 from reki_feast import lake
 from reki_feast.errors import CondenseError, Fault, SourceError
+from reki_feast.given import ROWS, Given, Source
 from reki_feast.scenario import Declarations, Scenario
-from reki_feast.schema import TIMESTAMP, Key
+from reki_feast.schema import TIMESTAMP, Key, Kind, blurred
 
 LIKED = "__liked"
-_GIVEN = "__given"
 _IN_THE_QUERY = "in the interactions query", "in what is given"
 #: Share of the interactions that a snapshot must not know for HEIN to be trained on it.
 SAMPLES_AFTER = 0.25
@@ -68,34 +69,84 @@ def read(declared: Declarations, root: Path) -> Inputs:
     """Run the sources and check what they give.
 
     Raises:
-        SourceError: with the faults of all tables together.
+        SourceError: with the faults of all tables together; of the setup alone where that fails,
+            since nothing else can be said then.
     """
     tables: dict[str, pa.Table] = {}
     faults: list[Fault] = []
-    for name, sql in _queries(declared).items():
-        try:
-            if name == "interactions":
-                sql = _with_verdicts(declared, sql, root)
-            tables[name] = lake.query(sql, root=root, setup=declared.sources.setup)
-        except SourceError as error:
-            faults += [_named(name, fault) for fault in error.faults]
+    with contextlib.closing(lake.Session(root, declared.sources.setup)) as session:
+        session.open()
+        for name, source in _sources(declared).items():
+            try:
+                given = Given(source, session, root)
+                sql = _with_verdicts(declared, given) if name == "interactions" else None
+                tables[name] = given.read(sql)
+            except SourceError as error:
+                faults += [_named(name, fault) for fault in error.faults]
     return check(declared.scenario, tables, faults)
 
 
-def _queries(declared: Declarations) -> dict[str, str]:
-    sources = declared.sources
-    interactions = sources.interactions.strip().rstrip(";")
-    queries = {"items": sources.items, "interactions": interactions}
-    return queries | ({"users": sources.users} if sources.users else {})
+def named(declared: Declarations, root: Path) -> dict[Kind, set[str]]:
+    """Ids, as text, that the tables name.
+
+    Users are those of the users and of the interactions, whatever the items of these; items those
+    of the items alone, since nothing is known of another one.
+
+    Raises:
+        SourceError: a query fails, or gives no ids; all faults together.
+    """
+    keys: dict[Kind, str] = {
+        "user": declared.scenario.user_key,
+        "item": declared.scenario.item_key,
+    }
+    tables: dict[str, Kind] = {"items": "item", "interactions": "user", "users": "user"}
+    found: dict[Kind, set[str]] = {"user": set(), "item": set()}
+    faults: list[Fault] = []
+    with contextlib.closing(lake.Session(root, declared.sources.setup)) as session:
+        session.open()
+        for name, source in _sources(declared).items():
+            key = keys[tables[name]]
+            try:
+                given, quoted = Given(source, session, root), key.replace('"', '""')
+                ids = given.read(f'select distinct "{quoted}" from ({given.sql}\n)').column(0)
+            except SourceError as error:
+                faults += [_named(name, fault) for fault in error.faults]
+                continue
+            faults += (wrong := _id_faults(name, ids, key) or _empty_faults(name, len(ids)))
+            found[tables[name]].update([] if wrong else map(str, ids.to_pylist()))
+    if faults:
+        raise SourceError(faults)
+    return found
 
 
-def _with_verdicts(declared: Declarations, sql: str, root: Path) -> str:
-    """The interactions, and whether they are liked."""
-    setup = declared.sources.setup
-    columns = lake.query(f"select * from ({sql}\n) limit 0", root=root, setup=setup).schema
-    judged = _verdicts(declared.scenario, sql, columns)
+def id_texts(name: str, ids: pa.ChunkedArray, key: str) -> set[str]:
+    """Ids as text.
+
+    Args:
+        name: of their table.
+        ids: a column of it.
+        key: the column's name.
+
+    Raises:
+        SourceError: they are neither integers nor text, or some are null.
+    """
+    if faults := _id_faults(name, ids, key):
+        raise SourceError(faults)
+    return set(map(str, ids.to_pylist()))
+
+
+def _sources(declared: Declarations) -> dict[str, Source]:
+    said = declared.sources
+    found = {"items": said.items, "interactions": said.interactions}
+    return found | ({"users": said.users} if said.users else {})
+
+
+def _with_verdicts(declared: Declarations, given: Given) -> str:
+    """The query of the interactions, and whether they are liked."""
+    columns = given.columns
+    judged = _verdicts(declared.scenario, given.sql, columns)
     try:
-        lake.query(f"select * from ({judged}) limit 0", root=root, setup=setup)
+        given.dry(judged)
     except SourceError as error:
         raise _wrong_rule(declared.scenario, columns, error) from error
     return judged
@@ -152,18 +203,19 @@ def check(
     item = Key(scenario.item_key, _id_type(items[scenario.item_key].type))
     user = Key(scenario.user_key, _id_type(raw[scenario.user_key].type))
     interactions, notices = _interactions(scenario, raw, user, item)
-    notices += _future(interactions)
+    interactions, ahead = up_to_now(interactions)
     interactions, left_out = _known_items(interactions, items[item.name].cast(item.type), item)
     if interactions.num_rows == 0:
         rule = "interactions: some name an item of the items source"
-        raise SourceError(rule, found="none does", mend="compare the two key columns")
+        found = "; ".join(["none does", *ahead])
+        raise SourceError(rule, found=found, mend="compare the two key columns")
     return Inputs(
         user=user,
         item=item,
         items=_cast_key(items, item),
         users=None if users is None else _cast_key(users, user),
         interactions=interactions,
-        notices=(*notices, *left_out),
+        notices=(*notices, *ahead, *left_out),
     )
 
 
@@ -185,9 +237,9 @@ def judged(
         SourceError: with all faults together.
     """
     faults: list[Fault] = []
-    columns, tables = rows.schema, {_GIVEN: rows}
+    columns, tables = rows.schema, {ROWS: rows}
     try:
-        rows = session.query(_verdicts(scenario, f"select * from {_GIVEN}", columns), tables)
+        rows = session.query(_verdicts(scenario, f"select * from {ROWS}", columns), tables)
     except SourceError as error:
         wrong = _wrong_rule(scenario, columns, error) if LIKED not in columns.names else error
         faults += [_named("interactions", fault) for fault in wrong.faults]
@@ -222,13 +274,16 @@ def _of_rows(fault: Fault) -> Fault:
 def _entity_faults(name: str, table: pa.Table | None, key: str, further: list[str]) -> list[Fault]:
     if table is None:
         return []
-    faults = _column_faults(name, table, [key, *further])
-    if table.num_rows == 0:
-        faults.append(Fault(f"{name}: has at least one row", "an empty table", "see the query"))
+    faults = _column_faults(name, table, [key, *further]) + _empty_faults(name, table.num_rows)
     if key in table.column_names:
         faults += _id_faults(name, table[key], key)
         faults += _duplicate_faults(name, table[key], key)
     return faults
+
+
+def _empty_faults(name: str, rows: int) -> list[Fault]:
+    rule = f"{name}: has at least one row"
+    return [] if rows else [Fault(rule, "an empty table", "see the query")]
 
 
 def _column_faults(name: str, table: pa.Table, wanted: list[str]) -> list[Fault]:
@@ -243,8 +298,8 @@ def _column_faults(name: str, table: pa.Table, wanted: list[str]) -> list[Fault]
 def _id_faults(name: str, column: pa.ChunkedArray, key: str) -> list[Fault]:
     faults = []
     if _id_type(column.type) is None:
-        mend = f"select {key}::varchar as {key} …"
-        faults.append(Fault(f"{name}.{key}: ids are integers or text", str(column.type), mend))
+        found, mend = _no_ids(column, key)
+        faults.append(Fault(f"{name}.{key}: ids are integers or text", found, mend))
     elif pa.types.is_uint64(column.type) and (pc.max(column).as_py() or 0) >= 1 << 63:
         mend = f"select {key}::varchar as {key} …, in every query that has it"
         rule = f"{name}.{key}: whole numbers fit 64 bits with a sign"
@@ -253,6 +308,21 @@ def _id_faults(name: str, column: pa.ChunkedArray, key: str) -> list[Fault]:
         rule, mend = f"{name}.{key}: no id is null", f"add «where {key} is not null»"
         faults.append(Fault(rule, f"{column.null_count} rows with null", mend))
     return faults
+
+
+def _no_ids(column: pa.ChunkedArray, key: str) -> tuple[str, str]:
+    """What a column of another type holds, and what makes ids of it."""
+    kind = column.type
+    if (largest := blurred(column)) is not None:
+        mend = f"select {key}::bigint as {key} … before it becomes a float (in pandas, Int64)"
+        return f"{kind} up to {largest:.0f}, of digits that a float does not keep", mend
+    if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+        numbers = column.cast(pa.float64(), safe=False)
+        numbers = numbers.filter(pc.fill_null(pc.is_finite(numbers), False))
+        whole = pc.and_(pc.equal(numbers, pc.floor(numbers)), pc.less(pc.abs(numbers), 2.0**63))
+        if pc.all(whole, min_count=0).as_py():
+            return str(kind), f"select {key}::bigint as {key} …"
+    return str(kind), f"select {key}::varchar as {key} …"
 
 
 def _duplicate_faults(name: str, column: pa.ChunkedArray, key: str) -> list[Fault]:
@@ -293,9 +363,7 @@ def _interaction_faults(raw: pa.Table | None, scenario: Scenario) -> list[Fault]
         return []
     wanted = [scenario.user_key, scenario.item_key, *([scenario.rating] if scenario.rating else [])]
     faults = _column_faults("interactions", raw, wanted)
-    if raw.num_rows == 0:
-        rule = "interactions: has at least one row"
-        faults.append(Fault(rule, "an empty table", "see the query"))
+    faults += _empty_faults("interactions", raw.num_rows)
     for key in (scenario.user_key, scenario.item_key):
         if key in raw.column_names:
             faults += _id_faults("interactions", raw[key], key)
@@ -408,17 +476,32 @@ def _interactions(
     return _ordered(table, user, item), notices
 
 
-def _future(interactions: pa.Table) -> list[str]:
+def up_to_now(
+    interactions: pa.Table, ahead: timedelta = timedelta(0)
+) -> tuple[pa.Table, list[str]]:
+    """The interactions without those of the future, and a notice that counts and names these.
+
+    One order of a wrong year would be the last interaction, which snapshots are made after.
+
+    Args:
+        interactions: in the form of :class:`Inputs`; without times they are given back.
+        ahead: how far a clock may be fast.
+    """
     if "event_timestamp" not in interactions.column_names:
-        return []
-    now, times = datetime.now(timezone.utc), interactions["event_timestamp"]
-    late, last = pc.sum(pc.greater(times, pa.scalar(now, TIMESTAMP))).as_py(), pc.max(times).as_py()
-    if not late:
-        return []
-    return [
-        f"{late} interactions lie in the future, the last at {last:%Y-%m-%d %H:%M} "
-        "UTC: vectors as of then are not online before then"
-    ]
+        return interactions, []
+    now = pa.scalar(datetime.now(timezone.utc) + ahead, TIMESTAMP)
+    late = pc.greater(interactions["event_timestamp"], now)
+    rows = interactions.filter(late)
+    if not rows.num_rows:
+        return interactions, []
+    user, time = rows.column(0), rows["event_timestamp"]
+    last = pc.max(time).as_py()
+    whose = user.filter(pc.equal(time, pc.max(time)))[0].as_py()
+    notice = (
+        f"{rows.num_rows} interactions left out: they lie in the future, the last at "
+        f"{last:%Y-%m-%d %H:%M} UTC ({rows.column_names[0]} {whose!r})"
+    )
+    return interactions.filter(pc.invert(late)), [notice]
 
 
 def _utc(column: pa.ChunkedArray) -> tuple[pa.ChunkedArray, list[str]]:
@@ -503,6 +586,14 @@ def snapshot_times(
         return [last]
     begun = {times[0].as_py()} if start else set()
     return sorted({*begun, after(_median(times)), last})
+
+
+def quantile_times(inputs: Inputs, parts: int, *, before: datetime) -> list[datetime]:
+    """As-of times that cut the interactions before a time into parts of equal numbers."""
+    times = inputs.interactions["event_timestamp"]
+    times = times.filter(pc.less(times, pa.scalar(before, TIMESTAMP))).combine_chunks().sort()
+    ends = [math.ceil(part * len(times) / parts) - 1 for part in range(1, parts)]
+    return sorted({after(times[end].as_py()) for end in ends if end >= 0})
 
 
 def _median(times: pa.Array) -> datetime:

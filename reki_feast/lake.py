@@ -1,8 +1,9 @@
 """The one place that reads and writes tables.
 
 A table is a folder of Parquet parts. A part appears whole or not at all (written beside, synced,
-renamed) and is never changed afterwards: a re-run adds parts. Readers see the newest row of each
-key and as-of time.
+renamed), and a re-run adds parts: one that is there is replaced only to fit a newer schema, or to
+forget somebody. Readers see the newest row of each key and as-of time: the one made last, also
+where a clock went back since.
 
 ::
 
@@ -12,18 +13,21 @@ key and as-of time.
       user_aug/20260101T000000Z-….parquet
       hein.json                         what the weights are, and which file holds them
       hein-….safetensors                weights, named by their digest
+      made.json                         when the last rows were made
+
+The folder is its owner's alone, unless a project declares a group (:mod:`reki_feast.rights`).
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
+import logging
 import os
-import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta, timezone
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,41 +35,130 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
+from reki_feast import files, parquet
 from reki_feast.errors import Fault, LakeError, SourceError
+from reki_feast.locking import alone
+from reki_feast.masking import masked, without_literals
+from reki_feast.rights import OWNER, Rights, make_folder, mend
 from reki_feast.schema import content_hash
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
+_log = logging.getLogger(__name__)
+
 MANIFEST_VERSION = 1
+#: What makes the parts of tables anew, and the objects beside them.
+_RUN = "reki run"
+_CREATED, _TICK = "created_timestamp", timedelta(microseconds=1)
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_MAKERS = {"manifest": "reki publish", "hein": "reki train --retrain"}
 #: A process has one working directory.
 _ONE_DIRECTORY = threading.Lock()
 Weights = npt.NDArray[np.float32]
+#: Of some of a table's columns, which rows are meant.
+Mask = Callable[[pa.Table], pa.Array | pa.ChunkedArray]
 
 
 class Lake:
-    """Tables, manifest and weights of one scenario under one folder."""
+    """Tables, manifest and weights of one scenario under one folder.
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    Args:
+        root: the folder; made when something is written.
+        rights: who may read and write what is stored.
+    """
+
+    def __init__(self, root: Path, rights: Rights = OWNER) -> None:
+        self.root, self._rights = root, rights
+        self._is_claimed = False
+
+    def claim(self) -> None:
+        """Make the folder ready to be written, once: what killed writers left goes.
+
+        A folder, or file, that others can read beyond what is declared is taken from them, and a
+        warning logged.
+
+        Raises:
+            LakeError: the folder cannot be made, or the declared group is none of this user's.
+        """
+        if self._is_claimed:
+            return
+        try:
+            make_folder(self.root, self._rights)
+            files.sweep_all(self.root)
+            opened = mend(self.root, self._rights)
+        except OSError as error:
+            raise LakeError(files.unwritable(self.root, error)) from error
+        if opened:
+            also = f" and {len(opened) - 1:,} more" if len(opened) > 1 else ""
+            said = "others could read %s%s; they no longer can"
+            _log.warning(f"{said}: see Privacy(group=…, umask=…)", opened[0], also)
+        self._is_claimed = True
 
     def parts(self, name: str) -> list[Path]:
-        """The table's parts, oldest as-of time first."""
-        return sorted((self.root / name).glob("*.parquet"))
+        """The table's parts, oldest as-of time first.
+
+        Raises:
+            LakeError: the folder cannot be read.
+        """
+        folder = self.root / name
+        try:
+            return sorted(path for path in folder.iterdir() if path.suffix == ".parquet")
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise LakeError(files.unreadable(folder, error)) from error
 
     def append(self, name: str, table: pa.Table) -> Path | None:
         """Add rows as one new part; nothing is written for an empty table.
+
+        Rows of ``created_timestamp`` not later than those that were added before are made later.
 
         Raises:
             LakeError: the folder cannot be written.
         """
         if table.num_rows == 0:
             return None
-        path = self.root / name / f"{_part_name(table)}.parquet"
-        write_table(path, table)
+        self.claim()
+        folder = self.root / name
+        if not (folder / f"{_part_name(table)}.parquet").exists():
+            table = self._made_last(table)
+        path = folder / f"{_part_name(table)}.parquet"
+        parquet.write_table(path, table)
         return path
+
+    def _made_last(self, table: pa.Table) -> pa.Table:
+        """Rows as made after all that are stored, whatever the clock said."""
+        if _CREATED not in table.column_names:
+            return table
+        with alone(self.root / ".made.lock", "", tell=False):
+            least = self.next_made()
+            if pc.min(table[_CREATED]).as_py() < least:
+                at = table.column_names.index(_CREATED)
+                field = table.schema.field(at)
+                made = pa.repeat(pa.scalar(least, field.type), table.num_rows)
+                table = table.set_column(at, field, made)
+            last = pc.max(table[_CREATED]).as_py()
+            self.write_json("made", {"last": last.isoformat()})
+        return table
+
+    def next_made(self) -> datetime:
+        """The earliest time at which rows can be made now: after all that are stored."""
+        said = self.read_json("made")
+        if said is not None:
+            return datetime.fromisoformat(said["last"]) + _TICK
+        tables = {path.parent.name for path in self.root.glob("*/*.parquet")}  # of before
+        return (self.last(_CREATED, *tables) or _EPOCH) + _TICK
+
+    def last(self, column: str, *tables: str) -> datetime | None:
+        """The latest time in a column of some tables, by the ends of files; None without rows.
+
+        Raises:
+            LakeError: a part is damaged.
+        """
+        found = [_last(path, column) for name in tables for path in self.parts(name)]
+        return max((time for time in found if time is not None), default=None)
 
     def replace(self, name: str, parts: Iterable[pa.Table]) -> None:
         """Put other rows in the place of all the table's; the old parts go when the new ones stand.
@@ -97,8 +190,105 @@ class Lake:
         """
         old = [path for path in self.parts(name) if not _conforms(path, schema)]
         for path in old:
-            write_table(path, _read_part(path, schema))
+            self.claim()
+            parquet.write_table(path, _read_part(path, schema))
         return len(old)
+
+    def size(self, name: str) -> tuple[int, int, int]:
+        """Parts, rows and bytes of a table.
+
+        Raises:
+            LakeError: a part is damaged; all such faults together.
+        """
+        rows, parts = 0, self.parts(name)
+        faults: list[Fault] = []
+        for path in parts:
+            try:
+                with parquet.opened(path, _RUN) as file:
+                    rows += file.metadata.num_rows
+            except LakeError as error:
+                faults += error.faults
+        if faults:
+            raise LakeError(faults)
+        return len(parts), rows, sum(path.stat().st_size for path in parts)
+
+    def ids(self, name: str) -> pa.Array:
+        """Distinct values of a table's first column, as text; no other column is read.
+
+        Raises:
+            LakeError: a part is damaged.
+        """
+        parts = (_columns(path, None).column(0) for path in self.parts(name))
+        return pa.chunked_array(
+            [part.unique().cast(pa.string()) for part in parts], pa.string()
+        ).unique()
+
+    def check(self) -> None:
+        """See that what stands beside the tables can be read: objects, arrays, the weights.
+
+        Of arrays other than the weights the beginning and the length are looked at.
+
+        Raises:
+            LakeError: with all faults.
+        """
+        objects = sorted(self.root.glob("*.json"))
+        looks: list[Callable[[], object]] = [partial(self.read_json, one.stem) for one in objects]
+        arrays = sorted(self.root.rglob("*.safetensors"))
+        others = [path for path in arrays if not path.name.startswith("hein")]
+        looks += [partial(files.check_tensors, path) for path in others]
+        faults: list[Fault] = []
+        for look in [*looks, self.weights]:
+            try:
+                look()
+            except LakeError as error:
+                faults += error.faults
+        if faults:
+            raise LakeError(list(dict.fromkeys(faults)))
+
+    def remove(self, name: str, gone: Mask, columns: Sequence[str] | None = None) -> int:
+        """Remove rows for good; each part that has some is replaced in one step.
+
+        A killed removal left some parts as they were; done again, it removes the rest. The last
+        part stays, without rows if need be, so that there is a table to read.
+
+        Args:
+            name: of the table.
+            gone: which rows go, bool ``[n]`` of a part's n rows.
+            columns: what ``gone`` is shown of a part; by default the first column, an entity's key.
+
+        Returns:
+            How many rows went.
+
+        Raises:
+            LakeError: a part is damaged, or the folder cannot be written.
+        """
+        count = 0
+        for path in self.parts(name):
+            which = gone(_columns(path, columns))
+            if going := pc.sum(which).as_py():
+                stays = parquet.read_table(path, _RUN).filter(pc.invert(which))
+                self._replace_part(path, stays)
+                count += going
+        return count
+
+    def rewrite(self, name: str, change: Callable[[pa.Table], pa.Table]) -> None:
+        """Replace each part by what ``change`` makes of it, if that is another table.
+
+        Raises:
+            LakeError: a part is damaged, or the folder cannot be written.
+        """
+        for path in self.parts(name):
+            before = parquet.read_table(path, _RUN)
+            if not (after := change(before)).equals(before):
+                self._replace_part(path, after)
+
+    def _replace_part(self, path: Path, rows: pa.Table) -> None:
+        self.claim()
+        if rows.num_rows or len(self.parts(path.parent.name)) == 1:
+            self.claim()
+            parquet.write_table(path, rows)
+        else:
+            path.unlink(missing_ok=True)
 
     def snapshot(
         self, name: str, schema: pa.Schema, keys: Sequence[str], as_of: datetime | None = None
@@ -115,11 +305,27 @@ class Lake:
         Raises:
             LakeError: the file is damaged or of another version.
         """
-        return _read_json(self.root / f"{name}.json")
+        maker = _MAKERS.get(name, _RUN)
+        return files.read_json(self.root / f"{name}.json", MANIFEST_VERSION, maker)
 
     def write_json(self, name: str, value: Mapping[str, Any]) -> None:
         """Replace a JSON object in one step."""
-        write_text(self.root / f"{name}.json", _dump({"version": MANIFEST_VERSION, **value}))
+        self.claim()
+        files.write_json(self.root / f"{name}.json", {"version": MANIFEST_VERSION, **value})
+
+    def write_tensors(self, path: Path, tensors: files.Tensors, about: Any) -> None:
+        """Write arrays, and JSON-able data about them, to a file in this folder, in one step.
+
+        Raises:
+            LakeError: the folder cannot be written.
+        """
+        self.claim()
+        files.write_tensors(path, tensors, about)
+
+    def forget(self, *names: str) -> None:
+        """Remove files that stand beside the tables; what is not there is no fault."""
+        for name in names:
+            (self.root / name).unlink(missing_ok=True)
 
     def write_weights(self, weights: Mapping[str, Weights], manifest: Mapping[str, Any]) -> None:
         """Store weights, and ``hein.json`` that names them; the pair changes in one step.
@@ -132,7 +338,8 @@ class Lake:
         raw = save(dict(weights))
         digest = _digest(raw)
         path = self._weights_path(digest)
-        _atomically(path, lambda tmp: tmp.write_bytes(raw))
+        self.claim()
+        files.atomically(path, lambda tmp: tmp.write_bytes(raw))
         self.write_json("hein", {"digest": digest, **manifest})
         for old in self.root.glob("hein*.safetensors"):
             if old != path:
@@ -154,9 +361,15 @@ class Lake:
             path = self._weights_path(str(manifest.get("digest")))
             if not path.exists() and (self.root / "hein.safetensors").exists():
                 path = self.root / "hein.safetensors"  # its name in the first versions
-            with contextlib.suppress(FileNotFoundError):
+            try:
                 raw = path.read_bytes()
                 break
+            except FileNotFoundError:
+                continue
+            except PermissionError as error:
+                raise LakeError(files.unreadable(path, error)) from error
+            except OSError as error:
+                raise LakeError(_torn(path)) from error
         else:
             raise LakeError(_torn(path))
         if _digest(raw) != manifest.get("digest"):
@@ -212,33 +425,57 @@ class Session:
         self._root, self._setup = root, tuple(setup)
         self._connection: DuckDBPyConnection | None = None
 
-    def query(self, sql: str, tables: Mapping[str, pa.Table] | None = None) -> pa.Table:
+    def query(
+        self, sql: str, tables: Mapping[str, Any] | None = None, *, here: bool = False
+    ) -> pa.Table:
         """Run a query; it may name the tables.
+
+        Args:
+            sql: the query.
+            tables: Arrow tables, or what streams as Arrow, by name.
+            here: streams are read in the calling thread.
 
         Raises:
             SourceError: DuckDB cannot run it, or the setup.
         """
         import duckdb
 
+        self.open()
+        assert self._connection is not None
+        connection = self._connection
         try:
-            with _working_in(self._root):
-                connection = self._opened()
+            alone = _one_thread(connection) if here else contextlib.nullcontext()
+            with working_in(self._root), alone:
                 for name, table in (tables or {}).items():
                     connection.register(name, table)
                 return connection.sql(sql).to_arrow_table()
         except duckdb.Error as error:
             raise SourceError(_query_fault(sql, str(error), self._root)) from error
+        finally:
+            for name in tables or {}:
+                connection.unregister(name)
 
-    def _opened(self) -> DuckDBPyConnection:
+    def open(self) -> None:
+        """Run the setup, unless that is done.
+
+        Raises:
+            SourceError: DuckDB cannot run a statement of it.
+        """
         import duckdb
 
-        if self._connection is None:
-            connection = duckdb.connect()
-            connection.execute("set TimeZone = 'UTC'")
-            for statement in self._setup:
-                connection.execute(statement)
-            self._connection = connection
-        return self._connection
+        if self._connection is not None:
+            return
+        connection = duckdb.connect()
+        connection.execute("set TimeZone = 'UTC'")
+        for number, statement in enumerate(self._setup, start=1):
+            try:
+                with working_in(self._root):
+                    connection.execute(statement)
+            except duckdb.Error as error:
+                connection.close()
+                place = f"statement {number} of {len(self._setup)}"
+                raise SourceError(_setup_fault(statement, str(error), place)) from error
+        self._connection = connection
 
     def close(self) -> None:
         """Let the DuckDB go."""
@@ -247,7 +484,18 @@ class Session:
 
 
 @contextlib.contextmanager
-def _working_in(folder: Path) -> Iterator[None]:
+def _one_thread(connection: DuckDBPyConnection) -> Iterator[None]:
+    """Let DuckDB work in the calling thread alone for a while."""
+    before = connection.sql("select current_setting('threads')").fetchall()[0][0]
+    connection.execute("set threads = 1")
+    try:
+        yield
+    finally:
+        connection.execute(f"set threads = {before}")
+
+
+@contextlib.contextmanager
+def working_in(folder: Path) -> Iterator[None]:
     """DuckDB looks in the working directory before any search path: so that is what is set."""
     with _ONE_DIRECTORY:
         before = Path.cwd()
@@ -259,126 +507,28 @@ def _working_in(folder: Path) -> Iterator[None]:
 
 
 def _query_fault(sql: str, error: str, root: Path) -> Fault:
-    one_line = " ".join(error.split())
+    one_line = masked(" ".join(error.split()))
     mend = f"relative paths start at {root}; try the query alone in duckdb"
     return Fault(
         "a source is a query DuckDB can run", f"{one_line} in «{' '.join(sql.split())}»", mend
     )
 
 
-def write_table(path: Path, table: pa.Table) -> None:
-    """Write a Parquet file in one step: readers see the old one or the new one.
-
-    Raises:
-        LakeError: the folder cannot be written.
-    """
-    _atomically(path, lambda tmp: pq.write_table(table, tmp, compression="zstd"))
-
-
-def write_tables(path: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> int:
-    """Write tables, made one by one, as one Parquet file; returns the number of rows.
-
-    Raises:
-        LakeError: the folder cannot be written.
-    """
-    count = 0
-
-    def write(tmp: Path) -> None:
-        nonlocal count
-        with pq.ParquetWriter(tmp, schema, compression="zstd") as writer:
-            for table in tables:
-                writer.write_table(table)
-                count += table.num_rows
-
-    _atomically(path, write)
-    return count
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file in one step: readers see the old one or the new one.
-
-    Raises:
-        LakeError: the folder cannot be written.
-    """
-    _atomically(path, lambda tmp: tmp.write_text(text, encoding="utf-8"))
-
-
-def read_text(path: Path) -> str | None:
-    """A text file, None where there is none.
-
-    Raises:
-        LakeError: it cannot be read as UTF-8.
-    """
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return None
-    except (OSError, UnicodeDecodeError) as error:
-        mend = "fix the file's rights or encoding"
-        raise LakeError(f"{path} is readable UTF-8", found=str(error), mend=mend) from error
-
-
-def write_tensors(path: Path, tensors: Mapping[str, npt.NDArray[Any]], about: Any) -> None:
-    """Write arrays and JSON-able data about them as one safetensors file, in one step.
-
-    Raises:
-        LakeError: the folder cannot be written.
-    """
-    from safetensors.numpy import save_file
-
-    said = {"about": json.dumps(about, ensure_ascii=False)}
-    _atomically(path, lambda tmp: save_file(dict(tensors), tmp, metadata=said))
-
-
-def read_tensors(path: Path) -> tuple[dict[str, npt.NDArray[Any]], Any]:
-    """What :func:`write_tensors` wrote.
-
-    Raises:
-        LakeError: the file is missing or damaged.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="np") as file:
-            about = json.loads((file.metadata() or {})["about"])
-            return {name: file.get_tensor(name) for name in file.keys()}, about  # noqa: SIM118
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
-        found = f"{path}: {' '.join(str(error).split())}"
-        mend = "restore the file from a backup, or move it away and make it anew"
-        raise LakeError("a stored file of arrays is whole", found=found, mend=mend) from error
-
-
-def _atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Let ``write`` fill a file beside ``path``, then rename it into place."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    except OSError as error:
-        raise LakeError(_unwritable(path, error)) from error
-    os.close(handle)
-    tmp = Path(name)
-    try:
-        write(tmp)
-        with tmp.open("rb") as written:
-            os.fsync(written.fileno())
-        tmp.chmod(0o644)
-        tmp.replace(path)
-    except OSError as error:
-        raise LakeError(_unwritable(path, error)) from error
-    finally:
-        tmp.unlink(missing_ok=True)
+def _setup_fault(statement: str, error: str, place: str) -> Fault:
+    """Statements hold passwords of databases, and what DuckDB says quotes them."""
+    said = masked(without_literals(statement, " ".join(error.split())))
+    mend = "try the statements alone in duckdb"
+    if "ownload extension" in error:
+        mend = (
+            "DuckDB downloads its extensions; where it may not, install one from a file, or let a "
+            "Python function give the tables: see the README, Tables elsewhere"
+        )
+    found = f"{said} in {place}, «{without_literals(statement)}»"
+    return Fault("Sources.setup holds statements DuckDB can run", found, mend)
 
 
 def _digest(raw: bytes) -> str:
     return hashlib.blake2b(raw, digest_size=16).hexdigest()
-
-
-def _unwritable(path: Path, error: OSError) -> Fault:
-    return Fault(
-        "the data folder can be written",
-        f"{path}: {error.strerror or error}",
-        "free space or fix the rights, then run the command again; what was stored is unharmed",
-    )
 
 
 def _torn(path: Path) -> Fault:
@@ -399,50 +549,49 @@ def _part_name(table: pa.Table) -> str:
     return f"{as_of:%Y%m%dT%H%M%SZ}-{digest[:16]}"
 
 
+def _last(path: Path, column: str) -> datetime | None:
+    """The latest time of a column, None where there is no such column, or no row."""
+    with parquet.opened(path, _RUN) as file:
+        metadata = file.metadata
+        columns = [metadata.schema.column(n).path for n in range(metadata.num_columns)]
+        if column not in columns or not metadata.num_rows:
+            return None
+        groups = [metadata.row_group(n) for n in range(metadata.num_row_groups)]
+        ends = [group.column(columns.index(column)).statistics for group in groups]
+        if any(end is None or not end.has_min_max for end in ends):
+            return pc.max(_columns(path, [column]).column(0)).as_py()  # type: ignore[no-any-return]
+        last: datetime = max(end.max for end in ends)
+        return last
+
+
 def _timed(table: pa.Table) -> bool:
     return {"event_timestamp", "created_timestamp"} <= set(table.column_names)
 
 
 def _read_part(path: Path, schema: pa.Schema) -> pa.Table:
-    try:
-        table = pq.read_table(path, partitioning=None)
-        columns = [_column(table, field) for field in schema]
-        return pa.Table.from_arrays(columns, schema=schema)
-    except (pa.ArrowException, OSError) as error:
-        found = f"{path}: {' '.join(str(error).split())}"
-        mend = "restore the file from a backup, or move it away and run `reki run` again"
-        raise LakeError("a stored part is a whole Parquet file", found=found, mend=mend) from error
+    table = parquet.read_table(path, _RUN)
+    with parquet.told_as_damage(path, _RUN):
+        return conformed(table, schema)
+
+
+def _columns(path: Path, names: Sequence[str] | None) -> pa.Table:
+    """Some columns of a part as they are; by default the first."""
+    with parquet.opened(path, _RUN) as file:
+        named = list(names or file.schema_arrow.names[:1])
+        return file.read(columns=named).select(named)
+
+
+def conformed(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """A table's columns cast to a schema; those it lacks are null."""
+    return pa.Table.from_arrays([_column(table, field) for field in schema], schema=schema)
 
 
 def _conforms(path: Path, schema: pa.Schema) -> bool:
-    try:
-        return bool(pq.read_schema(path).names == schema.names)
-    except (pa.ArrowException, OSError):
-        return False  # reading it will say what is wrong
+    with parquet.opened(path, _RUN) as file:
+        return bool(file.schema_arrow.names == schema.names)
 
 
 def _column(table: pa.Table, field: pa.Field) -> pa.ChunkedArray:
     if field.name in table.column_names:
         return table[field.name].cast(field.type)
     return pa.chunked_array([pa.nulls(table.num_rows, field.type)])
-
-
-def _dump(value: Mapping[str, Any]) -> str:
-    return json.dumps(value, indent=1, ensure_ascii=False) + "\n"
-
-
-def _read_json(path: Path) -> dict[str, Any] | None:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        raise LakeError(_foreign(path, str(error))) from error
-    if not isinstance(value, dict) or value.get("version") != MANIFEST_VERSION:
-        raise LakeError(_foreign(path, "another version or shape"))
-    return value
-
-
-def _foreign(path: Path, found: str) -> Fault:
-    rule = f"a manifest is a JSON object of version {MANIFEST_VERSION}"
-    return Fault(rule, f"{path}: {found}", "move the file away and run `reki publish` again")

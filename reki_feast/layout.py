@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from reki_feast.errors import DeclarationError
-from reki_feast.lake import write_text
+from reki_feast.files import write_text
 from reki_feast.report import Report, Table
 
 _TEMPLATE = Path(__file__).parent / "template"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,15 @@ import pyarrow.compute as pc
 
 from reki_feast import lake
 from reki_feast.errors import Fault, SourceError
+from reki_feast.given import Given, Source
 from reki_feast.scenario import Declarations
-from reki_feast.schema import TIMESTAMP, VECTOR, Key, Kind
+from reki_feast.schema import TIMESTAMP, VECTOR, Key, Kind, blurred
 
 Floats = npt.NDArray[np.float32]
 
 
-def query_of(declared: Declarations, kind: Kind) -> str | None:
-    """The query that hands in vectors of a kind, None without one."""
+def source_of(declared: Declarations, kind: Kind) -> Source | None:
+    """The query or function that hands in vectors of a kind, None without one."""
     sources = declared.sources
     return sources.embeddings if kind == "item" else sources.user_embeddings
 
@@ -28,16 +30,17 @@ def query_of(declared: Declarations, kind: Kind) -> str | None:
 def read(
     declared: Declarations, root: Path, kind: Kind, key: Key, as_of: datetime
 ) -> tuple[pa.Array, Floats] | None:
-    """Ids and float32 ``[n, d]``, the newest vector of each id up to ``as_of``; None without query.
+    """Ids and float32 ``[n, d]``, the newest vector of each id up to ``as_of``; None without any.
 
     Raises:
-        SourceError: the query fails, or its table breaks a rule; all faults at once.
+        SourceError: the source fails, or its table breaks a rule; all faults at once.
     """
-    sql = query_of(declared, kind)
-    if sql is None:
+    source = source_of(declared, kind)
+    if source is None:
         return None
     name = "embeddings" if kind == "item" else "user_embeddings"
-    table = lake.query(sql, root=root, setup=declared.sources.setup)
+    with contextlib.closing(lake.Session(root, declared.sources.setup)) as session:
+        table = Given(source, session, root).read()
     faults = _column_faults(table, key, name)
     if faults:
         raise SourceError(faults)
@@ -57,6 +60,10 @@ def _column_faults(table: pa.Table, key: Key, name: str) -> list[Fault]:
         for column in (key.name, "vector")
         if column not in table.column_names
     ]
+    if not faults and (largest := blurred(table[key.name])) is not None:
+        found = f"floats up to {largest:.0f}, of digits that a float does not keep"
+        mend = f"select {key.name}::bigint … before it becomes a float (in pandas, Int64)"
+        faults.append(Fault(f"{name}.{key.name}: ids are whole", found, mend))
     if not faults and not _is_list(table["vector"].type):
         rule, mend = f"{name}.vector: is a list of numbers", "select [x, y, …] as vector"
         faults.append(Fault(rule, str(table["vector"].type), mend))

@@ -5,25 +5,33 @@ The language model, the encoder, the ledger and the lake are opened here and han
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reki_feast import lake, scenario
-from reki_feast.errors import DeclarationError
+from reki_feast import files, lake, scenario
+from reki_feast.errors import DeclarationError, LakeError, LLMError
 from reki_feast.extract import FactorsFile, Templates, Wording, require_confirmed
 from reki_feast.extract.factors import loads
 from reki_feast.lake import Lake
+from reki_feast.locking import alone
+from reki_feast.rights import OWNER, Rights, make_file
 from reki_feast.scenario import Declarations
 
 if TYPE_CHECKING:
-    from reki_feast.encode import Encoder
+    from reki_feast.encode import Encoder, Pooling
     from reki_feast.encode import Progress as EncodeProgress
     from reki_feast.extract.gates import Limits as GateLimits
     from reki_feast.llm import LLM, Ledger, Price, Terms
+
+
+#: What groups are formed from, a part of what a project writes.
+GROUPS = "groups."
 
 
 def now() -> datetime:
@@ -66,7 +74,32 @@ class Project:
     @cached_property
     def lake(self) -> Lake:
         """The scenario's tables."""
-        return Lake(self.data)
+        return Lake(self.data, self.rights)
+
+    def alone(self, doing: str, part: str = "") -> AbstractContextManager[None]:
+        """Be the project folder's only writer for a while; wait for whoever writes.
+
+        Args:
+            doing: what is done, told to those who wait.
+            part: of what is written; without one, the tables that are published and the Feast repo.
+
+        Raises:
+            LakeError: the data folder cannot be written.
+        """
+        self.lake.claim()
+        lock = self.root / "data" / f".{part}lock"
+        try:
+            make_file(lock, self.rights)  # whoever can open it can have others wait
+        except OSError as error:
+            raise LakeError(files.unwritable(lock, error)) from error
+        return alone(lock, doing)
+
+    @property
+    def rights(self) -> Rights:
+        """Who may read and write what is stored."""
+        said = self.declared.privacy
+        umask = said.umask if said.umask is not None else (0o007 if said.group else OWNER.umask)
+        return Rights(umask, said.group)
 
     @cached_property
     def templates(self) -> Templates:
@@ -93,7 +126,7 @@ class Project:
 
     def factors_file(self) -> FactorsFile | None:
         """What the factors file says; None without one."""
-        text = lake.read_text(self.factors_path)
+        text = files.read_text(self.factors_path)
         return None if text is None else loads(text, source=str(self.factors_path))
 
     def wording(self, factors: tuple[str, ...] = ()) -> Wording:
@@ -156,6 +189,22 @@ class Project:
             return OpenAIBatchLLM(**how, poll_s=said.poll_s)
         return OpenAILLM(**how)
 
+    def check_key(self) -> None:
+        """See that a declared variable holds a key, also for servers that may need none.
+
+        Raises:
+            LLMError: it does not.
+        """
+        said = self.declared.llm
+        asks = said.provider in ("openai", "openai-batch")
+        if asks and "api_key_env" in said.model_fields_set and not os.environ.get(said.api_key_env):
+            raise LLMError(
+                f"the declared variable {said.api_key_env} holds the key",
+                found="it is not set",
+                mend=f"export {said.api_key_env}=…, or leave api_key_env out where a server on "
+                "this machine needs no key",
+            )
+
     def prices(self, *, online: bool = False) -> dict[str, Price]:
         """Prices by model: the scenario's own, else the table's; half of that for batches."""
         from reki_feast.llm.price import PRICES, Price, halved
@@ -197,9 +246,10 @@ class Project:
             requests_per_minute=said.requests_per_minute,
             tokens_per_minute=said.tokens_per_minute,
             attempts=said.attempts,
-            judge=Gates(self._limits_of_gates(), alike=ledger.alike).judge,
+            judge=Gates(self.gate_limits(), alike=ledger.alike).judge,
             # an answer from a table is the same however often it is asked for
             mends=0 if is_free else gates.mends,
+            read=gates.read,
             review=gates.review and not is_free,
             price=price_of(llm.name.split("/", 1)[-1], self.prices(online=online)),
             of_run=Limits("the run", **{**self._budget("run"), **given}),
@@ -207,7 +257,8 @@ class Project:
             retry_quarantined=retry_quarantined,
         )
 
-    def _limits_of_gates(self) -> GateLimits:
+    def gate_limits(self) -> GateLimits:
+        """What answers, and texts made elsewhere, must keep to."""
         from reki_feast.extract.gates import Limits as GateLimits
 
         said = self.declared.gates
@@ -234,16 +285,31 @@ class Project:
 
         return redactor(self.declared.privacy.redact)
 
-    def ledger(self) -> Ledger:
-        """The scenario's ledger of answers, made on first use; close it after use."""
+    def ledger(self, *, reading: bool = False) -> Ledger:
+        """The scenario's ledger of answers, made on first use; close it after use.
+
+        Args:
+            reading: none is made, and one that cannot be written is read.
+        """
         from reki_feast.llm import Ledger
 
-        return Ledger(self.data / "ledger.sqlite")
+        if not reading:
+            self.lake.claim()
+        return Ledger(self.data / "ledger.sqlite", rights=self.rights, reading=reading)
 
     def encoder(
-        self, progress: EncodeProgress | None = None, *, model: str | None = None
+        self,
+        progress: EncodeProgress | None = None,
+        *,
+        model: str | None = None,
+        pooling: Pooling | None = None,
     ) -> Encoder:
         """The declared encoder, or another ``model`` used alike; it is loaded when first used.
+
+        Args:
+            progress: called after every batch.
+            model: in place of the declared one.
+            pooling: in place of the declared one.
 
         Raises:
             MissingExtraError: the package that carries it is not installed.
@@ -256,7 +322,8 @@ class Project:
             return HashEncoder()
         return SentenceTransformerEncoder(
             name,
-            pooling=said.pooling,
+            pooling=pooling or said.pooling,
+            prompt=said.prompt if name == said.model else None,
             batch_size=said.batch_size,
             max_tokens=said.max_tokens,
             progress=progress,

@@ -10,6 +10,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
+from reki_feast.errors import RekiError
+
+#: Characters of a text in a table, at most.
+_CELL = 160
 #: Called with how much is done and how much there is in all.
 Bar = Callable[[int, int], None]
 
@@ -63,6 +67,31 @@ def merged(title: str, reports: Sequence[Report]) -> Report:
         next=reports[-1].next if reports else [],
         failed=sum(report.failed for report in reports),
     )
+
+
+def shortened(text: str) -> str:
+    """A text as one line, and no longer than a cell of a table.
+
+    >>> shortened(" A long   text"), len(shortened("word " * 100))
+    ('A long text', 160)
+    """
+    line = " ".join(text.split())
+    return line if len(line) <= _CELL else line[: _CELL - 1] + "…"
+
+
+@contextlib.contextmanager
+def told_on_failure(done: Callable[[], Report | None]) -> Iterator[None]:
+    """Have an error that is raised meanwhile bear the report of what was done before it.
+
+    Args:
+        done: makes that report when it is wanted; None where nothing was done.
+    """
+    try:
+        yield
+    except RekiError as error:
+        parts = [part for part in (done(), error.done) if part is not None]
+        error.done = merged(parts[0].title, parts) if parts else None
+        raise
 
 
 def _plain(value: Any) -> Any:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 Kind = Literal["user", "item"]
 KINDS: tuple[Kind, Kind] = ("user", "item")
@@ -48,6 +49,23 @@ class Key:
         return pa.field(self.name, self.type, nullable=False)
 
 
+def blurred(ids: pa.Array | pa.ChunkedArray) -> float | None:
+    """The largest of ids that are floats, if floats of that size stand for several whole numbers.
+
+    >>> blurred(pa.array([7.0, None])) is None
+    True
+    >>> blurred(pa.array([7.0, 2.0**53]))
+    9007199254740992.0
+    """
+    if not pa.types.is_floating(ids.type):
+        return None
+    exact = 2 ** {16: 11, 32: 24, 64: 53}[ids.type.bit_width]
+    numbers = ids.cast(pa.float64())
+    sizes = pc.abs(numbers.filter(pc.fill_null(pc.is_finite(numbers), False)))
+    largest: float | None = pc.max(sizes).as_py()
+    return largest if largest is not None and largest >= exact else None
+
+
 #: One row a question to the language model. ``channel`` is one of KNOWLEDGE_CHANNELS; ``grouped``
 #: says that ``owner`` is a group's id instead of an entity's. ``factors``: keys of the answer.
 #: ``facts``: what the catalogue knows, to check the answer by.
@@ -77,6 +95,40 @@ KNOWLEDGE = pa.schema(
         pa.field("factors", pa.map_(pa.string(), pa.string())),
         pa.field("model", pa.string()),
         pa.field("prompt_hash", pa.string()),
+        pa.field("hash", pa.string(), nullable=False),
+        *_TIMES,
+    ]
+)
+
+#: What a prompt was made of, by what it asks about and its hash: the factors, the frame
+#: (:mod:`reki_feast.extract.frames`) with what it frames, and how many interactions of the user
+#: there were. ``wording`` and ``seen`` are null where the text itself is all that counts.
+ASKED = pa.schema(
+    [
+        pa.field("kind", pa.string(), nullable=False),
+        pa.field("channel", pa.string(), nullable=False),
+        pa.field("owner", pa.string(), nullable=False),
+        pa.field("grouped", pa.bool_(), nullable=False),
+        pa.field("prompt_hash", pa.string(), nullable=False),
+        pa.field("factors", pa.string(), nullable=False),
+        pa.field("wording", pa.string()),
+        pa.field("seen", pa.int64()),
+        *_TIMES,
+    ]
+)
+
+#: What the gates said of texts that were made elsewhere: an empty ``gate`` passed, and only a text
+#: that failed is kept here. ``coverage``: share of the factors that have a text; null without.
+IMPORTED = pa.schema(
+    [
+        pa.field("kind", pa.string(), nullable=False),
+        pa.field("channel", pa.string(), nullable=False),
+        pa.field("owner", pa.string(), nullable=False),
+        pa.field("grouped", pa.bool_(), nullable=False),
+        pa.field("gate", pa.string(), nullable=False),
+        pa.field("fault", pa.string(), nullable=False),
+        pa.field("coverage", pa.float64()),
+        pa.field("text", pa.string()),
         pa.field("hash", pa.string(), nullable=False),
         *_TIMES,
     ]

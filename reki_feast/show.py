@@ -11,8 +11,10 @@ from rich import box
 from rich import progress as bars
 from rich.console import Console
 from rich.table import Table as RichTable
+from rich.text import Text
 
 from reki_feast.report import Bar, Report, Table
+from reki_feast.visible import visible
 
 #: Width of what is printed where there is no terminal to ask, for logs a person reads.
 _WIDTH = 110
@@ -21,15 +23,25 @@ _WIDTH = 110
 def report(found: Report, console: Console | None = None) -> None:
     """Print a report: title, tables, notes, next commands."""
     console = console or out()
-    console.print(f"[bold]{_escaped(found.title)}[/bold]")
+    console.print(_text(found.title, "bold"))
     for table in found.tables:
         console.print(rendered(table))
     for note in found.notes:
-        console.print(f"[yellow]note[/yellow]  {_escaped(note)}")
+        console.print(Text.assemble(("note", "yellow"), "  ", _text(note)))
     if found.next:
-        console.print("[bold]next[/bold]")
+        console.print(_text("next", "bold"))
         for command in found.next:
-            console.print(f"  {_escaped(command)}", soft_wrap=True)
+            console.print(_text(f"  {command}"), soft_wrap=True)
+
+
+def heading(name: str) -> None:
+    """Print a line across, with a name."""
+    out().rule(_text(name, "bold"), align="left")
+
+
+def aside(said: str) -> None:
+    """Print a line that matters less."""
+    out().print(_text(said, "dim"))
 
 
 def out() -> Console:
@@ -40,12 +52,12 @@ def out() -> Console:
 
 def rendered(table: Table) -> RichTable:
     """A table as rich draws it; numbers to the right."""
-    made = RichTable(title=_escaped(table.title), title_justify="left", box=box.SIMPLE_HEAD)
+    made = RichTable(title=_text(table.title), title_justify="left", box=box.SIMPLE_HEAD)
     for at, name in enumerate(table.columns):
         numeric = all(isinstance(row[at], int | float | None) for row in table.rows)
-        made.add_column(name, justify="right" if numeric else "left", overflow="fold")
+        made.add_column(_text(name), justify="right" if numeric else "left", overflow="fold")
     for row in table.rows:
-        made.add_row(*(_escaped(text(value)) for value in row))
+        made.add_row(*(_text(text(value)) for value in row))
     return made
 
 
@@ -68,8 +80,9 @@ def text(value: Any) -> str:
     return str(value)
 
 
-def _escaped(value: str) -> str:
-    return value.replace("[", r"\[")
+def _text(value: str, style: str = "") -> Text:
+    """A text as it is: neither brackets nor control characters in it do anything."""
+    return Text(visible(value), style)
 
 
 class Progress:
@@ -83,7 +96,7 @@ class Progress:
     def bar(self, label: str) -> Iterator[Bar]:
         """A bar with counts and the time left, gone when its step is done."""
         columns = (
-            bars.TextColumn("{task.description}"),
+            bars.TextColumn("{task.description}", markup=False),
             bars.BarColumn(),
             bars.MofNCompleteColumn(),
             bars.TimeRemainingColumn(),
@@ -92,5 +105,5 @@ class Progress:
             *columns, console=self._console, transient=True, disable=not self._visible
         )
         with drawn:
-            task = drawn.add_task(label, total=None)
+            task = drawn.add_task(visible(label), total=None)
             yield lambda done, total: drawn.update(task, completed=done, total=total)

@@ -37,10 +37,15 @@ def movielens_1m_knowledge() -> Path:
 
 
 @pytest.fixture(scope="session")
+def amazon_books_knowledge() -> Path:
+    """The paper's group knowledge of Amazon-Books, as dirty as it came."""
+    return shared("amazon-books-reki-groups")
+
+
+@pytest.fixture(scope="session")
 def redis_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A real Redis for the whole run, ``host:port``; each test takes a Feast project of its own."""
-    from reki_feast.store import embedded
+    from tests.redis_server import HOST, plain_server
 
-    folder = tmp_path_factory.mktemp("redis server")
-    yield embedded.start(folder).connection_string
-    embedded.stop(folder)
+    with plain_server(tmp_path_factory.mktemp("redis server")) as port:
+        yield f"{HOST}:{port}"

@@ -112,6 +112,32 @@ def test_init_lays_down_a_project_that_doctor_understands(
     assert sum("tables/" in note for note in report["notes"]) == 2
 
 
+def test_init_offers_what_it_takes(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(["init", "--help"])
+    said = capsys.readouterr().out
+    assert [option for option in ("--project", "--scenario") if option in said] == []
+    assert "--name" in said
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["init", "somewhere", "--project", "elsewhere"])
+
+
+def test_what_was_done_before_an_error_is_printed_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shop = make_shop(tmp_path, lambda text: text.replace("epochs=1", 'device="nowhere"'))
+    code, out, err = reki(capsys, "run", "--project", shop.root)
+    assert code != cli.DONE
+    assert "what was done before the run stopped" in out
+    assert "prompt_tokens" in out
+    assert "nowhere" in err
+    assert "nowhere" not in out
+    _, out, _ = reki(capsys, "run", "--project", shop.root, "--json")
+    found = json.loads(out)
+    assert found["done"]["tables"]["calls"][0]["reused"] > 0
+    assert found["faults"]
+
+
 def test_init_touches_nothing_that_is_there(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -45,14 +45,19 @@ FENCE = {
 #: Rooms from the ground up; a room imports only from rooms below it.
 FLOORS = [
     {"errors", "schema"},
-    {"report"},
+    {"report", "masking", "rights", "visible"},
+    {"files"},
+    {"parquet"},
+    {"locking"},
     {"lake", "scenario"},
-    {"inputs", "own_vectors", "knowledge", "llm", "encode", "hein", "cluster"},
+    {"given"},
+    {"inputs", "instants", "own_vectors", "knowledge", "llm", "encode", "hein", "cluster"},
     {"attributes", "extract", "recommend"},
     {"condense", "match", "embed", "store", "sample"},
     {"evaluate"},
     {"project"},
-    {"pipeline", "doctor", "layout"},
+    {"pipeline", "layout"},
+    {"doctor"},
     {"show"},
     {"cli", "demo"},
 ]

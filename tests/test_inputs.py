@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from reki_feast.inputs import (
     Inputs,
     after,
     check,
+    named,
     read,
     snapshot_times,
     snapshot_to_learn_from,
@@ -111,6 +114,33 @@ def test_interactions_are_sorted_and_numbered_within_users() -> None:
 )
 def test_a_broken_rule_is_named(given: dict[str, pa.Table], expected: str) -> None:
     assert expected in report(given)
+
+
+@pytest.mark.parametrize(
+    ("ids", "expected"),
+    [
+        (pa.array([7.0, 8.0, 9.0]), "found: double\n  mend:  select item_id::bigint as item_id …"),
+        (pa.array([7.0, 8.5, 9.0]), "found: double\n  mend:  select item_id::varchar as item_id …"),
+        (
+            pa.array([1.0, 2.0, 1239162456494753671.0]),
+            "found: double up to 1239162456494753792, of digits that a float does not keep\n"
+            "  mend:  select item_id::bigint as item_id … before it becomes a float",
+        ),
+        (
+            pa.array([1.0, 2.0, 2.0**24], pa.float32()),
+            "found: float up to 16777216, of digits that a float does not keep",
+        ),
+        (
+            pa.array([1, 2, 3], pa.decimal128(20, 2)),
+            "found: decimal128(20, 2)\n  mend:  select item_id::bigint as item_id …",
+        ),
+        (pa.array([True, False, True]), "found: bool\n  mend:  select item_id::varchar"),
+    ],
+)
+def test_ids_of_another_type_are_told_what_keeps_their_digits(ids: pa.Array, expected: str) -> None:
+    assert f"items.item_id: ids are integers or text\n  {expected}" in report(
+        tables(items={"item_id": ids})
+    )
 
 
 def test_faults_of_all_tables_come_together() -> None:
@@ -256,6 +286,21 @@ def test_sources_are_queries(tmp_path: Path) -> None:
     assert sorted(inputs.interactions["liked"].to_pylist()) == [False, True]
 
 
+def test_ids_that_the_tables_name_are_told_as_text(tmp_path: Path) -> None:
+    made = declared(tmp_path, "select 5 as item_id, 'A' as title; ")
+    assert named(made, tmp_path) == {"user": {"1"}, "item": {"5"}}
+    own = {"items": lambda: pa.table({"item_id": ["a", "b"]}), "users": "select 2 as user_id"}
+    made = replace(made, sources=made.sources.model_copy(update=own))
+    assert named(made, tmp_path) == {"user": {"1", "2"}, "item": {"a", "b"}}
+
+
+def test_tables_without_ids_are_told_together(tmp_path: Path) -> None:
+    made = declared(tmp_path, "select null::int as item_id", "4")
+    users = {"users": "select 1 as user_id where false"}
+    with pytest.raises(SourceError, match="(?s)no id is null.*users: has at least one row"):
+        named(replace(made, sources=made.sources.model_copy(update=users)), tmp_path)
+
+
 @pytest.mark.parametrize("unrated", ["'nan'::float", "'nan'::double", "null"])
 def test_not_a_number_is_no_rating(tmp_path: Path, unrated: str) -> None:
     asked = declared(tmp_path, "select 1 as item_id, 'A' as title", f"4, 2, {unrated}")
@@ -282,11 +327,22 @@ def test_a_verdict_that_cannot_be_had_is_not_the_sources_fault(
         read(load(path), tmp_path)
 
 
-def test_interactions_of_the_future_are_said() -> None:
-    later = [*times(0, 1, 2), datetime.now(timezone.utc) + timedelta(days=2)]
-    inputs = check(SCENARIO, tables(interactions={"event_timestamp": later}))
-    assert inputs.interactions.num_rows == 4
-    assert inputs.notices[0].startswith("1 interactions lie in the future, the last at ")
+def test_interactions_of_the_future_do_not_move_the_clock() -> None:
+    late = [datetime(2131, 1, day, tzinfo=timezone.utc) for day in (1, 2)]
+    inputs = check(SCENARIO, tables(interactions={"event_timestamp": [*times(0, 1), *late]}))
+    assert inputs.interactions.num_rows == 2
+    assert snapshot_times(SCENARIO, inputs, first=False) == [after(times(1)[0])]
+    assert re.fullmatch(
+        r"2 interactions left out: they lie in the future, the last at 2131-01-02 00:00 UTC "
+        r"\(user_id .+\)",
+        inputs.notices[0],
+    )
+
+
+def test_interactions_of_the_future_alone_are_none() -> None:
+    late = [datetime(2131, 1, day, tzinfo=timezone.utc) for day in (1, 2, 3, 4)]
+    with pytest.raises(SourceError, match=r"(?s)none does; 4 interactions left out.*the future"):
+        check(SCENARIO, tables(interactions={"event_timestamp": late}))
 
 
 def test_a_time_beyond_the_calendar_is_named() -> None:
@@ -299,3 +355,27 @@ def test_a_time_beyond_the_calendar_is_named() -> None:
 def test_a_missing_file_is_reported_with_the_table_it_is_for(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"(?s)items: a source is a query.*gone.parquet"):
         read(declared(tmp_path, "select * from 'gone.parquet'"), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("setup", "said"),
+    [
+        (
+            ["select 1", "attach 'host=db password=hunter2' as shop (type nosuch)"],
+            r"statement 2 of 2, «attach '…' as shop \(type nosuch\)»",
+        ),
+        (["create secret (type nosuch, password 'hunter2')"], "statement 1 of 1, «create secret"),
+        (["install nosuch"], r"(?s)statement 1 of 1.*README, Tables elsewhere"),
+    ],
+)
+def test_a_statement_of_the_setup_that_fails_is_one_fault(
+    tmp_path: Path, setup: list[str], said: str
+) -> None:
+    made = declared(tmp_path, "select 1 as item_id, 'A' as title from shop.nowhere")
+    sources = made.sources.model_copy(update={"setup": setup})
+    with pytest.raises(SourceError, match=said) as caught:
+        read(replace(made, sources=sources), tmp_path)
+    assert [fault.rule for fault in caught.value.faults] == [
+        "Sources.setup holds statements DuckDB can run"
+    ]
+    assert "hunter2" not in str(caught.value)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -52,11 +56,127 @@ def test_a_snapshot_is_the_newest_row_of_each_key_up_to_the_time(tmp_path: Path)
     assert len(store.parts("user_aug")) == 2
 
 
+def ids_are(*ids: int) -> lake.Mask:
+    return lambda part: pc.is_in(part.column(0), value_set=pa.array(ids))
+
+
+def test_removed_rows_go_and_other_parts_are_left_alone(tmp_path: Path) -> None:
+    store = Lake(tmp_path)
+    for day in (0, 1, 2):
+        store.append("user_aug", rows((day, 1.0, day), (7, 2.0, day)))
+    untouched = store.parts("user_aug")[2].stat().st_mtime_ns
+    assert store.remove("user_aug", ids_are(0)) == 1
+    assert store.remove("user_aug", ids_are(0)) == 0
+    assert store.ids("user_aug").to_pylist() == ["7", "1", "2"]
+    assert store.parts("user_aug")[2].stat().st_mtime_ns == untouched
+    assert store.remove("user_aug", ids_are(1, 7)) == 4
+    assert len(store.parts("user_aug")) == 1
+
+
+def test_the_last_part_stays_without_rows(tmp_path: Path) -> None:
+    store = Lake(tmp_path)
+    store.append("user_aug", rows((1, 1.0, 0)))
+    store.append("user_aug", rows((1, 2.0, 1)))
+    assert store.remove("user_aug", ids_are(1)) == 2
+    assert [pq.read_table(path).schema for path in store.parts("user_aug")] == [SCHEMA]
+    assert store.read("user_aug", SCHEMA).num_rows == 0
+    assert store.remove("gone", ids_are(1)) == 0
+
+
+def test_a_damaged_part_is_told_when_rows_are_removed(tmp_path: Path) -> None:
+    store = Lake(tmp_path)
+    path = store.append("user_aug", rows((1, 1.0, 0)))
+    assert path is not None
+    path.write_bytes(b"PAR1")
+    with pytest.raises(LakeError, match="a stored part is a whole Parquet file"):
+        store.remove("user_aug", ids_are(1))
+
+
+def test_only_parts_that_change_are_rewritten(tmp_path: Path) -> None:
+    store = Lake(tmp_path)
+    for day in (0, 1):
+        store.append("user_aug", rows((day, 1.0, day)))
+    before = [path.stat().st_mtime_ns for path in store.parts("user_aug")]
+    store.rewrite("user_aug", lambda part: part.filter(pc.field("user_id") != 0))
+    assert [path.stat().st_mtime_ns for path in store.parts("user_aug")] == before[1:]
+    store.rewrite("user_aug", lambda part: part)
+    assert [path.stat().st_mtime_ns for path in store.parts("user_aug")] == before[1:]
+
+
 def test_appending_the_same_rows_twice_adds_nothing(tmp_path: Path) -> None:
     store = Lake(tmp_path)
     store.append("user_aug", rows((1, 1.0, 0)))
     store.append("user_aug", rows((1, 1.0, 0)))
     assert store.read("user_aug", SCHEMA).num_rows == 1
+
+
+def made(table: pa.Table) -> list[int]:
+    """When rows were made, in microseconds, in the order of their vectors' values."""
+    when = dict(zip(values_of(table), table["created_timestamp"].to_pylist(), strict=True))
+    return [(when[value] - T0) // timedelta(microseconds=1) for value in sorted(when)]
+
+
+def values_of(table: pa.Table) -> list[float]:
+    return [vector[0] for vector in table["user_aug"].to_pylist()]
+
+
+def as_of(day: int, table: pa.Table) -> pa.Table:
+    """The rows with another time of what they were made from."""
+    at = table.column_names.index("event_timestamp")
+    when = pa.array([T0 + timedelta(days=day)] * table.num_rows, SCHEMA.field(at).type)
+    return table.set_column(at, SCHEMA.field(at), when)
+
+
+DAY = 24 * 3600 * 10**6
+#: The clock's day at each writing; by how many microseconds the rows' times of making differ.
+CLOCKS: dict[str, tuple[list[int], list[int]]] = {
+    "goes on": ([0, 1, 2], [DAY, DAY]),
+    "stands": ([0, 0, 0], [1, 1]),
+    "goes back": ([0, -2, -1], [1, 1]),
+    "catches up": ([0, -2, 1], [1, DAY - 1]),
+    "was fast for once": ([0, 365, 1], [365 * DAY, 1]),
+}
+
+
+@pytest.mark.parametrize("clock", list(CLOCKS))
+@pytest.mark.parametrize("of_before", [False, True])
+def test_what_was_written_last_is_newest(tmp_path: Path, clock: str, *, of_before: bool) -> None:
+    """Also in a folder of a version that did not count, by another process each time."""
+    days, steps = CLOCKS[clock]
+    for n, day in enumerate(days):
+        store = Lake(tmp_path)
+        store.append("user_aug", as_of(5, rows((1, float(n), day))))
+        assert values(store.snapshot("user_aug", SCHEMA, ["user_id"])) == {1: n}
+        if of_before:
+            (tmp_path / "made.json").unlink()
+    found = made(Lake(tmp_path).read("user_aug", SCHEMA))
+    assert np.diff(found).tolist() == steps
+
+
+def test_writers_at_once_count_on(tmp_path: Path) -> None:
+    """No two of many parts are made at one time, whatever process or thread wrote them."""
+    stores = [Lake(tmp_path) for _ in range(4)]
+
+    def write(n: int) -> None:
+        stores[n % 4].append("user_aug", as_of(5, rows((n, float(n), 0))))
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(write, range(40)))
+    assert len(set(made(Lake(tmp_path).read("user_aug", SCHEMA)))) == 40
+
+
+@pytest.mark.parametrize("with_ends", [True, False])
+def test_the_last_time_of_tables(tmp_path: Path, *, with_ends: bool) -> None:
+    store = Lake(tmp_path)
+    assert store.last("event_timestamp", "user_aug") is None
+    for number, day in enumerate((3, 9, 4)):
+        path = tmp_path / "user_aug" / f"{number}.parquet"
+        path.parent.mkdir(exist_ok=True)
+        how: dict[str, Any] = {"write_statistics": with_ends, "row_group_size": 1}
+        pq.write_table(rows((1, 1.0, 1), (2, 1.0, day), (3, 1.0, 2)), path, **how)
+    pq.write_table(SCHEMA.empty_table(), tmp_path / "user_aug" / "9.parquet")
+    assert store.last("event_timestamp", "user_aug", "none") == T0 + timedelta(days=9)
+    assert store.last("missing", "user_aug") is None
 
 
 def test_an_empty_table_writes_no_part(tmp_path: Path) -> None:
@@ -87,7 +207,7 @@ def test_a_failed_write_leaves_no_trace(tmp_path: Path) -> None:
     (tmp_path / "user_aug").write_text("a file where the folder should be")
     with pytest.raises(LakeError, match="data folder can be written"):
         Lake(tmp_path).append("user_aug", rows((1, 1.0, 0)))
-    assert [path.name for path in tmp_path.iterdir()] == ["user_aug"]
+    assert not [*tmp_path.rglob("*.tmp"), *tmp_path.rglob("*.parquet")]
 
 
 def test_the_same_texts_of_two_encoders_are_two_parts(tmp_path: Path) -> None:

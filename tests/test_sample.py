@@ -233,11 +233,11 @@ def test_a_failed_write_keeps_the_old_file(
     tables.save(sample, tmp_path)
     old = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
 
-    def fail(_table: pa.Table, where: Path, **_: object) -> None:
+    def fail(where: Path, _schema: pa.Schema, **_: object) -> None:
         where.write_bytes(b"half")
         raise OSError("disk full")
 
-    monkeypatch.setattr(pq, "write_table", fail)
+    monkeypatch.setattr(pq, "ParquetWriter", fail)
     with pytest.raises(LakeError, match="disk full"):
         tables.save(sample, tmp_path)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == old

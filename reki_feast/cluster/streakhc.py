@@ -10,7 +10,7 @@ import numpy.typing as npt
 from sklearn.base import BaseEstimator, ClusterMixin
 from sklearn.utils import check_random_state
 
-from reki_feast import lake
+from reki_feast import files
 from reki_feast.cluster import shape, tree
 from reki_feast.cluster.kernel import Floats, IsolationKernel, Maps, places
 from reki_feast.cluster.shape import Labels
@@ -193,7 +193,7 @@ class StreaKHC(ClusterMixin, BaseEstimator):  # type: ignore[misc]
             LakeError: the file cannot be written.
         """
         tensors, about = self.parts()
-        lake.write_tensors(Path(path), tensors, about)
+        files.write_tensors(Path(path), tensors, about)
 
     @classmethod
     def load(cls, path: str | Path) -> StreaKHC:
@@ -203,7 +203,7 @@ class StreaKHC(ClusterMixin, BaseEstimator):  # type: ignore[misc]
             ClusterError: the file holds something else.
             LakeError: the file is missing or damaged.
         """
-        return cls.of_parts(*lake.read_tensors(Path(path)))
+        return cls.of_parts(*files.read_tensors(Path(path)))
 
     def parts(self) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
         """All numbers by name, and the rest as JSON-able data; for :meth:`of_parts`."""

@@ -5,16 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+import torch
 from torch import nn
 
 from reki_feast.condense.settings import Pairs, Settings
 from reki_feast.errors import CondenseError
 from reki_feast.hein import HeinSet
+from reki_feast.instants import Indices, place_at
 from reki_feast.recommend.backbone import Factory
 from reki_feast.recommend.data import (
     Fields,
     Samples,
+    SampleSet,
     Split,
     make_fields,
     make_samples,
@@ -25,7 +30,9 @@ from reki_feast.recommend.joint import (
     Bank,
     Joint,
     bank_by_index,
+    bank_by_row,
     check_channels,
+    check_filled,
     fix_standards,
     make_banks,
     vector_size,
@@ -44,6 +51,9 @@ class Task:
         users: ids; the user of index i is ``users[i - 1]``.
         items: ids; the item of index i is ``items[i - 1]``.
         people: number of users that have samples.
+        user_rows: the row of each user index in the representations, -1 for none; None where a
+            user has one row. Users with rows of several times have an index a row, after the
+            indices of users before their first row.
     """
 
     parts: Split[Samples]
@@ -51,6 +61,7 @@ class Task:
     users: pa.Array
     items: pa.Array
     people: int
+    user_rows: Indices | None = None
 
 
 def make_task(
@@ -60,6 +71,7 @@ def make_task(
     item: str,
     user_fields: pa.Table | None = None,
     item_fields: pa.Table | None = None,
+    user_representation: pa.Table | None = None,
     settings: Settings,
     seed: int,
 ) -> Task:
@@ -71,6 +83,8 @@ def make_task(
         item: name of the item's key column.
         user_fields: user key and categorical columns, or None.
         item_fields: the same for items.
+        user_representation: rows of several times, so that a sample reads its user's newest at the
+            interaction's ``event_timestamp``; None for one row a user.
         settings: history's length, and the split.
         seed: of the split.
 
@@ -79,21 +93,43 @@ def make_task(
     """
     data = make_samples(interactions, user=user, item=item, history_length=settings.history_length)
     _check_labels(data.samples)
+    people = len(data.samples.user.unique())
+    samples, users, rows = data.samples, data.users, None
+    if user_representation is not None:
+        samples, users, rows = _in_time(data, interactions, user_representation)
     parts = split_samples(
-        data.samples,
+        samples,
         holdout=settings.holdout,
         test=settings.test,
         validation=settings.validation,
         seed=seed,
+        owner=data.samples.user,
     )
     spec = InputSpec(
         items=len(data.items),
         verdicts=data.verdicts,
-        user_fields=_fields(user_fields, user, data.users),
+        user_fields=_fields(user_fields, user, users),
         item_fields=_fields(item_fields, item, data.items),
     )
-    people = len(data.samples.user.unique())
-    return Task(parts, spec, data.users, data.items, people)
+    return Task(parts, spec, users, data.items, people, rows)
+
+
+def _in_time(
+    data: SampleSet, interactions: pa.Table, table: pa.Table
+) -> tuple[Samples, pa.Array, Indices]:
+    """Samples whose user index is that of the newest row at their time; ids and rows by index."""
+    owner = pc.index_in(table[key_name(table)], value_set=data.users).fill_null(-1).to_numpy()
+    time = table["event_timestamp"].cast(pa.int64()).to_numpy()
+    order = np.lexsort((time, owner))
+    order = order[owner[order] >= 0]
+    owner, time = owner[order], time[order]
+    whose = data.samples.user.numpy() - 1
+    when = interactions["event_timestamp"].cast(pa.int64()).to_numpy()[data.rows]
+    place = place_at(owner, time, whose, when)
+    index = np.where(place >= 0, len(data.users) + 1 + place, whose + 1)
+    users = pa.concat_arrays([data.users, data.users.take(pa.array(owner))])
+    rows = np.concatenate([np.full(len(data.users), -1), order])
+    return replace(data.samples, user=torch.from_numpy(index)), users, rows
 
 
 def make_plain(spec: InputSpec, backbone: Factory, *, seed: int) -> nn.Module:
@@ -112,6 +148,8 @@ def make_joint(
     settings: Settings,
     seed: int,
     sides: Sequence[Kind] = KINDS,
+    start: HeinSet | None = None,
+    partial: bool = False,
 ) -> Joint:
     """An untrained recommender with HEINs; draws the HEINs' weights first, then its own.
 
@@ -125,21 +163,31 @@ def make_joint(
         settings: sizes of the HEINs.
         seed: of the weights.
         sides: whose vectors the recommender sees.
+        start: trained HEINs of the same pairs and sizes, whose weights these go on from.
+        partial: some channels may have no vectors yet; they count as their mean.
 
     Raises:
-        CondenseError: a channel is missing, ids do not meet, an id is there twice, or a vector
-            holds NaN or infinity.
+        CondenseError: a channel is missing or has no vectors, ids do not meet, an id is there
+            twice, or a vector holds NaN or infinity.
     """
-    check_channels(users, "user", [pair[0] for pair in pairs])
-    check_channels(items, "item", [pair[1] for pair in pairs])
+    for side, (kind, table) in enumerate(zip(KINDS, (users, items), strict=True)):
+        channels = [pair[side] for pair in pairs]
+        check_channels(table, kind, channels)
+        if not partial or not vector_size(table, channels):
+            check_filled(table, kind, channels)
     with seeded(seed):
-        heins = make_heins(pairs, vector_size(users, "user", pairs[0][0]), settings)
+        heins = make_heins(pairs, vector_size(users, [pair[0] for pair in pairs]), settings)
         spec = replace(task.spec, extra_sizes=(heins.size,) * len(sides))
         model = backbone(spec)
+    if start is not None:
+        heins.load_state_dict({**heins.state_dict(), **dict(start.named_parameters())})
 
     def banks(table: pa.Table, ids: pa.Array, kind: Kind) -> dict[str, Bank]:
-        fix_standards(heins, table, kind, norm=settings.input_norm)
-        return bank_by_index(make_banks(heins, table, kind), table, ids, kind, key_name(table))
+        fix_standards(heins, table, kind, norm=settings.input_norm, like=start)
+        made = make_banks(heins, table, kind)
+        if kind == "user" and task.user_rows is not None:
+            return bank_by_row(made, task.user_rows)
+        return bank_by_index(made, table, ids, kind, key_name(table))
 
     return Joint(
         backbone=model,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from torch import nn
 
@@ -31,6 +32,7 @@ def condense(
     item_fields: pa.Table | None = None,
     device: str = "cpu",
     start: HeinSet | None = None,
+    partial: bool = False,
     progress: Progress | None = None,
 ) -> Condensed:
     """Train the HEINs together with a recommender; on CPU a seed gives the same weights each time.
@@ -40,8 +42,9 @@ def condense(
             user) and ``sample`` (bool; False for rows the knowledge was made from, which only
             stand in behaviour histories); optionally ``rating``, a number, which histories then
             show in place of ``liked``.
-        user_representation: of :func:`reki_feast.schema.representation`, one row a user; its first
-            column names the user key.
+        user_representation: of :func:`reki_feast.schema.representation`; its first column names
+            the user key. One row a user; or, where interactions have ``event_timestamp`` too, rows
+            of several times, of which a sample reads its user's newest.
         item_representation: the same for items.
         backbone: builds the recommender: given an :class:`~reki_feast.recommend.inputs.InputSpec`,
             a :class:`torch.nn.Module` whose ``forward(batch, extras)`` gives a logit a sample. A
@@ -54,6 +57,7 @@ def condense(
         item_fields: the same for items.
         device: the torch device to train on; what comes of it is on the CPU.
         start: HEINs of the same pairs and sizes that learning goes on from; None starts anew.
+        partial: some channels may have no vectors yet; they count as their mean.
         progress: called after every batch.
 
     Raises:
@@ -71,14 +75,23 @@ def condense(
         item=key_name(items),
         user_fields=user_fields,
         item_fields=item_fields,
+        user_representation=users if _several_times(interactions, users) else None,
         settings=how,
         seed=seed,
     )
     parts = fold(task, how) if how.folds else ()
     # first, so that a bad table is found before the comparison is trained
-    joint = make_joint(task, users, items, backbone, pairs=chosen, settings=how, seed=seed)
-    if start is not None:
-        joint.heins.load_state_dict({**joint.heins.state_dict(), **dict(start.named_parameters())})
+    joint = make_joint(
+        task,
+        users,
+        items,
+        backbone,
+        pairs=chosen,
+        settings=how,
+        seed=seed,
+        start=start,
+        partial=partial,
+    )
     plain = None
     if compare:
         alone = make_plain(task.spec, backbone, seed=seed).to(where)
@@ -91,6 +104,11 @@ def condense(
     report = Report(counts, task.people, run, plain)
     here = tuple(heins.cpu() for heins in folds)
     return Condensed(joint.heins.eval().cpu(), how, seed, report, here)
+
+
+def _several_times(interactions: pa.Table, users: pa.Table) -> bool:
+    timed = "event_timestamp" in interactions.schema.names
+    return timed and len(pc.unique(users.column(0))) < users.num_rows
 
 
 def usable_device(name: str) -> torch.device:

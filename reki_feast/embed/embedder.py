@@ -6,14 +6,23 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from torch import nn
 
-from reki_feast.embed.values import Books, attributes_of, fields_of, joined, table_name, tensor
+from reki_feast.embed.values import (
+    Books,
+    attributes_of,
+    fields_of,
+    joined,
+    table_name,
+    tensor,
+    values_there,
+)
 from reki_feast.encode import Floats
 from reki_feast.errors import CondenseError
 from reki_feast.schema import Key
@@ -72,6 +81,34 @@ class Embedder:
         names = [table_name("user", number) for number in range(len(self.user_books))]
         tables = [nn.Embedding.from_pretrained(tensor(self.weights[name])) for name in names]
         return joined(tables, fields_of(table, ids, self.user_books)).numpy()
+
+    def without(self, ids: pa.Array, items: pa.Table, users: pa.Table | None) -> Embedder:
+        """The same without some items, and without attribute values that nobody has any more.
+
+        Args:
+            ids: of the items, as text; unknown ones are passed over.
+            items: those that stay, with their attributes.
+            users: those that stay.
+
+        Returns:
+            The embedder; all that it still knows stands, bit for bit.
+        """
+        stays = pc.invert(pc.is_in(self.item_ids.cast(pa.string()), value_set=ids))
+        weights, books = dict(self.weights), {"user": self.user_books, "item": self.item_books}
+        for kind, table in (("user", users), ("item", items)):
+            there = values_there(table, books[kind])
+            for number, kept in enumerate(there.values()):
+                rows = np.append(True, kept.to_numpy(zero_copy_only=False))
+                weights[table_name(kind, number)] = weights[table_name(kind, number)][rows]
+            books[kind] = {name: book.filter(there[name]) for name, book in books[kind].items()}
+        return replace(
+            self,
+            item_ids=self.item_ids.filter(stays),
+            item_vectors=self.item_vectors[stays.to_numpy(zero_copy_only=False)],
+            item_books=books["item"],
+            user_books=books["user"],
+            weights=weights,
+        )
 
     def tensors(self) -> dict[str, Floats]:
         """All numbers by name, float32, ready for safetensors."""

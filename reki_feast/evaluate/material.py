@@ -20,7 +20,7 @@ IMPORTED = "imported"
 #: The channel of tastes that are means of descriptions, beside those that are of knowledge.
 RAW_TASTE = "raw_taste"
 # Raised whenever a change makes the same material give other figures.
-_CODE = 5
+_CODE = 6
 
 
 @dataclass(frozen=True)

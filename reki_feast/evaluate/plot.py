@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reki_feast.errors import MissingExtraError
 from reki_feast.evaluate.measures import Measure, ResultTable
 from reki_feast.evaluate.render import written
+from reki_feast.files import atomically
+from reki_feast.visible import visible
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,6 +35,7 @@ _STYLE: dict[str, Any] = {
     "axes.edgecolor": _INK,
     "axes.axisbelow": True,
     "axes.unicode_minus": True,
+    "text.parse_math": False,  # a name may hold dollars
     "legend.frameon": False,
 }
 
@@ -86,14 +90,15 @@ def draw(table: ResultTable, folder: Path) -> list[Path]:
     panels = panels_of(table)
     if not panels:
         return []
-    folder.mkdir(parents=True, exist_ok=True)
     size = (_WIDTH, 0.3 + sum(map(_height, panels)))
     with rc_context(_STYLE):
         figure = figures(figsize=size, layout="constrained", facecolor="white")
-        _fill(figure, table.title, panels)
+        _fill(figure, visible(table.title), panels)
         paths = [folder / f"{table.name}.svg", folder / f"{table.name}.png"]
-        figure.savefig(paths[0], metadata={"Date": None, "Creator": None})
-        figure.savefig(paths[1], dpi=160, metadata={"Software": None})
+        plain = {"Date": None, "Creator": None}
+        atomically(paths[0], partial(figure.savefig, format="svg", metadata=plain))
+        of_pixels = {"Software": None}
+        atomically(paths[1], partial(figure.savefig, format="png", dpi=160, metadata=of_pixels))
     return paths
 
 
@@ -114,12 +119,13 @@ def panels_of(table: ResultTable) -> list[Panel]:
 
 
 def _panel(measures: Sequence[Measure], name: str) -> Panel:
-    names = [" ".join(measure.row[1:]) or measure.series for measure in measures]
-    groups = tuple(dict.fromkeys(measure.row[0] for measure in measures))
+    names = [visible(" ".join(measure.row[1:]) or measure.series) for measure in measures]
+    heads = [visible(measure.row[0]) for measure in measures]
+    groups = tuple(dict.fromkeys(heads))
     series = tuple(dict.fromkeys(names))
     bars = {
-        (groups.index(measure.row[0]), series.index(own)): measure
-        for measure, own in zip(measures, names, strict=True)
+        (groups.index(head), series.index(own)): measure
+        for measure, head, own in zip(measures, heads, names, strict=True)
     }
     return Panel(_label(measures, name), groups, series, bars)
 
@@ -129,7 +135,7 @@ def _label(measures: Sequence[Measure], name: str) -> str:
     unit = units[0] if len(units) == 1 else ""
     word = "gain" if measures[0].form == "gain" else ""
     what = " in ".join(filter(None, [word, unit]))
-    return f"{what}, {name}" if name else what
+    return visible(f"{what}, {name}" if name else what)
 
 
 def _matplotlib() -> tuple[type[Figure], Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,8 +11,12 @@ from typing import Any
 from reki_feast import report
 from reki_feast.evaluate.measures import Column, Form, Measure, ResultTable, Stat, chance
 from reki_feast.evaluate.paper import Reference
+from reki_feast.files import write_text
+from reki_feast.visible import json_text, visible
 
 NOTHING = "—"
+#: What begins HTML in Markdown, as a number after it does not.
+_TAG = re.compile("<(?=[a-zA-Z/!?])")
 _FORMATS: dict[Form, str] = {
     "score": ".4f",
     "gain": "+.4f",
@@ -43,8 +47,8 @@ def markdown(table: ResultTable, context: Context) -> str:
     """A heading, the table with its pipes aligned, a caption and notes."""
     columns = table.shown()
     lines = _piped(table, columns)
-    text = "\n".join([f"## {table.title}", "", *lines, "", _caption(table, context)])
-    notes = [f"- {note}" for note in (*table.notes, *context.notes)]
+    text = "\n".join([f"## {_line(table.title)}", "", *lines, "", _line(_caption(table, context))])
+    notes = [f"- {_line(note)}" for note in (*table.notes, *context.notes)]
     return "\n".join([text, *(["", *notes] if notes else [])]) + "\n"
 
 
@@ -85,16 +89,15 @@ def write(tables: Iterable[ResultTable], folder: Path, context: Context) -> list
     Returns:
         The files.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for table in tables:
         texts = {
             ".md": markdown(table, context),
-            ".json": json.dumps(rows(table), indent=1, ensure_ascii=False) + "\n",
+            ".json": json_text(rows(table), indent=1) + "\n",
         }
         for ending, text in texts.items():
             path = folder / f"{table.name}{ending}"
-            path.write_text(text, encoding="utf-8")
+            write_text(path, text)
             paths.append(path)
     return paths
 
@@ -111,6 +114,11 @@ def written(stat: Stat, form: Form) -> str:
 
 def _number(value: float, form: Form, *, signed: bool = True) -> str:
     return format(value, _FORMATS[form] if signed else _FORMATS[form].removeprefix("+"))
+
+
+def _line(text: str) -> str:
+    """A text as one line of Markdown that begins no HTML."""
+    return _TAG.sub("&lt;", " ".join(visible(text).splitlines()))
 
 
 def _reference(value: Reference, form: Form) -> str:
@@ -140,7 +148,8 @@ def _texts(table: ResultTable, columns: tuple[Column, ...]) -> list[list[str]]:
 
 def _piped(table: ResultTable, columns: tuple[Column, ...]) -> list[str]:
     left = len(table.heads)
-    body = [[*table.heads, *(column.head for column in columns)], *_texts(table, columns)]
+    shown = [[*table.heads, *(column.head for column in columns)], *_texts(table, columns)]
+    body = [[_line(cell).replace("|", "\\|") for cell in cells] for cells in shown]
     widths = [max(len(cells[at]) for cells in body) for at in range(len(body[0]))]
     lines = [
         [

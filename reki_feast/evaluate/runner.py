@@ -15,6 +15,7 @@ from typing import TextIO, TypeAlias
 
 from reki_feast.errors import EvaluateError
 from reki_feast.evaluate.cells import Cell, Outcome, dump, key, load
+from reki_feast.files import touch
 from reki_feast.report import Bar, Progress, Silent
 
 Train: TypeAlias = Callable[[Cell], Outcome]
@@ -62,7 +63,7 @@ def run(
     with (progress or Silent()).bar(label) as bar:
         bar(len(found), len(wanted))
         if todo:
-            store.parent.mkdir(parents=True, exist_ok=True)
+            touch(store)
             trained = _serial(todo, loader) if workers == 1 else _parallel(todo, loader, workers)
             with closing(trained), store.open("a", encoding="utf-8") as file:
                 _keep(trained, file, found, bar, total=len(wanted), material=material)

@@ -1,6 +1,6 @@
 """From tables to prompts, from answers to knowledge: the extraction of open-world knowledge."""
 
-from reki_feast.extract.answers import knowledge_from, parse_answer
+from reki_feast.extract.answers import knowledge_from
 from reki_feast.extract.collective import group_prompts, most_clicked
 from reki_feast.extract.factors import FactorsFile, ask_factors, require_confirmed
 from reki_feast.extract.imported import import_entities, import_groups
@@ -10,6 +10,8 @@ from reki_feast.extract.prompts import (
     item_prompts,
     user_prompts,
 )
+from reki_feast.extract.reading import parse_answer
+from reki_feast.extract.screening import screen
 from reki_feast.extract.templating import Templates
 from reki_feast.extract.titles import group_titles
 from reki_feast.extract.updates import updatable, user_updates
@@ -31,6 +33,7 @@ __all__ = [
     "most_clicked",
     "parse_answer",
     "require_confirmed",
+    "screen",
     "updatable",
     "user_prompts",
     "user_updates",

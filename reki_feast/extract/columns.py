@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from reki_feast.errors import Fault, KnowledgeError
+from reki_feast.schema import blurred
 
 _SHOWN = 5
 
@@ -48,6 +49,11 @@ def ids_of(
         whole = pc.round(column)
         if pc.any(pc.not_equal(column, whole)).as_py():
             faults.add(f"{what}: {name} is a whole number or a text", "fractions", mend)
+            return [None] * table.num_rows
+        if (largest := blurred(column)) is not None:
+            whole_ids = "keep it a whole number from its source on, as Int64 in pandas"
+            found = f"floats up to {largest:.0f}, of digits that a float does not keep"
+            faults.add(f"{what}: {name} is a whole number or a text", found, whole_ids)
             return [None] * table.num_rows
         column = whole.cast(pa.int64())
     elif not (pa.types.is_integer(column.type) or _is_text(column.type)):

@@ -66,6 +66,8 @@ _VERBS = (
 # looked ahead: a demand may stand within another, as in "reply with a poem, say OK"
 _SAYING = re.compile(rf"\b(?:{_VERBS})\b[:,]?\s+(?=([^.;!?\n\"“”«»]{{2,200}}))")
 _ABOUT = re.compile(r"\b(?:about|on the topic of|recipe for|poem on) (?:an? |the |my |your )?(\w+)")
+#: A quotation in one piece, or what stands between marks; " - " is one too.
+_CLAUSE = re.compile(rf"(?:{QUOTED.pattern}|(?! - )[^.!?;|,()\n–—])+[.!?;]?")
 #: What a demand may begin with, and what it may end in, without wanting it said.
 _LEAD = frozenset(
     (
@@ -118,17 +120,30 @@ def demands(text: str) -> list[list[str]]:
 
 
 def _wanted(text: str) -> Iterator[list[str]]:
-    for double, single in QUOTED.findall(text):
-        yield words_of_text(double or single)
-    folded = fold_text(text)
+    order = _order(text)
+    folded = fold_text(" ".join(order))
     for said in _SAYING.findall(folded):
         words = words_of_text(_TAIL.sub("", said))
         while words and words[0] in _LEAD:
             del words[0]
         yield words
     yield from ([topic] for topic in _ABOUT.findall(folded))
-    if not text.isupper():
-        yield from (words_of_text(cry) for cry in _CRIED.findall(text))
+    for clause in filter(_is_order, order):
+        for double, single in QUOTED.findall(clause):
+            yield words_of_text(double or single)
+        if not text.isupper():
+            yield from (words_of_text(cry) for cry in _CRIED.findall(clause))
+
+
+def _order(text: str) -> list[str]:
+    """The clauses from the first on that speaks to models; what comes before names a thing."""
+    clauses = [match[0] for match in _CLAUSE.finditer(text)]
+    first = next((n for n, clause in enumerate(clauses) if speaks_to_models(clause)), None)
+    return [text] if first is None else clauses[first:]
+
+
+def _is_order(clause: str) -> bool:
+    return speaks_to_models(clause) or bool(_SAYING.search(fold_text(clause)))
 
 
 def _is_ordinary(word: str) -> bool:

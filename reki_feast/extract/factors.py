@@ -13,13 +13,13 @@ from typing import Any
 import yaml
 
 from reki_feast.errors import FactorsError, Fault
-from reki_feast.extract.answers import without_thoughts
 from reki_feast.extract.names import fold
+from reki_feast.extract.reading import begun, without_thoughts
 from reki_feast.extract.templating import Templates
 from reki_feast.extract.text import clean
 from reki_feast.extract.wording import Wording
 from reki_feast.llm.asking import ask_all
-from reki_feast.llm.budget import BudgetError
+from reki_feast.llm.budget import QUOTA_MEND, BudgetError, QuotaError
 from reki_feast.llm.ledger import Ledger
 from reki_feast.llm.port import LLM, Request, call_key
 from reki_feast.llm.report import RunReport
@@ -108,6 +108,7 @@ def ask_factors(
     Raises:
         LLMError: the model cannot be asked.
         BudgetError: a limit was reached before all answers came; those that came are kept.
+        QuotaError: the same, of a limit by the day that the server has.
         KeyboardInterrupt: the same, on Ctrl-C.
         FactorsError: no answer names a factor.
     """
@@ -138,6 +139,9 @@ def _raise_if_stopped(report: RunReport, asks: int) -> None:
             mend="raise the limit and run again: it goes on where it stopped and pays for nothing "
             "twice; or merge fewer answers with --calls",
         )
+    if report.stopped == "quota":
+        rule = "the server's quota lasts for the run"
+        raise QuotaError(rule, found=report.limit, mend=QUOTA_MEND)
 
 
 def merge_factors(answers: Sequence[str]) -> tuple[Factor, ...]:
@@ -278,7 +282,8 @@ def _in_json(answer: str) -> list[str]:
             names = _listed(value)
             found = names if len(names) >= len(found) else found
         at = _BRACKET.search(answer, end)
-    return found
+    # of an answer that is cut off, what it lists, not what its last whole entry says
+    return max(_listed(begun(answer)), found, key=len)
 
 
 def _listed(value: Any) -> list[str]:
@@ -289,6 +294,8 @@ def _listed(value: Any) -> list[str]:
         lists = [part for part in value.values() if isinstance(part, list)]
         if lists:
             return _listed(max(lists, key=len))
+        if isinstance(value.get("name") or value.get("factor"), str):
+            return [str(name) for name in _named(value)]
         return [str(key) for key in value]  # {"genre": "why", …}
     entries = value if isinstance(value, list) else []
     return [name for entry in entries for name in _named(entry) if isinstance(name, str)]

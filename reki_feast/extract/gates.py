@@ -6,16 +6,17 @@ is surely wrong, and lets pass what may be right.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
 
-from reki_feast.extract.answers import parse_answer
 from reki_feast.extract.facts import contradiction
 from reki_feast.extract.instructions import Asked, echoes, read_prompt
 from reki_feast.extract.languages import LANGUAGES, language_code, other_language
 from reki_feast.extract.obeying import disobedience
+from reki_feast.extract.quotations import without_quotations
+from reki_feast.extract.reading import parse_answer
 from reki_feast.extract.refusals import is_refusal
 from reki_feast.extract.similar import (
     WORDS_MIN,
@@ -50,6 +51,7 @@ _FREE = frozenset({"refusal", "structure"})
 _LOOP_WORDS, _LOOP_SHARE = 40, 0.2
 #: Characters of each factor's text by which the language is told; keys named in a fault.
 _BEGINNING, _NAMED = 100, 8
+DECLINES = "it declines to answer"
 _KNOWN = "it says nearly the same as the answer about another {kind}, nothing of this one's own"
 
 
@@ -129,23 +131,10 @@ class Gates:
         return f"the key{'' if one else 's'} {_named(missing)} {'is' if one else 'are'} missing"
 
     def _length(self, answer: _Answer) -> str:
-        shortest, longest = self._limits.shortest, self._limits.longest
-        for (name, text), words in zip(answer.parts.items(), answer.words, strict=True):
-            if len(text) < shortest:
-                return f'the text of "{name}" has fewer than {shortest} characters'
-            if len(text) > longest:
-                return f'the text of "{name}" has more than {longest} characters'
-            if _is_loop(words):
-                return f'the text of "{name}" says the same words over and over'
-        return ""
+        return length_fault(answer.parts, answer.words, self._limits)
 
     def _language(self, answer: _Answer) -> str:
-        if self._code is None:
-            return ""
-        # the beginning of each text, lest the first one speak for all
-        said = "\n".join(text[:_BEGINNING] for text in answer.said)
-        other = other_language(said, self._code)
-        return f"it is in {other}, not in {LANGUAGES[self._code][0]}" if other else ""
+        return language_fault(answer.said, self._code)
 
     def _bands_of(self, answer: _Answer) -> tuple[int, ...]:
         request = answer.request
@@ -198,8 +187,36 @@ class _Answer:
         return shingles(list(chain.from_iterable(self.words)))
 
 
+def length_fault(parts: Mapping[str, str], words: Iterable[Sequence[str]], limits: Limits) -> str:
+    """What is wrong with the length of a factor's text, as a clause; empty if nothing.
+
+    Args:
+        parts: texts by factor.
+        words: the words of each text, folded.
+        limits: what they must keep to.
+    """
+    for (name, text), said in zip(parts.items(), words, strict=True):
+        if len(text) < limits.shortest:
+            return f'the text of "{name}" has fewer than {limits.shortest} characters'
+        if len(text) > limits.longest:
+            return f'the text of "{name}" has more than {limits.longest} characters'
+        if is_loop(said):
+            return f'the text of "{name}" says the same words over and over'
+    return ""
+
+
+def language_fault(texts: Sequence[str], code: str | None) -> str:
+    """The language that texts are in, as a clause, if it surely is not ``code``; else empty."""
+    if code is None:
+        return ""
+    # the beginning of each text, lest the first one speak for all
+    said = texts[0] if len(texts) == 1 else "\n".join(text[:_BEGINNING] for text in texts)
+    other = other_language(said, code)
+    return f"it is in {other}, not in {LANGUAGES[code][0]}" if other else ""
+
+
 def _refusal(answer: _Answer) -> str:
-    return "it declines to answer" if is_refusal(answer.text, answer.said) else ""
+    return DECLINES if is_refusal(answer.text, answer.said) else ""
 
 
 def _structure(answer: _Answer) -> str:
@@ -215,11 +232,19 @@ def _echo(answer: _Answer) -> str:
 
 
 def _facts(answer: _Answer) -> str:
-    facts = answer.request.facts
-    return contradiction("\n".join(answer.said), facts, answer.asked) if facts else ""
+    facts, asked = answer.request.facts, answer.asked
+    if not facts or not contradiction("\n".join(answer.said), facts, asked):
+        return ""
+    own = without_quotations(answer.said, asked.data)
+    return contradiction("\n".join(own), facts, asked)
 
 
-def _is_loop(words: Sequence[str]) -> bool:
+def is_loop(words: Sequence[str]) -> bool:
+    """Whether a text says the same words over and over.
+
+    >>> is_loop(["spam"] * 40), is_loop(["spam"] * 3)
+    (True, False)
+    """
     return len(words) >= _LOOP_WORDS and len(set(words)) <= _LOOP_SHARE * len(words)
 
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from reki_feast.extract.answers import free_text, parse_answer, whole_text
+from reki_feast.extract.answers import free_text, whole_text
 from reki_feast.extract.columns import Faults, check_unique, few, ids_of, texts_of
+from reki_feast.extract.reading import parse_answer
 from reki_feast.extract.text import FACTOR_TEXT_MAX, clean
 from reki_feast.schema import (
     ITEM_CHANNELS,
@@ -92,7 +93,7 @@ def import_entities(
 
     Args:
         table: the key, and a ``text`` and/or one column a factor (by the factor's name or as
-            ``factor_…``); optionally ``model``. One row an entity.
+            ``factor_…``); optionally ``prompt`` and ``model``. One row an entity.
         kind: ``user`` or ``item``.
         key: the key's column.
         as_of: the time that the knowledge holds from.
@@ -242,14 +243,14 @@ def _entity_rows(
     columns: Mapping[str, str],
     factors: Sequence[str],
 ) -> list[dict[str, Any]]:
-    texts, models = texts_of(table, "text"), texts_of(table, "model")
+    texts, prompts, models = (texts_of(table, name) for name in ("text", "prompt", "model"))
     by_factor = {factor: texts_of(table, name) for factor, name in columns.items()}
     rows = []
     for n, owner in enumerate(owners):
         said = {f: clean(column[n] or "", FACTOR_TEXT_MAX) for f, column in by_factor.items()}
         parts = {factor: text for factor, text in said.items() if text}
         text = texts[n] or whole_text(parts)
-        row = _row(text, () if columns else factors, None, models[n])
+        row = _row(text, () if columns else factors, prompts[n], models[n])
         if columns:
             row["factors"] = list(parts.items()) or None
             row["hash"] = content_hash(row["hash"], *said.values())

@@ -1,8 +1,9 @@
 """Answers that follow instructions from the data, and what else no honest answer holds.
 
 Of a text that speaks to models (:mod:`reki_feast.extract.commands`), what it demands is looked
-for in the answer, outside of quotations of the text itself. Whatever the data say, links, markup,
-keys, strings that are no words and one text for most factors are no answer.
+for in the answer. Whatever the data say, links, markup, keys, strings that are no words and one
+text for most factors are no answer. An answer that quotes what stands in the data, its evidence,
+only says what was asked for: all is looked for outside of quotations.
 
 This is a net with holes: of 28 orders that were thought up after the rules were, it and the other
 gates caught 14 when they were first tried. What slips through is what asks for ordinary prose,
@@ -15,8 +16,9 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
-from reki_feast.extract.commands import QUOTED, demands, speaks_to_models
+from reki_feast.extract.commands import demands, speaks_to_models
 from reki_feast.extract.instructions import Asked, has_run
+from reki_feast.extract.quotations import without_quotations
 from reki_feast.extract.similar import fold_text, words_of_text
 
 #: What is said to an answer of each sort.
@@ -87,6 +89,13 @@ def disobedience(parts: Sequence[str], asked: Asked) -> str:
     >>> disobedience(["The title plays with commands to machines.", "Nothing is known."], title)
     ''
     """
+    fault = _fault(parts, asked.data)
+    if fault:  # few answers come so far
+        fault = _fault(without_quotations(parts, asked.data), asked.data)
+    return fault or (SAME if _is_all_the_same(parts) else "")
+
+
+def _fault(parts: Sequence[str], data: Sequence[str]) -> str:
     whole = "\n".join(parts)
     folded = fold_text(whole)
     if any(mark in folded for mark in _FOREIGN_MARKS) and _FOREIGN.search(folded):
@@ -95,16 +104,14 @@ def disobedience(parts: Sequence[str], asked: Asked) -> str:
         return ALOUD
     if _is_coded(whole):
         return CODED
-    if _is_all_the_same(parts):
-        return SAME
-    suspects = (text for text in asked.data if speaks_to_models(text))
+    suspects = (text for text in data if speaks_to_models(text))
     return FOLLOWS if any(_follows(parts, folded, text) for text in suspects) else ""
 
 
 def _follows(parts: Sequence[str], folded: str, suspect: str) -> bool:
     if _COMPLIES.search(folded) or _is_shouted(parts, suspect):
         return True
-    said = [_without_quotations(part, suspect) for part in parts]
+    said = [words_of_text(part) for part in parts]
     return any(_is_said(demand, words) for demand in demands(suspect) for words in said)
 
 
@@ -112,24 +119,6 @@ def _is_said(demand: Sequence[str], words: Sequence[str]) -> bool:
     length = min(len(demand), _RUN)
     runs = (demand[at : at + length] for at in range(len(demand) - length + 1))
     return any(has_run(words, run) for run in runs)
-
-
-def _without_quotations(part: str, suspect: str) -> list[str]:
-    """The words of a part, without those that quote the suspected text.
-
-    A quotation of few words of it is no quotation, but what the text wants.
-    """
-    title = words_of_text(suspect)
-
-    def kept(match: re.Match[str]) -> str:
-        words = words_of_text(match[0])
-        most = 2 * len(words) >= len(title) or speaks_to_models(match[0])
-        return " " if len(words) > 2 and most and has_run(title, words) else match[0]
-
-    words = words_of_text(QUOTED.sub(kept, part.replace(suspect, " ")))
-    if len(title) > 3 and has_run(words, title):
-        words = f" {' '.join(words)} ".replace(f" {' '.join(title)} ", " ").split()
-    return words
 
 
 def _is_shouted(parts: Sequence[str], suspect: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial
 
 from reki_feast.errors import LLMError
@@ -15,7 +16,7 @@ from reki_feast.llm.ledger import Ledger
 from reki_feast.llm.ledger.scribe import Scribe
 from reki_feast.llm.loops import in_loop, stopping_gracefully
 from reki_feast.llm.pace import Pace
-from reki_feast.llm.port import LLM, Request
+from reki_feast.llm.port import LLM, Request, notes_of
 from reki_feast.llm.report import Progress, RunReport
 from reki_feast.llm.run import Run
 from reki_feast.llm.terms import Terms
@@ -78,6 +79,16 @@ async def ask_all_async(
     clock: Callable[[], float] = time.monotonic,
 ) -> RunReport:
     """:func:`ask_all` for a caller with an event loop; the caller closes the model."""
+    report = await _ask_all(requests, run, progress, clock)
+    return replace(report, notes=(*report.notes, *notes_of(run.llm)))
+
+
+async def _ask_all(
+    requests: Iterable[Request],
+    run: Run,
+    progress: Progress | None,
+    clock: Callable[[], float],
+) -> RunReport:
     if isinstance(run.llm, OpenAIBatchLLM):
         return await ask_in_batches_async(requests, run, progress=progress, clock=clock)
     terms = run.terms

@@ -7,12 +7,21 @@ from dataclasses import dataclass
 from reki_feast.errors import LLMError
 from reki_feast.llm.price import Price
 
+#: What mends a server's quota that is used up.
+QUOTA_MEND = (
+    "run again when it is renewed: nothing is lost, and nothing is paid for twice; or raise it, or "
+    "name another model"
+)
 #: Tokens that a chat protocol adds around the messages of one call, at most.
 _FRAME = 32
 
 
 class BudgetError(LLMError):
     """A run stopped at a limit; all answers are kept, and a higher limit lets it go on."""
+
+
+class QuotaError(LLMError):
+    """The server has a limit by the day, or longer, and it is used up; all answers are kept."""
 
 
 @dataclass(frozen=True)

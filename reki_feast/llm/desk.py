@@ -9,16 +9,18 @@ from dataclasses import replace
 from functools import partial
 
 from reki_feast.errors import LLMError
+from reki_feast.llm.budget import QuotaError
 from reki_feast.llm.intake import Intake
 from reki_feast.llm.ledger import claims, settlements
 from reki_feast.llm.ledger.calls import Claim, NoClaim, Settlement
 from reki_feast.llm.ledger.scribe import Scribe
+from reki_feast.llm.notices import told
 from reki_feast.llm.pace import Pace, Turn
 from reki_feast.llm.port import Answer, Request, RequestError
 from reki_feast.llm.price import estimate_tokens
 from reki_feast.llm.report import Failure, Progress, RunReport, counted
 from reki_feast.llm.run import Run
-from reki_feast.llm.terms import Tries, settle_answer, settle_error, to_send
+from reki_feast.llm.terms import UNREAD, Tries, settle_answer, settle_error, to_send
 
 _log = logging.getLogger(__name__)
 
@@ -80,7 +82,8 @@ class Desk:
 
     def report(self) -> RunReport:
         """The run so far."""
-        return replace(self._report, seconds=self._clock() - self._begun)
+        seconds, notes = self._clock() - self._begun, tuple(self._run.notes.values())
+        return replace(self._report, seconds=seconds, notes=notes)
 
     async def work(self) -> None:
         """Take requests until there are none; all workers draw from the same ones."""
@@ -150,6 +153,10 @@ class Desk:
             done, wait_s = settle_error(
                 request, claim, error, terms, tries, is_proven=self._is_proven
             )
+            self._tell_wait(error, max(wait_s, self.pace.pause_s))
+        except QuotaError as error:
+            done = replace(_at_fault(claim, error), state="planned", draft=claim.draft)
+            self._stop("quota", error.faults[0].found)
         except LLMError as error:
             await self._enter(request, _at_fault(claim, error))
             raise
@@ -177,6 +184,10 @@ class Desk:
         elif error.wait_s:
             self.pace.pause(error.wait_s)
 
+    def _tell_wait(self, error: RequestError, seconds: float) -> None:
+        if seconds > 0:
+            self.pace.notices.wait(seconds, told(error), asyncio.get_running_loop().time())
+
     async def _enter(self, request: Request, done: Settlement) -> None:
         """Enter an outcome; only when it is on disk does it count."""
         now = self._run.ledger.now()
@@ -186,6 +197,7 @@ class Desk:
             self._open_calls -= 1
             self._settled.set()
             self._settled = asyncio.Event()
+        self._run.heed(request, done)
         fault = done.verdict.fault or (str(done.error) if done.error else "")
         failure = Failure(request.kind, request.owner, str(done.error) if done.error else fault)
         self._report = counted(self._report, done, failure)
@@ -258,6 +270,8 @@ def _why(done: Settlement) -> tuple[str, str, str]:
         fault = done.error.faults[0]
         return fault.rule, fault.found, fault.mend
     mend = "`reki quality` shows the answers: name another model, or loosen the scenario's Gates"
+    if done.verdict.gate == UNREAD:
+        mend = "raise the server's context length, then `reki generate --retry-quarantined`"
     return f"answers pass the gate {done.verdict.gate!r}", done.verdict.fault, mend
 
 

@@ -10,45 +10,78 @@ from email.utils import parsedate_to_datetime
 
 from reki_feast.llm.port import RateLimits
 
-_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|[dhms])")
-_DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|[dhms]))+")
+#: Seconds of a unit, by its first letters.
+_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "mil": 1e-3}
+_UNITS |= {"s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
+_UNIT = (
+    r"(?:ns|[uµ]s|ms|milli(?:second)?s?|s(?:ec(?:ond)?s?)?|m(?:in(?:ute)?s?)?|h(?:(?:ou)?rs?)?"
+    r"|d(?:ays?)?)"
+)
+_PART = re.compile(rf"(\d+(?:\.\d+)?)\s*({_UNIT})(?![a-z])", re.IGNORECASE)
+#: A duration as servers write it: ``6m0s``, ``20ms``, ``26 seconds``, ``1 hour 5 minutes``.
+DURATION = rf"(?:\d+(?:\.\d+)?\s*{_UNIT}(?![a-z])[ ,]*)+"
+_WHOLE = re.compile(DURATION, re.IGNORECASE)
 #: A bare number above this is no duration but a moment, in seconds since 1970 …
 _EPOCH = 1e8
 #: … and one above this in milliseconds.
 _EPOCH_MS = 1e11
 #: A limit that is whole again only after this says nothing of how fast it comes back.
 _LONGEST_S = 86_400.0
-_UNITS = {"d": 86_400.0, "h": 3_600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
+_MINUTE_S = 60.0
+#: Headers of a limit that fills steadily, by what it limits; each with ``limit``, ``remaining`` and
+#: ``reset`` in the gap: OpenAI's, Azure's and Groq's, Anthropic's, Cerebras', Mistral's.
+_STEADY: Mapping[str, tuple[str, ...]] = {
+    "requests": (
+        "x-ratelimit-{}-requests",
+        "anthropic-ratelimit-requests-{}",
+        "x-ratelimit-{}-requests-minute",
+        "x-ratelimit-{}-req-minute",
+    ),
+    "tokens": (
+        "x-ratelimit-{}-tokens",
+        "anthropic-ratelimit-tokens-{}",
+        "anthropic-ratelimit-input-tokens-{}",
+        "x-ratelimit-{}-tokens-minute",
+        "x-ratelimitbysize-{}-minute",
+        "ratelimitbysize-{}",
+    ),
+}
+#: Headers of limits that come back all at once, when their window ends.
+_WINDOWS = ("x-ratelimit-{}", "x-tokenlimit-{}", "ratelimit-{}")
+#: Headers of limits by the day.
+_DAYS = ("x-ratelimit-{}-requests-day", "x-ratelimit-{}-tokens-day", "x-ratelimit-{}-req-day")
+#: The draft standard's one header: ``"default";r=0;t=30`` or ``limit=9, remaining=0, reset=30``.
+_DRAFT = re.compile(r"\b(?:r|remaining)=0\b.*?\b(?:t|reset)=(\d+)")
 
 
 def wait_of(headers: Mapping[str, str], now: datetime) -> float | None:
-    """Seconds that a reply asks to wait: ``Retry-After`` as a number or a date.
+    """Seconds that a reply asks to wait: ``Retry-After``, else the end of a window used up.
 
     >>> noon = datetime(2026, 1, 1, 12, tzinfo=timezone.utc)
     >>> wait_of({"retry-after": "300"}, noon), wait_of({"retry-after-ms": "50"}, noon)
     (300.0, 0.05)
     >>> wait_of({"retry-after": "Thu, 01 Jan 2026 12:01:00 GMT"}, noon)
     60.0
+    >>> wait_of({"x-ratelimit-remaining": "0", "x-ratelimit-reset": "30"}, noon)
+    30.0
     >>> wait_of({"retry-after": "soon"}, noon) is None
     True
     """
-    after_ms, after = headers.get("retry-after-ms"), headers.get("retry-after")
-    seconds = _number(after_ms, 0.001)
+    seconds = _number(headers.get("retry-after-ms"), 0.001)
     if seconds is None:
-        seconds = _number(after, 1.0)
-    if seconds is None and after:
-        try:
-            moment = parsedate_to_datetime(after)
-        except (ValueError, OverflowError):
-            return None
-        if moment.tzinfo is None:
-            moment = moment.replace(tzinfo=timezone.utc)
-        seconds = (moment - now).total_seconds()
+        seconds = seconds_until(headers.get("retry-after", ""), now)
+    if seconds is None:
+        seconds = _end_of_window(headers, now)
     return None if seconds is None else max(0.0, seconds)
 
 
+def is_day_used_up(headers: Mapping[str, str]) -> bool:
+    """Whether a limit by the day has nothing left."""
+    return any(_number(headers.get(form.format("remaining")), 1.0) == 0 for form in _DAYS)
+
+
 def limits_of(headers: Mapping[str, str], now: datetime | None = None) -> RateLimits | None:
-    """What the headers ``x-ratelimit-…`` say, as OpenAI and many others send them.
+    """What headers say of limits that fill steadily.
 
     How fast a limit comes back follows from when it will be whole again: in how long, or at which
     moment, by ``now`` or else by the clock.
@@ -59,43 +92,96 @@ def limits_of(headers: Mapping[str, str], now: datetime | None = None) -> RateLi
     >>> limits_of({}) is None
     True
     """
-    if "x-ratelimit-remaining-requests" not in headers and (
-        "x-ratelimit-remaining-tokens" not in headers
-    ):
+    told = {name: value for name, value in headers.items() if "ratelimit" in name}
+    forms = [_form_in(told, names) for names in _STEADY.values()] if told else []
+    if not any(forms):
         return None
-    moment = (now or datetime.now(timezone.utc)).timestamp()
-    return RateLimits(
-        *_limit_of(headers, "requests", moment), *_limit_of(headers, "tokens", moment)
-    )
+    moment = now or datetime.now(timezone.utc)
+    requests, tokens = (_limit_of(told, form, moment) for form in forms)
+    return RateLimits(*requests, *tokens)
+
+
+def _form_in(headers: Mapping[str, str], forms: tuple[str, ...]) -> str:
+    """The first of the forms in which the headers say what is left; "": in none."""
+    return next((form for form in forms if form.format("remaining") in headers), "")
 
 
 def _limit_of(
-    headers: Mapping[str, str], what: str, now: float
+    headers: Mapping[str, str], form: str, now: datetime
 ) -> tuple[float | None, float | None]:
-    limit = _number(headers.get(f"x-ratelimit-limit-{what}"), 1.0)
-    left = _number(headers.get(f"x-ratelimit-remaining-{what}"), 1.0)
-    whole_in = duration_of(headers.get(f"x-ratelimit-reset-{what}", ""))
-    if whole_in is not None and whole_in > _EPOCH:
-        whole_in = whole_in * (0.001 if whole_in > _EPOCH_MS else 1.0) - now
+    """What is left of a limit, and how many come back a second."""
+    if not form:
+        return None, None
+    limit, left = (_number(headers.get(form.format(n)), 1.0) for n in ("limit", "remaining"))
+    whole_in = seconds_until(headers.get(form.format("reset"), ""), now)
+    if whole_in is None and form.endswith("-minute"):
+        whole_in = _MINUTE_S
     if left is None or limit is None or whole_in is None or left >= limit:
         return left, None
     if not 0 < whole_in <= _LONGEST_S:
         return left, None
-    return left, (limit - left) / whole_in
+    a_second = (limit - left) / whole_in
+    return left, a_second if math.isfinite(a_second) else None
+
+
+def _end_of_window(headers: Mapping[str, str], now: datetime) -> float | None:
+    """Seconds until limits with nothing left come back, of those that tell no rate."""
+    ends = [float(found[1]) for found in [_DRAFT.search(headers.get("ratelimit", ""))] if found]
+    for form in (*_WINDOWS, *_STEADY["requests"], *_STEADY["tokens"]):
+        left = _number(headers.get(form.format("remaining")), 1.0)
+        if left != 0 or (form not in _WINDOWS and form.format("limit") in headers):
+            continue
+        end = seconds_until(headers.get(form.format("reset"), ""), now)
+        ends += [] if end is None else [end]
+    return max(ends, default=None)
+
+
+def seconds_until(text: str, now: datetime) -> float | None:
+    """Seconds that a text asks for: a number, a duration, or a moment in any common form.
+
+    Below 0 for a moment gone by; None for anything else.
+
+    >>> noon = datetime(2026, 1, 1, 12, tzinfo=timezone.utc)
+    >>> seconds_until("1m30s", noon), seconds_until("2026-01-01T12:00:05Z", noon)
+    (90.0, 5.0)
+    """
+    seconds = duration_of(text)
+    if seconds is None:
+        return _seconds_to_date(text, now)
+    if seconds > _EPOCH:
+        return seconds * (0.001 if seconds > _EPOCH_MS else 1.0) - now.timestamp()
+    return seconds
+
+
+def _seconds_to_date(text: str, now: datetime) -> float | None:
+    for read in (parsedate_to_datetime, datetime.fromisoformat):
+        try:
+            moment = read(text)
+        except (ValueError, OverflowError):
+            continue
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=timezone.utc)
+        return (moment - now).total_seconds()
+    return None
 
 
 def duration_of(text: str) -> float | None:
-    """Seconds of a duration as these servers write it; a bare number is seconds.
+    """Seconds of a duration as servers write it; a bare number is seconds.
 
     >>> duration_of("6m0s"), duration_of("1h2m3.5s"), duration_of("20ms"), duration_of("1.5")
     (360.0, 3723.5, 0.02, 1.5)
-    >>> duration_of("soon") is None
-    True
+    >>> duration_of("26 seconds"), duration_of("soon")
+    (26.0, None)
     """
     bare = _number(text, 1.0)
-    if bare is not None or not _DURATION.fullmatch(text):
+    if bare is not None or not _WHOLE.fullmatch(text):
         return bare
-    return sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
+    return sum(float(number) * _unit_s(unit) for number, unit in _PART.findall(text))
+
+
+def _unit_s(unit: str) -> float:
+    unit = unit.lower()
+    return next(_UNITS[unit[:n]] for n in (3, 2, 1) if unit[:n] in _UNITS)
 
 
 def _number(text: str | None, unit: float) -> float | None:

@@ -1,4 +1,4 @@
-"""Which hosts a private scenario may talk to.
+"""Which hosts are this machine, and which a private scenario may talk to.
 
 A url must be plain to be allowed at all: whatever two parsers could read as two hosts (user names,
 backslashes, percent signs, spaces, letters beyond ASCII) is refused, so that the host looked up
@@ -11,6 +11,7 @@ import ipaddress
 import re
 from collections.abc import Sequence
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 from reki_feast.errors import DeclarationError, Fault, LLMError
 
@@ -21,6 +22,8 @@ _HOST = re.compile(
 )
 _PORTS = {"http": 80, "https": 443}
 _QUOTED = 100
+#: The absolute form of this machine's name, which resolvers may ask the network for.
+_ABSOLUTE = re.compile(r"\A(https?://localhost)\.(?=[:/?#]|\Z)", re.IGNORECASE)
 _FORMS = "llm.internal, llm.internal:8000, *.internal, 10.0.0.7:8000 or [fd00::1]:8000"
 
 
@@ -35,6 +38,32 @@ class _Host(NamedTuple):
             return False
         is_whole = self.name == other.name
         return is_whole or (self.name[0] == "*" and other.name.endswith(self.name[1:]))
+
+
+def is_this_machine(url: str) -> bool:
+    """Whether a url's host is this machine: ``localhost`` or a loopback address.
+
+    Names below ``localhost`` are not, for resolvers may ask the network for them.
+
+    >>> [is_this_machine(f"http://{host}/v1") for host in ("localhost.:8000", "127.0.0.2", "[::1]")]
+    [True, True, True]
+    >>> is_this_machine("https://my-localhost.example.com"), is_this_machine("http://app.localhost")
+    (False, False)
+    """
+    try:
+        name = urlsplit(url).hostname or ""
+    except ValueError:
+        return False
+    return _is_this_machine(name.removesuffix("."))
+
+
+def without_lookup(url: str) -> str:
+    """The same url, with this machine's name in the form that no resolver asks the network for.
+
+    >>> without_lookup("http://localhost.:8000/v1")
+    'http://localhost:8000/v1'
+    """
+    return _ABSOLUTE.sub(r"\1", url, count=1)
 
 
 def check_host(url: str, allowed: Sequence[str] | None) -> None:
@@ -122,7 +151,10 @@ def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 
 def _is_this_machine(name: str) -> bool:
     address = _address(name)
-    return name == "localhost" if address is None else address.is_loopback
+    if address is None:
+        return name == "localhost"
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return (mapped or address).is_loopback
 
 
 def _shown(host: _Host) -> str:

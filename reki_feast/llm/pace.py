@@ -9,14 +9,12 @@ quick, as in CUBIC. Limits by the minute are declared, or learnt from the header
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 from collections import deque
 from dataclasses import dataclass
 
+from reki_feast.llm.notices import Notices
 from reki_feast.llm.port import RateLimits
-
-_log = logging.getLogger(__name__)
 
 #: Calls in flight at the start, at most.
 _START = 32
@@ -25,8 +23,7 @@ _DECREASE = 0.75
 _NEAR = 0.95
 #: A declared limit by the minute may be used up at once for so many seconds of it.
 _BURST_S = 5.0
-#: A pause longer than this is told to the user.
-_LONG_PAUSE_S = 20.0
+_REACHED = "the limit of requests or tokens is reached"
 
 
 @dataclass(frozen=True)
@@ -92,6 +89,11 @@ class Pace:
         concurrency: calls in flight, at most.
         requests_per_minute: the declared limit, if any.
         tokens_per_minute: the declared limit, if any.
+
+    Attributes:
+        notices: tells the user of waits.
+        in_flight: turns given and not given back.
+        is_stopping: no more turns are given.
     """
 
     def __init__(
@@ -111,7 +113,7 @@ class Pace:
         self._tokens = Bucket(tokens_per_minute)
         self._waiting: deque[tuple[asyncio.Future[Turn | None], float]] = deque()
         self._timer: asyncio.TimerHandle | None = None
-        self._told_until = -math.inf
+        self.notices = Notices()
         self.in_flight = 0
         self.is_stopping = False
 
@@ -146,6 +148,7 @@ class Pace:
 
     def succeeded(self, turn: Turn, tokens: float, limits: RateLimits | None) -> None:
         """A call went well and took so many tokens."""
+        self.notices.answered()
         self._tokens.take(tokens - turn.tokens)
         self._learn(limits)
         if self._limit < self._most and self.in_flight >= 0.8 * self.limit:
@@ -166,11 +169,7 @@ class Pace:
 
     def pause(self, seconds: float) -> None:
         """No call goes out for so long: the server's wish for all calls."""
-        until = self._loop.time() + seconds
-        if until > self._not_before:
-            if seconds > _LONG_PAUSE_S and until > self._not_before + 1.0:
-                _log.warning("the server asks for a pause of %.0f s: waiting", seconds)
-            self._not_before = until
+        self._not_before = max(self._not_before, self._loop.time() + seconds)
 
     def stop(self) -> None:
         """Give no more turns; those who wait get None."""
@@ -199,7 +198,8 @@ class Pace:
             limit_s = max(self._requests.wait_s(1.0, now), self._tokens.wait_s(tokens, now))
             wait_s = max(self._not_before - now, limit_s)
             if wait_s > 0:
-                self._tell(limit_s, now)
+                if limit_s > 0:
+                    self.notices.wait(limit_s, _REACHED, now)
                 self._come_back(now + wait_s)
                 return
             self._waiting.popleft()
@@ -207,12 +207,6 @@ class Pace:
             self._tokens.take(tokens)
             self.in_flight += 1
             future.set_result(Turn(now, tokens))
-
-    def _tell(self, limit_s: float, now: float) -> None:
-        """Say that a limit of requests or tokens makes all wait for long; once for each wait."""
-        if limit_s > _LONG_PAUSE_S and now >= self._told_until:
-            _log.warning("the limit of requests or tokens is reached: waiting %.0f s", limit_s)
-            self._told_until = now + limit_s
 
     def _come_back(self, when: float) -> None:
         if self._timer is not None:

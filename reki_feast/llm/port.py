@@ -17,6 +17,9 @@ import pyarrow as pa
 from reki_feast.errors import LLMError
 from reki_feast.schema import content_hash
 
+#: Statuses from here on come in place of an answer.
+_REFUSED = 400
+
 
 @dataclass(frozen=True)
 class Request:
@@ -124,7 +127,7 @@ class RequestError(LLMError):
         is_lost: the server may have answered, and counted it, but nothing usable came back.
         is_free: no try of the request's own: something had to be found out about the server.
         gate: what was wrong with a reply that did come: ``cut``, ``filtered``, ``refusal``,
-            ``empty``; else "".
+            ``empty``; ``filtered`` for a refused prompt too; else "".
         finish_reason: why the model stopped, if it began to answer (``length``, …), else "".
         prompt_tokens: tokens paid in vain for the question.
         completion_tokens: tokens paid in vain for the answer.
@@ -159,6 +162,11 @@ class RequestError(LLMError):
         self.completion_tokens = completion_tokens
         self.limits: RateLimits | None = None
 
+    @property
+    def is_refused(self) -> bool:
+        """Whether a filter refused the prompt, before the model saw it."""
+        return bool(self.gate) and self.status >= _REFUSED
+
 
 class LLM(Protocol):
     """A language model. An answer in the ledger is reused only under the same name, parameters."""
@@ -190,6 +198,11 @@ class LLM(Protocol):
     async def aclose(self) -> None:
         """Let go of connections of the running event loop; a later ``ask`` opens new ones."""
         ...
+
+
+def notes_of(llm: LLM) -> tuple[str, ...]:
+    """What a model has to tell of its calls: its ``notes``, which a model need not have."""
+    return tuple(getattr(llm, "notes", ()))
 
 
 #: Before when an answer of this kind, as of this time, was given to be asked for anew; None: never.

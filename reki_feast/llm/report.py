@@ -41,8 +41,10 @@ class RunReport:
         batches: batches that are open at the server.
         batch_done: requests that the server has dealt with in these.
         failures: the first few failures.
-        stopped: ``budget`` or ``interrupted`` when the run ended before its time, else "".
-        limit: the limit that stopped it.
+        notes: what the user should know of the answers, a sentence each.
+        stopped: ``budget``, ``quota`` (the server's) or ``interrupted`` when the run ended before
+            its time, else "".
+        limit: the limit that stopped it, or what the server said of its quota.
     """
 
     asked: int = 0
@@ -60,7 +62,8 @@ class RunReport:
     batches: int = 0
     batch_done: int = 0
     failures: tuple[Failure, ...] = ()
-    stopped: Literal["", "budget", "interrupted"] = ""
+    notes: tuple[str, ...] = ()
+    stopped: Literal["", "budget", "quota", "interrupted"] = ""
     limit: str = ""
 
     @property
@@ -106,6 +109,7 @@ def added(one: RunReport, other: RunReport) -> RunReport:
     return RunReport(
         **sums,
         failures=(*one.failures, *other.failures)[:_QUOTED],
+        notes=tuple(dict.fromkeys((*one.notes, *other.notes))),
         stopped=other.stopped or one.stopped,
         limit=other.limit or one.limit,
     )

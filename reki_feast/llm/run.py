@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from functools import partial
 from types import TracebackType
 from uuid import uuid4
@@ -10,13 +11,28 @@ from uuid import uuid4
 from reki_feast.errors import LLMError
 from reki_feast.llm.budget import Spent, check_price, worst_case
 from reki_feast.llm.ledger import Ledger, runs
+from reki_feast.llm.ledger.calls import Settlement
 from reki_feast.llm.ledger.processes import this_process
 from reki_feast.llm.messages import spoken
 from reki_feast.llm.port import LLM, Request, call_key
-from reki_feast.llm.terms import Terms
+from reki_feast.llm.terms import Terms, tokens_sent
+from reki_feast.llm.unread import Readings
+
+_log = logging.getLogger(__name__)
 
 #: Bytes of a factor's place in the schema of the answer, beside its name, which stands there twice.
 _SCHEMA_BYTES = 64
+#: A context length is named in whole ones of these.
+_CONTEXT = 1024
+_UNREAD = (
+    "the server seems to cut prompts to its context length: {found}; raise that to {context:,} "
+    "(Ollama: OLLAMA_CONTEXT_LENGTH={context}, or num_ctx in a Modelfile); Gates(read=0.5) refuses "
+    "answers to prompts of which less than half was read"
+)
+_BEYOND = (
+    "an answer took {answered:,} tokens where max_tokens allows {most:,}: thoughts seem not to "
+    "count there; calls in flight may pass a limit, later ones have as much set aside"
+)
 
 
 class Run:
@@ -30,6 +46,9 @@ class Run:
         llm: the model that is asked.
         terms: how it is asked; None for the defaults.
 
+    Attributes:
+        notes: what the user should know of the answers, a sentence each, by what it is about.
+
     Raises:
         BudgetError: a limit in money, and no price.
     """
@@ -38,6 +57,9 @@ class Run:
         self.ledger, self.llm, self.terms = ledger, llm, terms or Terms()
         self.outcome = "done"
         self.asker = self.terms.asker(uuid4().hex, llm)
+        self.notes: dict[str, str] = {}
+        self._readings = Readings()
+        self._beyond = 0
         check_price(self.asker.limits, self.terms.price, llm.name)
 
     def __enter__(self) -> Run:
@@ -78,4 +100,27 @@ class Run:
         size = len((request.system + spoken(request)).encode("utf-8", "surrogatepass"))
         # servers count the schema of the answer, too
         size += sum(2 * len(factor.encode()) + _SCHEMA_BYTES for factor in request.factors)
-        return worst_case(size, self.llm.longest_answer, self.terms.price)
+        longest = self.llm.longest_answer
+        return worst_case(size, longest and longest + self._beyond, self.terms.price)
+
+    def heed(self, request: Request, done: Settlement) -> None:
+        """Learn from the bill of a call what the worst is, and whether prompts are read whole."""
+        if done.is_presumed or not done.claim.reserved.tokens:
+            return
+        self._beyond = max(self._beyond, done.spent.tokens - done.claim.reserved.tokens)
+        answered, most = done.spent.tokens - done.prompt_tokens, self.llm.longest_answer
+        if answered > most:
+            self._note("beyond", _BEYOND.format(answered=answered, most=most))
+        self._readings.add(tokens_sent(request, done.claim), done.prompt_tokens)
+        found = self._readings.found()
+        if found and "unread" not in self.notes:
+            # Ollama gives a prompt half of it
+            least = 2 * self._readings.longest + self.llm.longest_answer
+            context = -(-least // _CONTEXT) * _CONTEXT
+            self._note("unread", _UNREAD.format(found=found, context=context))
+
+    def _note(self, what: str, note: str) -> None:
+        """Say something once: now, and again in the report."""
+        if what not in self.notes:
+            self.notes[what] = note
+            _log.warning("%s", note)

@@ -24,6 +24,8 @@ _TRIES_THROTTLED = 30
 _BACKOFF_MAX_S = 60.0
 #: A pause below this, or a date gone by, is none: whoever heeds it only hammers.
 _SHORTEST_WAIT_S = 0.3
+#: The gate of answers to prompts that were not read whole.
+UNREAD = "unread"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +40,8 @@ class Terms:
         backoff_s: the first pause after a server's fault; it doubles, with jitter, up to 60.
         judge: looks at each answer; None: any answer will do.
         mends: times that an answer which fails a gate is asked for again, the fault named.
+        read: share of a prompt's tokens, as estimated, that a server must bill, lest it has cut the
+            prompt; None: any.
         review: the model checks and corrects each answer in a second call.
         price: of the model; None: unknown.
         of_run: what the run may spend.
@@ -52,6 +56,7 @@ class Terms:
     backoff_s: float = 0.5
     judge: Judge | None = None
     mends: int = 1
+    read: float | None = None
     review: bool = False
     price: Price | None = None
     of_run: Limits = field(default_factory=partial(Limits, "the run"))
@@ -79,10 +84,15 @@ def to_send(request: Request, claim: Claim) -> Request:
     return replace(request, remark=claim.remark, draft=claim.draft)
 
 
+def tokens_sent(request: Request, claim: Claim) -> int:
+    """Tokens of a call's question, as estimated."""
+    return estimate_tokens(request.system) + estimate_tokens(spoken(to_send(request, claim)))
+
+
 def settle_answer(request: Request, claim: Claim, answer: Answer, terms: Terms) -> Settlement:
     """Judge an answer: it becomes the prompt's, a draft, or is asked for again."""
     prompt_tokens, spent, presumed = _bill(request, claim, answer, terms)
-    verdict = _judged(request, answer.text, terms)
+    verdict = _unread(request, claim, answer, terms) or _judged(request, answer.text, terms)
     done = Settlement(
         claim=claim,
         state="answered",
@@ -109,13 +119,7 @@ def settle_error(
     is_proven: bool,
 ) -> tuple[Settlement, float]:
     """What to do about a call without an answer, and seconds to wait before it goes out again."""
-    tokens = error.prompt_tokens + error.completion_tokens
-    spent, presumed = Spent(), False
-    if tokens:
-        money = cost_of(error.prompt_tokens, error.completion_tokens, terms.price)
-        spent = Spent(1, tokens, money)
-    elif error.is_lost or error.gate:  # how long it was, or thought, nobody knows
-        spent, presumed = claim.reserved, True
+    spent, presumed = _bill_of_error(request, claim, error, terms)
     done = Settlement(
         claim=claim,
         state="failed",
@@ -137,9 +141,35 @@ def _bill(request: Request, claim: Claim, answer: Answer, terms: Terms) -> tuple
     """Tokens of the question, what the call took, and whether that is a guess."""
     asked, answered, presumed = answer.prompt_tokens, answer.completion_tokens, False
     if not asked + answered and claim.reserved.tokens:  # a server that counts nothing
-        asked = estimate_tokens(request.system) + estimate_tokens(spoken(to_send(request, claim)))
+        asked = tokens_sent(request, claim)
         answered, presumed = estimate_tokens(answer.text), True
     return asked, Spent(1, asked + answered, cost_of(asked, answered, terms.price)), presumed
+
+
+def _bill_of_error(
+    request: Request, claim: Claim, error: RequestError, terms: Terms
+) -> tuple[Spent, bool]:
+    """What a call without an answer took, and whether that is a guess."""
+    asked, answered = error.prompt_tokens, error.completion_tokens
+    if asked + answered:
+        return Spent(1, asked + answered, cost_of(asked, answered, terms.price)), False
+    if error.is_refused:  # some servers count what their filter read
+        asked = tokens_sent(request, claim) if claim.reserved.tokens else 0
+        return Spent(0, asked, cost_of(asked, 0, terms.price)), asked > 0
+    if error.is_lost or error.gate:  # how long it was, or thought, nobody knows
+        return claim.reserved, True
+    return Spent(), False
+
+
+def _unread(request: Request, claim: Claim, answer: Answer, terms: Terms) -> Verdict | None:
+    """What is wrong with an answer to a prompt that was not read whole, by the server's bill."""
+    if terms.read is None or not answer.prompt_tokens:
+        return None
+    sent, billed = tokens_sent(request, claim), answer.prompt_tokens
+    if billed >= terms.read * sent:
+        return None
+    fault = f"the server read {billed:,} of some {sent:,} prompt tokens: raise its context length"
+    return Verdict(gate=UNREAD, fault=fault)
 
 
 def _judged(request: Request, text: str, terms: Terms) -> Verdict:
@@ -156,7 +186,9 @@ def _judged(request: Request, text: str, terms: Terms) -> Verdict:
 def _not_good_enough(request: Request, done: Settlement, terms: Terms) -> Settlement:
     if done.claim.purpose == "review":
         return _or_draft(request, done, terms)
-    if done.claim.mends < terms.mends:
+    # a prompt that was cut, or refused, would be so again
+    is_final = done.verdict.gate == UNREAD or bool(done.error and done.error.is_refused)
+    if done.claim.mends < terms.mends and not is_final:
         return replace(done, state="planned")
     return replace(done, state="quarantined")
 

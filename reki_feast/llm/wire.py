@@ -1,38 +1,42 @@
-"""What goes over the wire to an OpenAI-compatible server, and what its replies mean."""
+"""What goes over the wire to an OpenAI-compatible server, and what its errors mean.
+
+Its answers are read in :mod:`reki_feast.llm.replies`.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import ipaddress
-import json
-import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timezone
+from http import HTTPStatus
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from reki_feast.errors import LLMError
-from reki_feast.llm.headers import limits_of, wait_of
-from reki_feast.llm.port import Answer, RequestError
+from reki_feast.llm.budget import QUOTA_MEND, QuotaError
+from reki_feast.llm.headers import limits_of
+from reki_feast.llm.hiding import QUOTED, hidden, safe
+from reki_feast.llm.port import RequestError
+from reki_feast.llm.said import Said, said_of
+from reki_feast.llm.waits import asked_wait, is_lasting
 
 if TYPE_CHECKING:
     from openai import APIConnectionError, APIStatusError
-
-Form = Literal["json_schema", "json_object", "off"]
 
 OPENAI_URL = "https://api.openai.com/v1"
 OK = 200
 SERVER_FAULT = 500
 _FORBIDDEN, _MISSING = 403, 404
 _RATE_LIMITED = 429
-#: Statuses that a server may give because it does not know the form of answer asked for.
-_MAY_BE_FORM = (400, 415, 422)
+#: Statuses that a server may give because it does not know something that was sent along.
+_MAY_BE_STYLE = (400, 415, 422)
+#: Statuses of servers that break down, maybe over the form of answer asked for.
+_BROKEN = (500, 501, 502)
 #: Statuses after which the same call may succeed.
 _MOVED = range(300, 400)
-_FAULTS = range(400, 600)
 _AGAIN = (408, 409, 425, _RATE_LIMITED)
 #: Statuses of gateways that waited for an answer in vain: the model may be at it, and be paid.
 _GAVE_UP = (408, 504, 522, 524)
@@ -41,19 +45,6 @@ _UNSENT = (
     "ConnectError", "ConnectTimeout", "LocalProtocolError", "PoolTimeout", "ProxyError",
     "UnsupportedProtocol",
 )  # fmt: skip
-_QUOTED = 300
-#: More than any call can take: a count above it is none.
-_TOKENS_MAX = 10**9
-#: A key of fewer characters is a placeholder, and no secret …
-_SHORTEST_KEY = 8
-#: … and one of fewer than these may be a word that answers hold.
-_SURE_KEY = 20
-# The byte order mark that some servers begin with.
-_MARK = "\ufeff"
-# Half of a pair of surrogates, as JSON escapes it: a whole one takes two.
-_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
-# Keys that servers quote back, whole or with stars in the middle.
-_KEYLIKE = re.compile(r"\b(?:sk|pk|rk)-[\w*.-]{4,}|Bearer\s+\S+")
 
 _KEY_MEND = "put a valid key of this server into the environment variable {env}"
 _FATAL: Mapping[int, tuple[str, str]] = {
@@ -65,6 +56,23 @@ _FATAL: Mapping[int, tuple[str, str]] = {
         "check base_url (it usually ends in /v1) and the model's name {model!r}",
     ),
 }
+#: Statuses that say nothing of the prompt, whatever words come with them.
+_OF_NO_PROMPT = (401, 402, 404, *_AGAIN)
+_FILTER_CODES = frozenset({
+    "content_filter", "content_filtered", "content_policy_violation", "moderation_blocked",
+    "responsibleaipolicyviolation", "data_inspection_failed", "datainspectionfailed",
+    "guardrail_intervened", "prohibited_content",
+})  # fmt: skip
+_FILTER_WORDS = re.compile(
+    r"content[ _-]?(?:management|filter|moderation|safety|polic)|responsible ?ai|usage polic"
+    r"|content exists risk|inappropriate content|prohibited[ _]content|data[ _]?inspection"
+    r"|(?:input|prompt|content|request|message)s? (?:was|were|is|has been|have been) "
+    r"(?:flagged|blocked|filtered)|guardrail|safety (?:system|filter|setting|polic)"
+    r"|requires moderation|敏感|违规"
+)
+FILTERED_MEND = (
+    "`reki generate --retry-quarantined` asks again, after a change of the template or the model"
+)
 
 
 class GoneError(LLMError):
@@ -84,118 +92,31 @@ class TroubleError(RequestError):
     """A call that brought no answer.
 
     Attributes:
-        wants_other_tokens_field: the server wants ``max_completion_tokens`` by that name.
+        said: what the server says of it.
+        refused: the field of the request's body that it refuses, where one is found out.
+        spoils_form: the answer went wrong in a way that forms of answers bring about.
     """
 
-    wants_other_tokens_field = False
+    said = Said()
+    refused = ""
+    spoils_form = False
+
+    @property
+    def may_be_style(self) -> bool:
+        """Whether something sent along with the prompt may be refused."""
+        return self.status in _MAY_BE_STYLE and not self.gate
 
     @property
     def may_be_form(self) -> bool:
         """Whether asking for another form of answer may help."""
-        return self.status in _MAY_BE_FORM or self.status >= SERVER_FAULT
+        if self.spoils_form or self.refused:
+            return self.spoils_form or self.refused == "response_format"
+        return not self.gate and (self.may_be_style or self.status in _BROKEN)
 
-
-def response_format(factors: tuple[str, ...], form: Form) -> dict[str, Any]:
-    """The request's ``response_format``: one object with a text per factor."""
-    if form == "json_object":
-        return {"type": "json_object"}
-    schema = {
-        "type": "object",
-        "properties": {factor: {"type": "string"} for factor in factors},
-        "required": list(factors),
-        "additionalProperties": False,
-    }
-    inner = {"name": "knowledge", "strict": True, "schema": schema}
-    return {"type": "json_schema", "json_schema": inner}
-
-
-def has_form(text: str, factors: tuple[str, ...]) -> bool:
-    """Whether a text is one JSON object with these keys, as :func:`response_format` asks for.
-
-    >>> has_form('{"genre": "Noir."}', ("genre",)), has_form("Genre: noir.", ("genre",))
-    (True, False)
-    """
-    try:
-        body = json.loads(text)
-    except (ValueError, RecursionError):
-        return False
-    return isinstance(body, dict) and set(factors) <= set(body)
-
-
-def answer_of(
-    text: str,
-    headers: Mapping[str, str],
-    *,
-    model: str,
-    key_env: str,
-    latency_s: float,
-    host: str = "",
-) -> Answer:
-    """The answer in a reply; a key that the server quotes back is blotted out.
-
-    In answers a short key stays, for it may be a word of theirs.
-
-    Args:
-        text: the reply's body.
-        headers: its headers.
-        model: the model's name, where the reply tells none.
-        key_env: the environment variable of the key.
-        latency_s: seconds that the call took.
-        host: the server, where the reply is its own; empty for a line of a batch.
-
-    Raises:
-        TroubleError: it holds none, or none that can be used.
-        LLMError: it holds an error that every call would meet.
-    """
-    limits = limits_of(headers)
-    try:
-        body = body_of(text, key_env)
-        told = _error_in(body) if host else None
-        choice = {} if told else _choice_of(body, key_env)
-    except TroubleError as trouble:
-        # whatever the server counted for this, it does not say
-        trouble.again, trouble.is_lost, trouble.limits = True, True, limits
-        raise
-    if told is not None:
-        raise refusal(host, *told, headers, key_env=key_env, model=model)
-    message = choice.get("message")
-    message = message if isinstance(message, dict) else {}
-    reason = _without_key(str(choice.get("finish_reason") or ""), key_env, _SURE_KEY)
-    tokens = _tokens_of(body.get("usage"))
-    said = _without_key(_content_of(message), key_env, _SURE_KEY)
-    fault = _fault(message, reason, said, key_env)
-    if fault is not None:
-        unusable = _unusable(fault, reason, tokens)
-        unusable.limits = limits
-        raise unusable
-    name = _without_key(str(body.get("model") or model), key_env, _SURE_KEY)
-    return Answer(said, name, reason or "stop", *tokens, latency_s, limits)
-
-
-def _tokens_of(usage: Any) -> tuple[int, int]:
-    if not isinstance(usage, dict):
-        return 0, 0
-    counts = (usage.get(name) for name in ("prompt_tokens", "completion_tokens"))
-    asked, answered = (
-        int(n) if isinstance(n, int | float) and 0 < n < _TOKENS_MAX else 0 for n in counts
-    )
-    return asked, answered
-
-
-def _unusable(
-    fault: tuple[str, str, str, str], reason: str, tokens: tuple[int, int]
-) -> TroubleError:
-    gate, rule, found, mend = fault
-    return TroubleError(
-        rule,
-        found=found,
-        mend=mend,
-        status=OK,
-        gate=gate,
-        finish_reason=reason,
-        prompt_tokens=tokens[0],
-        completion_tokens=tokens[1],
-    )
+    @property
+    def was_answered(self) -> bool:
+        """Whether the model answered, if in vain, in the form that it was asked for."""
+        return bool(self.gate) and self.status == OK and not self.spoils_form
 
 
 @contextmanager
@@ -230,12 +151,12 @@ def mapped(
     except openai.APIConnectionError as error:
         raise _unreachable(host, error, key_env) from None
     except openai.APIStatusError as error:
+        refused = _refused(host, error, key_env, model)
         if gone is not None and error.status_code == _MISSING:
-            found = f"{host} says {_MISSING}: {_safe(error.message, key_env)}"
-            raise GoneError(gone[0], found=found, mend=gone[1]) from None
-        raise _refused(host, error, key_env, model) from None
+            raise GoneError(gone[0], found=refused.faults[0].found, mend=gone[1]) from None
+        raise refused from None
     except openai.OpenAIError as error:
-        raise TroubleError("the SDK makes the call", found=_safe(str(error), key_env)) from None
+        raise TroubleError("the SDK makes the call", found=safe(str(error), key_env)) from None
     except _transport_error() as error:
         raise _broken(host, error, key_env) from None
 
@@ -266,7 +187,7 @@ def host_of(url: str) -> str:
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise LLMError(
             "base_url is a server's address",
-            found=repr(url.rsplit("@", 1)[-1][:_QUOTED]),
+            found=repr(url.rsplit("@", 1)[-1][:QUOTED]),
             mend="write it as http://localhost:8000/v1 or https://host/v1",
         )
     if parts.username is not None or parts.password is not None:
@@ -277,89 +198,6 @@ def host_of(url: str) -> str:
         )
     name = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     return name + port
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host, with or without port, is this machine.
-
-    >>> [is_loopback(host) for host in ("localhost:1", "127.0.0.2", "[::1]:80", "example.org")]
-    [True, True, True, False]
-    """
-    name = urlsplit(f"//{host}").hostname or ""
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return name == "localhost" or name.endswith(".localhost")
-
-
-def body_of(text: str, key_env: str = "") -> dict[str, Any]:
-    """The JSON object of a reply; what no file can hold in its texts becomes ``?``.
-
-    Args:
-        text: the reply.
-        key_env: the environment variable of the key, which an error does not quote.
-
-    Raises:
-        TroubleError: it is none.
-
-    >>> body_of('{"content": "half a pair: ' + chr(92) + 'ud83d"}')
-    {'content': 'half a pair: ?'}
-    """
-    try:
-        body = json.loads(text.removeprefix(_MARK))
-        if _SURROGATE.search(text):
-            body = json.loads(_utf8(json.dumps(body, ensure_ascii=False)))
-    except (ValueError, RecursionError):  # no JSON, or nested deeper than can be read
-        body = None
-    if isinstance(body, dict):
-        return body
-    raise TroubleError(
-        "the server replies in JSON", found=repr(_safe(text, key_env)[:80]), status=OK
-    )
-
-
-def _choice_of(body: dict[str, Any], key_env: str) -> dict[str, Any]:
-    choices = body.get("choices")
-    if isinstance(choices, list) and choices and isinstance(choices[0], dict):
-        return choices[0]
-    found = _safe(json.dumps(body), key_env)
-    raise TroubleError("the reply has an answer in its choices", found=found, status=OK)
-
-
-def _error_in(body: dict[str, Any]) -> tuple[int, tuple[str, str]] | None:
-    """Status, message and code of an error in place of an answer: gateways send them with 200."""
-    error = body.get("error")
-    if body.get("choices") or not isinstance(error, dict):
-        return None
-    status = error.get("code")
-    if not isinstance(status, int) or status not in _FAULTS:
-        return None
-    return status, (str(error.get("message") or ""), str(error.get("type") or ""))
-
-
-def _content_of(message: Mapping[str, Any]) -> str:
-    content = message.get("content")
-    if isinstance(content, list):  # some servers send parts
-        parts = [part.get("text") for part in content if isinstance(part, dict)]
-        content = "".join(part for part in parts if isinstance(part, str))
-    return content if isinstance(content, str) else ""
-
-
-def _fault(
-    message: Mapping[str, Any], reason: str, said: str, key_env: str
-) -> tuple[str, str, str, str] | None:
-    """What is wrong with a reply: gate, rule, found, mend."""
-    if message.get("refusal"):
-        found = f"it refused: {_safe(str(message['refusal']), key_env)}"
-        return ("refusal", "the model answers", found, "")
-    if reason == "length":
-        mend = "raise max_tokens in the scenario's llm; a reasoning model needs several thousand"
-        return ("cut", "the answer is whole", "it was cut off at max_tokens", mend)
-    if reason == "content_filter":
-        return ("filtered", "the answer is whole", "the server's content filter stopped it", "")
-    if not said.strip():
-        return ("empty", "the answer is not empty", f"finish_reason {reason!r}", "")
-    return None
 
 
 def _timeout(host: str, timeout_s: float, cause: BaseException | None) -> TroubleError:
@@ -379,7 +217,7 @@ def _unreachable(host: str, error: APIConnectionError, key_env: str) -> TroubleE
 def _broken(host: str, cause: BaseException, key_env: str) -> TroubleError:
     trouble = TroubleError(
         f"{host} can be reached",
-        found=_safe(f"{type(cause).__name__}: {cause}", key_env),
+        found=safe(f"{type(cause).__name__}: {cause}", key_env),
         mend="check base_url and that the server runs",
     )
     trouble.again = True
@@ -388,55 +226,69 @@ def _broken(host: str, cause: BaseException, key_env: str) -> TroubleError:
 
 
 def _refused(host: str, error: APIStatusError, key_env: str, model: str) -> LLMError:
-    said, headers = (error.message, error.code or ""), error.response.headers
-    return refusal(host, error.status_code, said, headers, key_env=key_env, model=model)
+    response = error.response
+    # without a body the SDK could not read it, as of a download that was broken off
+    said = said_of("" if error.body is None else hidden(response.text, key_env))
+    return refusal(host, error.status_code, said, response.headers, key_env=key_env, model=model)
 
 
 def refusal(
     host: str,
     status: int,
-    said: tuple[str, str],
+    said: Said,
     headers: Mapping[str, str],
     *,
     key_env: str,
     model: str,
 ) -> LLMError:
-    """What a status other than 200 means, with the message and code that came with it.
+    """What a status other than 200 means, with what the server says.
 
     Returns:
         A :class:`TroubleError` where another call may succeed, else a plain LLMError.
     """
-    message, code = said
-    found = f"{host} says {status}: {_safe(message, key_env)}"
+    found = f"{host} says {status}: {safe(said.sentence, key_env) or _phrase(status)}"
+    if is_filter(said, status):
+        return _filtered(found, status, said, headers)
     if status in _FATAL:
         rule, mend = _FATAL[status]
         kind = ForbiddenError if status == _FORBIDDEN else LLMError
         return kind(rule, found=found, mend=mend.format(env=key_env, model=model))
-    if status == _RATE_LIMITED and code == "insufficient_quota":
+    if status == _RATE_LIMITED and "insufficient_quota" in said.codes:
         rule, mend = _FATAL[402]
         return LLMError(rule, found=found, mend=mend.format(env=key_env))
+    if status == _RATE_LIMITED and is_lasting(headers, said.body):
+        return QuotaError("the server's quota lasts for the run", found=found, mend=QUOTA_MEND)
     moved = "base_url leads elsewhere: name the final address" if status in _MOVED else ""
     trouble = TroubleError("the server answers the call", found=found, mend=moved)
-    trouble.status = status
+    trouble.said, trouble.status = said, status
     trouble.is_throttled = status == _RATE_LIMITED
     trouble.limits = limits_of(headers)
     trouble.again = status in _AGAIN or status >= SERVER_FAULT
     trouble.is_lost = status in _GAVE_UP
-    trouble.wait_s = wait_of(headers, datetime.now(timezone.utc))
-    trouble.wants_other_tokens_field = status in _MAY_BE_FORM and (
-        "max_completion_tokens" in message
-    )
+    if trouble.again:
+        trouble.wait_s = asked_wait(headers, said.body, datetime.now(timezone.utc))
     return trouble
 
 
-def _safe(text: str, key_env: str) -> str:
-    return _utf8(_KEYLIKE.sub("***", _without_key(text, key_env))[:_QUOTED]).decode()
+def is_filter(said: Said, status: int) -> bool:
+    """Whether a refusal is of one prompt's content.
+
+    >>> is_filter(said_of('{"error": {"code": "content_filter"}}'), 400)
+    True
+    """
+    if status in _OF_NO_PROMPT:
+        return False
+    by_words = status < SERVER_FAULT and _FILTER_WORDS.search(said.words) is not None
+    return by_words or bool(_FILTER_CODES & said.codes)
 
 
-def _utf8(text: str) -> bytes:
-    return text.encode("utf-8", "replace")
+def _filtered(found: str, status: int, said: Said, headers: Mapping[str, str]) -> TroubleError:
+    rule = "the server's content filter lets the prompt pass"
+    trouble = TroubleError(rule, found=found, mend=FILTERED_MEND, status=status, gate="filtered")
+    trouble.said, trouble.limits = said, limits_of(headers)
+    return trouble
 
 
-def _without_key(text: str, key_env: str, shortest: int = _SHORTEST_KEY) -> str:
-    key = os.environ.get(key_env, "").strip()
-    return text.replace(key, "***") if len(key) >= shortest else text
+def _phrase(status: int) -> str:
+    known = {one.value: one.phrase for one in HTTPStatus}
+    return f"{known.get(status, 'nothing')}, and no more"

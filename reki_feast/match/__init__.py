@@ -24,7 +24,7 @@ from reki_feast.match.fit import (
     scores,
 )
 from reki_feast.match.grown import Entry, Grown
-from reki_feast.match.log import Log, make_log, place_before
+from reki_feast.match.log import Log, make_log
 from reki_feast.match.moments import Moments, moments_of
 from reki_feast.match.settings import Kernel, MatchSettings
 from reki_feast.match.states import Encoded, Events, make_events
@@ -65,7 +65,6 @@ __all__ = [
     "make_log",
     "make_texts",
     "moments_of",
-    "place_before",
     "restore",
     "row_hashes",
     "scores",

@@ -11,8 +11,9 @@ import pyarrow as pa
 
 from reki_feast import schema
 from reki_feast.encode import Floats, vector_array
+from reki_feast.instants import Indices
 from reki_feast.match.fit import Fitted
-from reki_feast.match.log import Doubles, Indices, Log
+from reki_feast.match.log import Doubles, Log
 from reki_feast.match.moments import Moments, moments_of
 from reki_feast.match.states import Encoded, Events, Hashes, mixed, recent_texts, taste
 from reki_feast.schema import TIMESTAMP, Key

@@ -19,7 +19,8 @@ import numpy.typing as npt
 import torch
 
 from reki_feast.encode import Floats
-from reki_feast.match.log import Doubles, Indices, Log
+from reki_feast.instants import Indices
+from reki_feast.match.log import Doubles, Log
 from reki_feast.match.settings import Kernel, MatchSettings
 from reki_feast.match.stack import fit_stack
 from reki_feast.match.states import Encoded, Events, kernel_scores, make_events, taste

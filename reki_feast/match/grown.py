@@ -9,7 +9,8 @@ from typing import NamedTuple
 import numpy as np
 
 from reki_feast.encode import Floats
-from reki_feast.match.log import DAY, Indices, Log, chance_of, shrunk
+from reki_feast.instants import Indices
+from reki_feast.match.log import DAY, Log, chance_of, shrunk
 from reki_feast.match.states import Encoded
 from reki_feast.match.update import Step
 

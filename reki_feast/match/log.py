@@ -10,9 +10,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from reki_feast.instants import Indices, place_before
 from reki_feast.schema import TIMESTAMP
 
-Indices = npt.NDArray[np.int64]
 Doubles = npt.NDArray[np.float64]
 #: Of one interaction, or of many.
 Number = TypeVar("Number", float, Doubles)
@@ -128,17 +128,6 @@ def counted_before(
     start = np.searchsorted(key[order], key)
     end = place_before(key[order], time[order], key, before)
     return (end - start).astype(np.float64), sums[end] - sums[start]
-
-
-def place_before(keys: Indices, times: Indices, key: Indices, time: Indices) -> Indices:
-    """How many of the rows ``(keys, times)``, sorted, come before each ``(key, time)``."""
-    if not len(keys):
-        return np.zeros(len(key), np.int64)
-    instants = np.unique(times)
-    rank = np.searchsorted(instants, times)
-    wanted = np.searchsorted(instants, time)  # instants under it
-    width = len(instants) + 1
-    return np.searchsorted(keys * width + rank, key * width + wanted).astype(np.int64)
 
 
 def _codes(column: pa.ChunkedArray) -> tuple[pa.Array, Indices]:

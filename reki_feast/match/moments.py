@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from reki_feast.match.log import Indices
+from reki_feast.instants import Indices
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from reki_feast.encode import Floats
-from reki_feast.match.log import Doubles, Indices, Log, place_before
+from reki_feast.instants import Indices, place_at
+from reki_feast.match.log import Doubles, Log
 from reki_feast.match.settings import MatchSettings
 from reki_feast.match.texts import Texts
 
@@ -52,10 +53,7 @@ class Events:
 
     def before(self, user: Indices, time: Indices) -> Indices:
         """Place of a user's last event that counts before a time; -1 without any."""
-        if not len(self.user):
-            return np.full(len(user), -1)
-        place = place_before(self.user, self.since, user, time) - 1
-        return np.where((place >= 0) & (self.user[place] == user), place, -1)
+        return place_at(self.user, self.since, user, time - 1)
 
     def recent(self, place: Indices, count: int) -> Indices:
         """Places ``[k, count]`` of the last events up to each ``place``, newest first, then -1."""

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from reki_feast.encode import Floats, vector_matrix
-from reki_feast.match.log import Indices, place_before
+from reki_feast.instants import Indices, place_at
 from reki_feast.match.settings import MatchSettings
 from reki_feast.schema import ITEM_CHANNELS, TIMESTAMP
 
@@ -39,9 +39,7 @@ class Texts:
 
     def at(self, item: Indices, time: Indices) -> Indices:
         """Row of the text that an item has at a time, since exactly then too; -1 without."""
-        place = place_before(self.item, self.since, item, time + 1) - 1
-        found = self.item[place] == item if len(self) else np.zeros(len(item), bool)
-        return np.where((place >= 0) & found, place, -1)
+        return place_at(self.item, self.since, item, time)
 
     def first(self, items: int) -> Indices:
         """Since when each of so many items has a text; the end of time for those without."""

@@ -14,6 +14,7 @@ from reki_feast.pipeline.books import (
 from reki_feast.pipeline.encoding import encode
 from reki_feast.pipeline.evaluating import evaluate
 from reki_feast.pipeline.factors import confirm_factors, factors
+from reki_feast.pipeline.forgetting import forget
 from reki_feast.pipeline.generating import generate
 from reki_feast.pipeline.grouping import form_groups
 from reki_feast.pipeline.groups import groups
@@ -34,6 +35,7 @@ __all__ = [
     "evaluate",
     "export_ledger",
     "factors",
+    "forget",
     "form_groups",
     "generate",
     "give_up_batches",

@@ -6,15 +6,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from reki_feast.errors import DeclarationError
-from reki_feast.lake import write_tables
 from reki_feast.llm import Ledger
 from reki_feast.llm.batch import entries as batches
 from reki_feast.llm.ledger import reading
+from reki_feast.parquet import write_tables
+from reki_feast.pipeline.importing import imported, quarantine_tables
 from reki_feast.project import Project
-from reki_feast.report import Report, Table
+from reki_feast.report import Report, Table, shortened
+from reki_feast.rights import OWNER
 
-_EXAMPLE = 160
 _RUN_COLUMNS = ("began", "model", "of", "calls", "tokens", "money", "outcome")
 
 
@@ -53,9 +57,9 @@ def paid_note(ledger: Ledger) -> list[str]:
 
 def ledger(project: Project) -> Report:
     """The ledger's prompts by state, its runs, its latest failures."""
-    with project.ledger() as opened:
+    with project.ledger(reading=True) as opened:
         failures = reading.failures(opened.rows)
-        rows = [(state, kind, owner, _short(fault)) for state, kind, owner, fault in failures]
+        rows = [(state, kind, owner, shortened(fault)) for state, kind, owner, fault in failures]
         lacking = Table("latest without an answer", ("state", "kind", "owner", "fault"), rows)
         return Report(
             f"{project.name}: {project.data / 'ledger.sqlite'}",
@@ -70,7 +74,7 @@ def ledger(project: Project) -> Report:
 
 
 def export_ledger(project: Project, path: Path) -> Report:
-    """Write every call, with its prompt and answer, to a Parquet file.
+    """Write every call, with its prompt and answer, to a Parquet file that is its owner's alone.
 
     Raises:
         DeclarationError: the file's name is no Parquet file's.
@@ -79,14 +83,15 @@ def export_ledger(project: Project, path: Path) -> Report:
     if path.suffix != ".parquet":
         rule = "the ledger is exported to a Parquet file"
         raise DeclarationError(rule, found=str(path), mend="reki ledger export calls.parquet")
-    with project.ledger() as opened:
-        count = write_tables(path, reading.CALLS, reading.export(opened.rows))
+    with project.ledger(reading=True) as opened:
+        # prompts and answers, wherever they are put
+        count = write_tables(path, reading.CALLS, reading.export(opened.rows), mode=OWNER.file)
     return Report(f"{count:,} calls in {path}")
 
 
 def check_ledger(project: Project) -> Report:
     """Look whether the ledger's books balance."""
-    with project.ledger() as opened:
+    with project.ledger(reading=True) as opened:
         broken = reading.broken_rules(opened.rows)
     title = "the books balance" if not broken else f"{len(broken)} rules of bookkeeping are broken"
     return Report(title, notes=broken, failed=len(broken))
@@ -102,8 +107,13 @@ def give_up_batches(project: Project) -> Report:
 
 
 def quality(project: Project, *, examples: int = 3) -> Report:
-    """How many answers cover how much, which gates the others failed, with examples."""
-    with project.ledger() as opened:
+    """How many answers, and texts made elsewhere, cover how much; which gates others failed.
+
+    Args:
+        project: the project.
+        examples: of each gate, at most.
+    """
+    with project.ledger(reading=True) as opened:
         kinds = [
             (kind, channel, answered, _rounded(mean), partial, mended, quarantined)
             for kind, channel, answered, mean, partial, mended, quarantined in reading.coverage(
@@ -112,7 +122,7 @@ def quality(project: Project, *, examples: int = 3) -> Report:
         ]
         gates = reading.gates(opened.rows)
         shown = [
-            (gate, kind, owner, _short(fault), _short(text))
+            (gate, kind, owner, shortened(fault), shortened(text))
             for gate, _, _ in gates
             for kind, owner, fault, text in reading.examples(opened.rows, gate, examples)
         ]
@@ -123,17 +133,35 @@ def quality(project: Project, *, examples: int = 3) -> Report:
         tables.append(Table("gates", ("gate", "failed", "quarantined"), rows))
         tables.append(Table("examples", ("gate", "kind", "owner", "fault", "answer"), shown))
     quarantined = sum(row[-1] for row in kinds)
+    answers = f"{sum(row[2] for row in kinds):,} answers, {quarantined:,} quarantined"
+    looked_at = imported(project)
     return Report(
-        f"{project.name}: {sum(row[2] for row in kinds):,} answers, {quarantined:,} quarantined",
-        tables=tables,
+        f"{project.name}: {answers}{_texts(looked_at)}",
+        tables=[*tables, *_imported_tables(looked_at, examples)],
         next=["reki generate --retry-quarantined"] if quarantined else [],
     )
 
 
+def _texts(looked_at: pa.Table) -> str:
+    failed = looked_at.filter(pc.field("gate") != "").num_rows
+    passed = looked_at.num_rows - failed
+    return f"; {passed:,} imported texts, {failed:,} quarantined" if looked_at.num_rows else ""
+
+
+def _imported_tables(looked_at: pa.Table, examples: int) -> list[Table]:
+    """Texts made elsewhere by kind and channel, and the gates that some failed."""
+    slots = sorted(set(zip(*(looked_at[n].to_pylist() for n in ("kind", "channel")), strict=True)))
+    rows = []
+    for kind, channel in slots:
+        of = looked_at.filter((pc.field("kind") == kind) & (pc.field("channel") == channel))
+        passed = of.filter(pc.field("gate") == "")
+        mean = _rounded(pc.mean(passed["coverage"]).as_py())
+        partial = passed.filter(pc.field("coverage") < 1).num_rows
+        rows.append((kind, channel, passed.num_rows, mean, partial, of.num_rows - passed.num_rows))
+    columns = ("kind", "channel", "texts", "coverage", "partial", "quarantined")
+    found = [Table("imported", columns, rows)] if rows else []
+    return [*found, *quarantine_tables(looked_at, examples)]
+
+
 def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 4)
-
-
-def _short(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= _EXAMPLE else line[: _EXAMPLE - 1] + "…"

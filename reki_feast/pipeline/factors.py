@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from reki_feast import extract
 from reki_feast.errors import FactorsError
 from reki_feast.extract.factors import confirmed, dumps
-from reki_feast.lake import write_text
+from reki_feast.files import write_text
 from reki_feast.project import Project, now
 from reki_feast.report import Progress, Report, Silent, Table
 
@@ -24,6 +26,7 @@ def factors(project: Project, *, calls: int = 3, progress: Progress | None = Non
         mend = "delete the file to ask anew; what was generated with its factors stays"
         raise FactorsError(rule, found=str(project.factors_path), mend=mend)
     llm = project.llm(online=True)
+    project.check_key()
     with project.ledger() as ledger, (progress or Silent()).bar("asking") as bar:
         bar(0, calls)
         found, asked = extract.ask_factors(
@@ -36,7 +39,7 @@ def factors(project: Project, *, calls: int = 3, progress: Progress | None = Non
             terms=project.terms(llm, ledger, online=True),
         )
     write_text(project.factors_path, dumps(found))
-    return _report(project, found, failed=asked.failed)
+    return _report(project, found, failed=asked.failed, notes=asked.notes)
 
 
 def confirm_factors(project: Project) -> Report:
@@ -53,13 +56,16 @@ def confirm_factors(project: Project) -> Report:
     return _report(project, confirmed(found))
 
 
-def _report(project: Project, found: extract.FactorsFile, *, failed: int = 0) -> Report:
+def _report(
+    project: Project, found: extract.FactorsFile, *, failed: int = 0, notes: Sequence[str] = ()
+) -> Report:
     said = "confirmed" if found.confirmed else "not confirmed yet"
     return Report(
         f"{project.name}: factors in {project.factors_path}, {said}",
         tables=[
             Table("factors", ("factor", "named_by"), [(f.name, f.named_by) for f in found.factors])
         ],
+        notes=list(notes),
         next=["reki plan"] if found.confirmed else ["edit the file", "reki factors --confirm"],
         failed=failed,
     )

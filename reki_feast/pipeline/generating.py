@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -14,8 +16,12 @@ from reki_feast import extract
 from reki_feast import inputs as sources
 from reki_feast import knowledge as known
 from reki_feast.inputs import Inputs
-from reki_feast.llm import BudgetError, Run, RunReport, Spent, ask_all, requests_from
+from reki_feast.llm import BudgetError, Ledger, Run, RunReport, Spent, ask_all, requests_from
+from reki_feast.llm.budget import QUOTA_MEND, QuotaError
+from reki_feast.llm.ledger import reading
 from reki_feast.llm.report import added
+from reki_feast.pipeline.asked import remember
+from reki_feast.pipeline.books import paid_note, runs_table
 from reki_feast.pipeline.grouping import drift_notes, formed_table
 from reki_feast.pipeline.planning import (
     Estimate,
@@ -27,7 +33,8 @@ from reki_feast.pipeline.planning import (
 from reki_feast.pipeline.prompting import Prompted, prompts_at
 from reki_feast.pipeline.stored import Times, choose_times, state, wanted_times
 from reki_feast.project import Project, now
-from reki_feast.report import Progress, Report, Silent, Table
+from reki_feast.report import Progress, Report, Silent, Table, told_on_failure
+from reki_feast.schema import KINDS
 
 
 def generate(
@@ -45,7 +52,7 @@ def generate(
     Args:
         project: the project.
         as_of: snapshot times; None: as declared.
-        limit: prompts asked, at most.
+        limit: prompts asked, at most, of users and items in turn.
         limits: ``max_cost``, ``max_calls``, ``max_tokens`` of this run, before the declared ones.
         retry_quarantined: ask again for what failed a gate in an earlier run.
         allow_unconfirmed: use factors that no expert has confirmed.
@@ -55,14 +62,16 @@ def generate(
         FactorsError: factors are missing or unconfirmed.
         LLMError: no call can succeed.
         BudgetError: a limit was reached; what was answered is kept, as knowledge too.
+        QuotaError: the same, of a limit by the day that the server has.
         KeyboardInterrupt: the same, on Ctrl-C.
     """
     given = sources.read(project.declared, project.root)
     how, llm = wording_of(project, allow_unconfirmed), project.llm()
+    project.check_key()
     times = wanted_times(project, given, as_of)
     choose_times(project, times)
     formed = formed_groups(project, given, times, progress)
-    with project.ledger() as ledger:
+    with project.ledger() as ledger, told_on_failure(partial(_paid, project, ledger, now())):
         terms = project.terms(llm, ledger, limits=limits, retry_quarantined=retry_quarantined)
         with Run(ledger, llm, terms) as run:
             done = _Generation(project, run, progress or Silent(), limit, times[-1])
@@ -70,13 +79,28 @@ def generate(
                 done.ask(given, some, how, first=times[0])
                 if done.is_over:
                     break
-    done.raise_if_stopped()
-    return Report(
+        said = done.notes()
+    report = Report(
         f"{project.name}: knowledge of {done.prompts:,} prompts by {llm.name}",
         tables=[*formed_table(formed), done.table(has_price=terms.price is not None)],
-        notes=[*given.notices, *drift_notes(project, formed), *done.notes()],
-        next=["reki generate"] if done.report.in_batch else ["reki encode"],
+        notes=[*given.notices, *drift_notes(project, formed), *said],
+        next=done.next(),
         failed=done.report.failed,
+    )
+    with told_on_failure(lambda: replace(report, next=[])):
+        done.raise_if_stopped()
+    return report
+
+
+def _paid(project: Project, ledger: Ledger, since: datetime) -> Report | None:
+    """What a run that could not go on has paid; None where it did not begin to."""
+    latest = reading.runs(ledger.rows, 1)
+    if not latest or latest[0].began < since or not latest[0].calls:
+        return None
+    return Report(
+        f"{project.name}: the run could not go on; what was answered is kept",
+        tables=[runs_table(ledger, 1)],
+        notes=paid_note(ledger),
     )
 
 
@@ -99,6 +123,7 @@ class _Generation:
         newest: datetime,
     ) -> None:
         self._project, self._run, self._progress, self._limit = project, run, progress, limit
+        self._last = newest
         self._redact, self._renew_before = project.redact(), renewal(project, newest)
         retry = run.terms.retry_quarantined
         self._estimate = Estimate(project, run.llm, run.ledger, newest, retry_quarantined=retry)
@@ -107,6 +132,9 @@ class _Generation:
         self.report = RunReport()
         self.prompts = 0
         self._added = 0
+        self._left = 0
+        declared = project.declared
+        self._kinds = [k for k in KINDS if declared.individual(k) or declared.collective(k)]
 
     @property
     def is_over(self) -> bool:
@@ -120,7 +148,9 @@ class _Generation:
         asked = [self._prompts(given, time, how, first=time == first) for time in times]
         self._prompted += asked
         self.prompts += sum(one.prompts.num_rows for one in asked)
-        self._ask(pa.concat_tables([one.prompts for one in asked]))
+        for one in asked:
+            remember(self._project, one.asked)
+        self._ask(pa.concat_tables([one.prompts for one in asked]), is_last=times[-1] == self._last)
         for time, one in zip(times, asked, strict=True):
             self._keep(one.prompts, time)
 
@@ -149,7 +179,7 @@ class _Generation:
         if not self.is_over:
             self._faults += map(str, faults)
 
-    def _ask(self, prompts: pa.Table) -> None:
+    def _ask(self, prompts: pa.Table, *, is_last: bool) -> None:
         run, renew_before = self._run, self._renew_before
         if self._limit is not None:
             waiting = run.ledger.unanswered(
@@ -158,8 +188,9 @@ class _Generation:
                 renew_before=renew_before,
                 retry_quarantined=run.terms.retry_quarantined,
             )
-            prompts = waiting.slice(0, self._limit)
+            prompts = _few(waiting, self._limit, 1 if is_last else len(self._kinds))
             self._limit -= prompts.num_rows
+            self._left += waiting.num_rows - prompts.num_rows
         found = self._estimate(prompts)
         tokens = found.prompt_tokens + found.completion_tokens
         run.expect(Spent(found.calls, tokens, found.money or 0.0))
@@ -187,6 +218,22 @@ class _Generation:
                 mend="raise the limit and run again: it goes on where it stopped and pays for "
                 "nothing twice; `reki encode` goes on with what is known now",
             )
+        if report.stopped == "quota":
+            raise QuotaError(
+                "the server's quota lasts for the run",
+                found=f"{report.limit}; {report.asked:,} prompts answered in this run, at least "
+                f"{self.prompts - report.done:,} left",
+                mend=f"{QUOTA_MEND}; `reki encode` goes on with what is known now",
+            )
+
+    def next(self) -> list[str]:
+        """What makes sense now: not to go on with nothing, nor with a small part."""
+        report = self.report
+        if report.failed and not report.asked:
+            return ["reki doctor", "reki generate"]
+        if self._left:
+            return ["reki quality", "reki generate"]
+        return ["reki generate"] if report.in_batch or report.failed else ["reki encode"]
 
     def table(self, *, has_price: bool) -> Table:
         """What was asked and what it took."""
@@ -205,18 +252,44 @@ class _Generation:
         }
         return Table("calls", tuple(values), [tuple(values.values())])
 
+    def _filtered(self) -> str:
+        """How many prompts the server refuses for what they say."""
+        gates = reading.gates(self._run.ledger.rows)
+        count = sum(lost for gate, _, lost in gates if gate == "filtered")
+        return f", or the server's content filter refused them (so far {count:,})" if count else ""
+
     def notes(self) -> list[str]:
         """What the user should know of this run."""
         report = self.report
         said = [f"{one.kind} {one.owner}: {one.error}" for one in report.failures]
         if report.quarantined:
             said.append(
-                f"{report.quarantined:,} prompts are quarantined: their answers failed a gate, "
-                "and their owners get the default vector; `reki quality` shows them"
+                f"{report.quarantined:,} prompts are quarantined: their answers failed a gate"
+                f"{self._filtered()}, and their owners get the default vector; `reki quality` "
+                "shows them"
             )
+        if self._left:
+            said.append(f"{self._left:,} prompts or more are left: --limit is reached")
         if report.in_batch:
             said.append(f"{report.in_batch:,} prompts are in an open batch: run again to collect")
-        return [*policy_notes(self._prompted), *said, *self._faults[:5]]
+        return [*policy_notes(self._prompted), *report.notes, *said, *self._faults[:5]]
+
+
+def _few(prompts: pa.Table, limit: int, parts: int) -> pa.Table:
+    """At most so many prompts, of users and of items in turn.
+
+    Args:
+        prompts: ``schema.PROMPTS``.
+        limit: so many at most.
+        parts: a kind gets this part of the limit, or it all, where none is left for others later.
+    """
+    places = [
+        (rank, kind, row)
+        for kind in KINDS
+        for rank, row in enumerate(np.flatnonzero(prompts["kind"].to_numpy() == kind).tolist())
+        if rank * parts < limit
+    ]
+    return prompts.take(pa.array([row for *_, row in sorted(places)[:limit]], pa.int64()))
 
 
 def _add(project: Project, table: pa.Table, time: datetime) -> int:

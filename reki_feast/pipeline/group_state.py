@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from reki_feast import lake
+from reki_feast import files
 from reki_feast.errors import LakeError
 from reki_feast.project import Project
 from reki_feast.schema import Kind
@@ -52,16 +53,16 @@ class Held:
 
     Attributes:
         tree: the clustering.
-        ids: ``[n]``, ids as text, in the order of the tree's points.
+        ids: ``[n]``, ids as text, in the order of the tree's points; None: it was forgotten.
         labels: ``[n]``, the group of each.
-        placed: ``[n, d]``, the vectors they were placed by.
+        placed: ``[n, d]``, the vectors they were placed by; 0 of the forgotten.
         cold: ``[n]``, placed before there was anything to learn a vector from.
         live: ``[n]``, not placed anew since; the last point of an id is.
         as_of: the last time it was brought up to; None when new.
     """
 
     tree: StreaKHC
-    ids: list[str]
+    ids: list[str | None]
     labels: npt.NDArray[np.int64]
     placed: Floats
     cold: Flags
@@ -72,6 +73,10 @@ class Held:
         """The live point of an entity, None for one that is not placed."""
         last = next((at for at in range(len(self.ids) - 1, -1, -1) if self.ids[at] == entity), None)
         return last if last is not None and self.live[last] else None
+
+    def named(self, points: Iterable[int]) -> list[tuple[int, str]]:
+        """Some points, with the ids of those that have one."""
+        return [(at, name) for at in points if (name := self.ids[at]) is not None]
 
 
 def folder(project: Project) -> Path:
@@ -103,7 +108,7 @@ def save(project: Project, held: Held, kind: Kind, channel: str) -> None:
     said = {"as_of": held.as_of.isoformat() if held.as_of else None, "tree": about}
     tensors |= {"labels": held.labels, "placed": held.placed, **_packed(held.ids)}
     tensors |= {"cold": held.cold.astype(np.uint8), "live": held.live.astype(np.uint8)}
-    lake.write_tensors(_path(project, kind, channel), tensors, said)
+    project.lake.write_tensors(_path(project, kind, channel), tensors, said)
 
 
 def load(project: Project, kind: Kind, channel: str) -> Held | None:
@@ -117,7 +122,7 @@ def load(project: Project, kind: Kind, channel: str) -> Held | None:
     path = _path(project, kind, channel)
     if not path.exists():
         return None
-    tensors, said = lake.read_tensors(path)
+    tensors, said = files.read_tensors(path)
     try:
         return Held(
             labels=tensors.pop("labels"),
@@ -136,17 +141,51 @@ def load(project: Project, kind: Kind, channel: str) -> Held | None:
         ) from error
 
 
-def _packed(ids: list[str]) -> dict[str, npt.NDArray[Any]]:
+def known(project: Project, kind: Kind) -> set[str]:
+    """Ids of all that have a point in some channel's tree."""
+    held = (load(project, kind, channel) for channel in CHANNELS[kind])
+    return {name for one in held if one is not None for name in one.ids if name is not None}
+
+
+def forget(project: Project, kind: Kind, ids: Collection[str]) -> list[str]:
+    """Take entities out of their groups; the ids of those that had a point.
+
+    A point stays in its tree without a name, so that others keep their ways: it is of no group, and
+    says nothing but that there was one.
+    """
+    found: set[str] = set()
+    for channel in CHANNELS[kind]:
+        held = load(project, kind, channel)
+        points = [] if held is None else held.named(range(len(held.ids)))
+        going = {at: name for at, name in points if name in ids}
+        if held is None or not going:
+            continue
+        held.ids = [None if at in going else name for at, name in enumerate(held.ids)]
+        held.live[[*going]] = False
+        held.placed = held.placed.copy()
+        held.placed[[*going]] = 0
+        save(project, held, kind, channel)
+        found |= {*going.values()}
+    return sorted(found)
+
+
+_NAMELESS = -1
+
+
+def _packed(ids: list[str | None]) -> dict[str, npt.NDArray[Any]]:
     """Texts as arrays: JSON beside the arrays may not grow to millions of ids."""
-    raw = [text.encode("utf-8", "surrogatepass") for text in ids]
+    raw = [None if text is None else text.encode("utf-8", "surrogatepass") for text in ids]
+    lengths = [_NAMELESS if text is None else len(text) for text in raw]
     return {
-        "id_bytes": np.frombuffer(b"".join(raw), np.uint8),
-        "id_lengths": np.array([len(text) for text in raw], np.int64),
+        "id_bytes": np.frombuffer(b"".join(filter(None, raw)), np.uint8),
+        "id_lengths": np.array(lengths, np.int64),
     }
 
 
-def _unpacked(tensors: dict[str, npt.NDArray[Any]]) -> list[str]:
-    raw, ends = tensors.pop("id_bytes").tobytes(), np.cumsum(tensors.pop("id_lengths")).tolist()
-    starts = [0, *ends[:-1]]
-    pairs = zip(starts, ends, strict=False)
-    return [raw[start:end].decode("utf-8", "surrogatepass") for start, end in pairs]
+def _unpacked(tensors: dict[str, npt.NDArray[Any]]) -> list[str | None]:
+    raw, lengths = tensors.pop("id_bytes").tobytes(), tensors.pop("id_lengths")
+    ends = np.cumsum(np.maximum(lengths, 0)).tolist()
+    return [
+        None if size == _NAMELESS else raw[end - size : end].decode("utf-8", "surrogatepass")
+        for end, size in zip(ends, lengths.tolist(), strict=True)
+    ]

@@ -2,23 +2,65 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from reki_feast import lake, own_vectors
+from reki_feast import files, own_vectors
+from reki_feast import inputs as sources
 from reki_feast.attributes import attributes
 from reki_feast.inputs import Inputs
 from reki_feast.pipeline.group_state import Flags, Floats, folder
 from reki_feast.project import Project
 from reki_feast.report import Progress
-from reki_feast.schema import Kind
+from reki_feast.schema import KINDS, Key, Kind
 
 if TYPE_CHECKING:
     from reki_feast.embed import Embedder
+
+
+def forget(project: Project, ids: Mapping[Kind, Collection[str]]) -> int:
+    """Take items out of the stored embeddings, with values of attributes that nobody else has.
+
+    Returns:
+        How many items and values there were.
+
+    Raises:
+        SourceError: the project's tables, which say who has which, cannot be read.
+        LakeError: the stored embeddings are damaged.
+    """
+    from reki_feast.embed import restore
+
+    path = _embedder(project)
+    if not path.exists() or not any(ids.values()):
+        return 0
+    before, given = restore(*files.read_tensors(path)), sources.read(project.declared, project.root)
+    gone = {kind: pa.array(sorted(ids[kind]), pa.string()) for kind in KINDS}
+    items = _without(given.items, given.item, gone["item"])
+    users = None if given.users is None else _without(given.users, given.user, gone["user"])
+    after = before.without(gone["item"], items, users)
+    count = _size(before) - _size(after)
+    if count:
+        project.lake.write_tensors(path, after.tensors(), after.manifest())
+    return count
+
+
+def _without(table: pa.Table, key: Key, ids: pa.Array) -> pa.Table:
+    return table.filter(pc.invert(pc.is_in(table[key.name].cast(pa.string()), value_set=ids)))
+
+
+def _size(embedder: Embedder) -> int:
+    books = (*embedder.item_books.values(), *embedder.user_books.values())
+    return len(embedder.item_ids) + sum(map(len, books))
+
+
+def _embedder(project: Project) -> Path:
+    return folder(project) / "embedder.safetensors"
 
 
 class Vectors:
@@ -90,7 +132,7 @@ class Vectors:
         given, project = self._given, self._project
         self._met = self._seen[given.item.name].unique()
         met = given.items.filter(pc.is_in(given.items[given.item.name], value_set=self._met))
-        path = folder(project) / "embedder.safetensors"
+        path = _embedder(project)
         seed = project.declared.training.seed
         with self._progress.bar("embedding") as bar:
             how: dict[str, Any] = {
@@ -98,7 +140,7 @@ class Vectors:
                 "progress": lambda epoch, batch, batches: bar(batch, batches),
             }
             if path.exists():
-                before = restore(*lake.read_tensors(path))
+                before = restore(*files.read_tensors(path))
                 made = extend(before, self._seen, met, given.users, **how)
             else:
                 before = None
@@ -113,6 +155,6 @@ class Vectors:
                     **how,
                 )
         if made is not before:
-            lake.write_tensors(path, made.tensors(), made.manifest())
+            project.lake.write_tensors(path, made.tensors(), made.manifest())
         self._embedder = extend(made, self._seen, given.items, given.users, seed=seed)
         return self._embedder

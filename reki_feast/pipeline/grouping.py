@@ -35,7 +35,7 @@ from reki_feast.pipeline.group_state import (
 )
 from reki_feast.pipeline.group_vectors import Vectors
 from reki_feast.pipeline.stored import choose_times, groups_of, state, wanted_times
-from reki_feast.project import Project, now
+from reki_feast.project import GROUPS, Project, now
 from reki_feast.report import Progress, Report, Silent, Table
 from reki_feast.scenario import Collective
 from reki_feast.schema import Kind
@@ -93,6 +93,19 @@ def group(
         SourceError: a table or column is wrong.
     """
     wanted = [one for kind in schema.KINDS if (one := project.declared.collective(kind))]
+    if not wanted:
+        return []
+    with project.alone("forming groups", GROUPS):  # several runs that ask form them one at a time
+        return _formed(project, given, times, wanted, progress or Silent())
+
+
+def _formed(
+    project: Project,
+    given: Inputs,
+    times: list[datetime],
+    wanted: list[Collective],
+    progress: Progress,
+) -> list[Formed]:
     held = {
         (one.kind, channel): load(project, one.kind, channel)
         for one in wanted
@@ -101,7 +114,7 @@ def group(
     formed = []
     for time in times:
         seen = _seen(project, given, time)
-        vectors = Vectors(project, given, seen, time, progress or Silent())
+        vectors = Vectors(project, given, seen, time, progress)
         for one in wanted:
             slots = [(one.kind, channel) for channel in CHANNELS[one.kind]]
             if _is_past(project, [held[slot] for slot in slots], one.kind, time):
@@ -276,10 +289,10 @@ def _retired(held: Held, names: list[str], cold: Flags) -> dict[str, int]:
     if not held.cold.any():
         return {}
     warm = {name for name, is_cold in zip(names, cold.tolist(), strict=True) if not is_cold}
-    points = np.flatnonzero(held.cold & held.live).tolist()
-    met = [point for point in points if held.ids[point] in warm]
-    held.live[met] = False
-    return {held.ids[point]: int(held.labels[point]) for point in met}
+    points = held.named(np.flatnonzero(held.cold & held.live).tolist())
+    met = {name: point for point, name in points if name in warm}
+    held.live[[*met.values()]] = False
+    return {name: int(held.labels[point]) for name, point in met.items()}
 
 
 def _newcomers(held: Held, names: list[str], seed: int) -> npt.NDArray[np.int64]:
@@ -292,7 +305,7 @@ def _newcomers(held: Held, names: list[str], seed: int) -> npt.NDArray[np.int64]
 def _drift(held: Held, names: list[str], matrix: Floats) -> float:
     place = {name: row for row, name in enumerate(names)}
     points = np.flatnonzero(held.live).tolist()
-    pairs = [(at, place[held.ids[at]]) for at in points if held.ids[at] in place]
+    pairs = [(at, place[name]) for at, name in held.named(points) if name in place]
     if not pairs:
         return 0.0
     then, today = (rows for rows in np.array(pairs).T)
@@ -351,7 +364,8 @@ def _shown(
     order = counted[np.argsort(held.labels[counted], kind="stable")]
     for points in np.split(order, np.flatnonzero(np.diff(held.labels[order])) + 1):
         name = group_id(int(held.labels[points[0]]), how.kind, channel)
-        yield name, [held.ids[one] for one in central(held.tree.maps_, points, how.shown)]
+        shown = held.named(central(held.tree.maps_, points, how.shown).tolist())
+        yield name, [item for _, item in shown]
 
 
 def _changed(

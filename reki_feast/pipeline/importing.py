@@ -1,7 +1,14 @@
-"""Knowledge made elsewhere: tables of groups and who is in them, or of entities."""
+"""Knowledge made elsewhere: tables of groups and who is in them, or of entities.
+
+Texts pass the gates that make sense without a prompt. Those that fail are quarantined: they do not
+become knowledge, and stand with what is wrong in the table ``imported``, as all that were looked at
+do.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -13,21 +20,33 @@ from reki_feast import extract, lake, schema
 from reki_feast import knowledge as known
 from reki_feast.errors import KnowledgeError
 from reki_feast.pipeline.stored import Times, state
+from reki_feast.pipeline.writing import writing
 from reki_feast.project import Project, now
-from reki_feast.report import Report, Table
-from reki_feast.schema import KINDS, Kind
+from reki_feast.report import Report, Table, shortened
+from reki_feast.schema import KINDS
 
-_KEYS = ["kind", "channel", "owner"]
+_TEXT = ["kind", "channel", "owner", "grouped"]
+_LEFT_OUT = (
+    "quarantined texts are no knowledge: who has no other gets the default vector; mend them in "
+    "the file and import it again, or take all texts as they are with --no-gates"
+)
 
 
-def import_knowledge(project: Project, files: dict[str, str], *, as_of: Times = None) -> Report:
+@writing
+def import_knowledge(
+    project: Project, files: dict[str, str], *, as_of: Times = None, gates: bool = True
+) -> Report:
     """Take the knowledge of some files; no model is asked.
+
+    A text that fails a gate is quarantined, and the import goes on: its owner, or the members of
+    its group, keep what is known of them, or get the default vector.
 
     Args:
         project: whose lake takes it.
         files: any of ``groups`` with ``user_groups`` and ``item_groups``, ``users``, ``items``;
             paths of files that DuckDB can read.
         as_of: what the knowledge was made from happened before; the scenario's first by default.
+        gates: whether texts must pass the gates; otherwise all are taken.
 
     Raises:
         KnowledgeError: a table has the wrong shape; nothing is stored.
@@ -38,21 +57,82 @@ def import_knowledge(project: Project, files: dict[str, str], *, as_of: Times = 
         raise KnowledgeError("there is something to import", found="no file named", mend=mend)
     tables = {name: _read(project, path) for name, path in files.items()}
     knowledge, members = _imported(project, tables, time)
+    looked_at = _screened(project, knowledge, gates=gates)
+    passed = knowledge.filter(pc.equal(looked_at["gate"], ""))
     before = state(project, time)
-    fresh = known.changed(knowledge, before.knowledge, [*_KEYS, "grouped"])
+    fresh = known.changed(passed, before.knowledge, _TEXT)
     moved = known.moved(members, before.members)
     project.lake.append("knowledge", fresh)
     project.lake.append("members", moved)
-    rows = [
-        (kind, channel, *_counts(knowledge, members, kind, channel))
-        for kind in KINDS
-        for channel in known.channels(knowledge, kind)
-    ]
+    project.lake.append("imported", known.changed(looked_at, imported(project, time), _TEXT))
+    failed = knowledge.num_rows - passed.num_rows
     return Report(
-        f"{project.name}: {fresh.num_rows:,} texts and {moved.num_rows:,} memberships are new",
-        tables=[Table("imported", ("kind", "channel", "texts", "members"), rows)],
-        next=["reki encode"],
+        f"{project.name}: {fresh.num_rows:,} texts and {moved.num_rows:,} memberships are new"
+        + (f", {failed:,} texts are quarantined" if failed else ""),
+        tables=[_table(knowledge, members, looked_at), *quarantine_tables(looked_at)],
+        notes=[_LEFT_OUT] if failed else [],
+        next=[*(["reki quality"] if failed else []), "reki encode"],
     )
+
+
+def imported(project: Project, as_of: datetime | None = None) -> pa.Table:
+    """What the gates said last of each text made elsewhere, as ``schema.IMPORTED``."""
+    return project.lake.snapshot("imported", schema.IMPORTED, _TEXT, as_of)
+
+
+def quarantine_tables(looked_at: pa.Table, examples: int = 3) -> list[Table]:
+    """How many texts failed each gate, and some of them; no tables where all passed.
+
+    Args:
+        looked_at: ``schema.IMPORTED``.
+        examples: of each gate, at most.
+    """
+    failed = looked_at.filter(pc.not_equal(looked_at["gate"], "")).to_pylist()
+    by_gate = {gate: [row for row in failed if row["gate"] == gate] for gate in _gates_of(failed)}
+    if not failed:
+        return []
+    shown = [
+        (gate, row["kind"], row["owner"], row["fault"], shortened(row["text"]))
+        for gate, rows in by_gate.items()
+        for row in rows[:examples]
+    ]
+    counts = [(gate, len(rows)) for gate, rows in by_gate.items()]
+    return [
+        Table("imported gates", ("gate", "quarantined"), counts),
+        Table("imported examples", ("gate", "kind", "owner", "fault", "text"), shown),
+    ]
+
+
+def _gates_of(failed: list[dict[str, Any]]) -> list[str]:
+    """The gates that some text failed, the commonest first."""
+    return [gate for gate, _ in Counter(row["gate"] for row in failed).most_common()]
+
+
+def _screened(project: Project, knowledge: pa.Table, *, gates: bool) -> pa.Table:
+    """What the gates say of each text, as ``schema.IMPORTED``; without gates all passed."""
+    # also where the declared model is the echo, whose own answers may be alike
+    limits = replace(project.gate_limits(), duplicates=project.declared.gates.duplicates)
+    verdicts = extract.screen(knowledge, limits) if gates else None
+    factors = len(project.known_factors())
+    rows = []
+    for n, row in enumerate(knowledge.to_pylist()):
+        gate, fault = (verdicts[n].gate, verdicts[n].fault) if verdicts else ("", "")
+        row["coverage"] = len(row["factors"] or ()) / factors if factors else None
+        row |= {"gate": gate, "fault": fault, "text": row["text"] if gate else None}
+        rows.append({**row, "hash": schema.content_hash(row["hash"], gate)})
+    return pa.Table.from_pylist(rows, schema=schema.IMPORTED)
+
+
+def _table(knowledge: pa.Table, members: pa.Table, looked_at: pa.Table) -> Table:
+    columns = ("kind", "channel", "texts", "quarantined", "members")
+    rows = []
+    for kind in KINDS:
+        for channel in known.channels(knowledge, kind):
+            of = (pc.field("kind") == kind) & (pc.field("channel") == channel)
+            failed = looked_at.filter(of & (pc.field("gate") != "")).num_rows
+            passed = knowledge.filter(of).num_rows - failed
+            rows.append((kind, channel, passed, failed, members.filter(of).num_rows))
+    return Table("imported", columns, rows)
 
 
 def _imported(
@@ -86,11 +166,6 @@ def _maps(tables: dict[str, pa.Table]) -> dict[tuple[str, str], pa.Table]:
         named = [c for c in schema.KNOWLEDGE_CHANNELS if f"{c}_group_id" in table.column_names]
         found |= {(kind, channel): table for channel in named or ["knowledge"]}
     return found
-
-
-def _counts(knowledge: pa.Table, members: pa.Table, kind: Kind, channel: str) -> tuple[int, int]:
-    of = (pc.field("kind") == kind) & (pc.field("channel") == channel)
-    return knowledge.filter(of).num_rows, members.filter(of).num_rows
 
 
 def _time(project: Project, as_of: Times) -> datetime:

@@ -1,9 +1,9 @@
-"""What HEIN, and every model of an evaluation, is trained on: one snapshot and what came after."""
+"""What HEIN, and every model of an evaluation, is trained on: snapshots and what came after."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from reki_feast.attributes import attributes
 from reki_feast.errors import CondenseError
 from reki_feast.inputs import Inputs
 from reki_feast.lake import newest
-from reki_feast.pipeline.stored import representation, times, up_to
+from reki_feast.pipeline.stored import between_times, representation, times, up_to
 from reki_feast.project import Project
 from reki_feast.schema import TASTE, TIMESTAMP, Kind
 
@@ -32,7 +32,7 @@ class Learning:
         time: the as-of time of the representations.
         until: labels came before it; None without times.
         interactions: with their samples.
-        users: representations of users as of ``time``.
+        users: representations of users as of ``time``; :func:`in_time`, of all times.
         items: of items.
         user_fields: user key and the columns that tell users apart; None without any.
         item_fields: the same of items.
@@ -72,6 +72,37 @@ def learning(project: Project) -> Learning:
     )
 
 
+def in_time(project: Project, found: Learning) -> Learning:
+    """The same of all snapshots up to ``until``, so that a sample meets the state of its time.
+
+    Samples begin with the first snapshot that knows users. Without times nothing changes.
+    """
+    if found.until is None:
+        return found
+    users = up_to(representation(project, found.given.user, "user")[1], found.until)
+    items = up_to(representation(project, found.given.item, "item")[1], found.until)
+    first = pc.min(users["event_timestamp"]).as_py()
+    rows = sources.split(found.given, first, project.declared.scenario.history)
+    return replace(
+        found,
+        interactions=labelled_until(rows, found.until),
+        users=newest(users, [found.given.user.name, "event_timestamp"]),
+        items=newest(items, [found.given.item.name, "event_timestamp"]),
+    )
+
+
+def known_at(found: Learning, cut: datetime | None) -> Learning:
+    """What was known before a time: labels, and representations; all for None."""
+    if cut is None:
+        return found
+    return replace(
+        found,
+        interactions=labelled_until(found.interactions, cut),
+        users=up_to(found.users, cut),
+        items=newest(up_to(found.items, cut), [found.given.item.name]),
+    )
+
+
 def trained_until(made: Mapping[str, Any]) -> str:
     """Before when the labels came that stored weights have learnt; empty without times.
 
@@ -82,6 +113,14 @@ def trained_until(made: Mapping[str, Any]) -> str:
     if not said or made.get("exclusive"):
         return said
     return sources.after(datetime.fromisoformat(said)).isoformat()
+
+
+def when_trained(made: Mapping[str, Any]) -> str:
+    """What ``hein.json`` says of the time that weights were trained at, for a report."""
+    until = trained_until(made)
+    if until:
+        return f"trained on labels before {until[:16]}"
+    return f"trained as of {str(made.get('trained_as_of', ''))[:16]}"
 
 
 def settings(project: Project) -> Settings:
@@ -111,7 +150,7 @@ def settings(project: Project) -> Settings:
 
 
 def _snapshot(project: Project, given: Inputs) -> datetime:
-    made = times(project, "user_representation")
+    made = sorted({*times(project, "user_representation")} - {*between_times(project)})
     if not made:
         rule = "HEIN is trained on representations"
         raise CondenseError(rule, found="none are stored", mend="reki encode")

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from reki_feast import lake
+from reki_feast import files
 from reki_feast.errors import CondenseError
 from reki_feast.inputs import Inputs
 from reki_feast.pipeline.rows import Wanted, write_wanted
@@ -108,7 +108,7 @@ def fit(
         settings=settings(project),
         progress=progress,
     )
-    lake.write_tensors(project.data / _FILE, *arrays(fitted))
+    project.lake.write_tensors(project.data / _FILE, *arrays(fitted))
     return fitted
 
 
@@ -124,7 +124,7 @@ def fitted_scores(project: Project) -> Fitted | None:
     path = project.data / _FILE
     if not path.exists():
         return None
-    named, about = lake.read_tensors(path)
+    named, about = files.read_tensors(path)
     try:
         return restore(named, about)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
@@ -174,9 +174,8 @@ def publish_scores(project: Project, fitted: Fitted, given: Inputs) -> list[tupl
     ]
 
 
-def manifest_section(fitted: Fitted) -> dict[str, Any]:
+def manifest_section(how: MatchSettings) -> dict[str, Any]:
     """What the views of scores need to know."""
-    how = fitted.settings
     return {
         "kernels": [
             {"name": one.name, "sharpness": one.sharpness, "shrink": one.shrink}

@@ -17,19 +17,26 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from reki_feast import extract, lake, schema
-from reki_feast.extract.prompts import redacted
+from reki_feast import inputs as sources
+from reki_feast.extract.frames import user_frame
+from reki_feast.extract.prompts import profiles_of, redacted
 from reki_feast.extract.redact import Redact
 from reki_feast.inputs import Inputs
+from reki_feast.pipeline.asked import SLOT, found_for, made_of, stored_asked
 from reki_feast.project import Project, now
+from reki_feast.schema import content_hash
 
 Mask = NDArray[np.bool_]
 
 _IS_USER = (
     (pc.field("kind") == "user") & (pc.field("channel") == "knowledge") & ~pc.field("grouped")
 )
-_SLOT = ["kind", "channel", "owner", "grouped", "prompt_hash"]
+_OF_PROMPT = [*SLOT, "prompt_hash"]
 _TIMES = ["event_timestamp", "created_timestamp"]
 _TEXTS = ["text", "factors"]
+#: What the prompt of a row of knowledge was made of.
+_MADE_OF = ["asked_factors", "wording", "seen"]
+_MANY = np.iinfo(np.int64).max
 #: A factor's text in a plan, about 60 tokens, where the model has not written it yet.
 _FILLER = "known. " * 34
 
@@ -45,6 +52,8 @@ class Users:
         planned: prompts of earlier times whose knowledge is not made yet.
         redact: strikes out what may not leave.
         incremental: whether old knowledge may stand for the history.
+        rule: by what a verdict on an item is told.
+        catalogue: whether other words of the catalogue make a prompt another one.
     """
 
     given: Inputs
@@ -53,11 +62,66 @@ class Users:
     planned: pa.Table
     redact: Redact
     incremental: bool
+    rule: str = ""
+    catalogue: bool = False
 
     @cached_property
     def log(self) -> Log:
         """The interactions, by owner."""
-        return Log.of(self.given)
+        return Log.of(self.given, self.how["wording"].n)
+
+    def may_update(self, known: pa.Table, time: datetime, min_new: int) -> Mask:
+        """bool[U], who has news enough, and none that came late: an update would leave it out."""
+        news = self.log.count(self.log.news(known, time))
+        found: Mask = (news >= min_new) & (news == self.growth(known, time))
+        return found
+
+    def growth(self, known: pa.Table, time: datetime) -> NDArray[np.int64]:
+        """int64[U], interactions before a time that a user's knowledge does not tell of.
+
+        Those since it was made, and those that came late: more lie before it than lay there then.
+        """
+        seen = np.append(pc.fill_null(known["seen"], _MANY).to_numpy(), _MANY)
+        then = self.log.count(self.log.told(known))
+        late = np.maximum(then - seen[self.log.place(known)], 0)
+        growth: NDArray[np.int64] = self.log.count(self.log.news(known, time)) + late
+        return growth
+
+    def asked(self, prompts: pa.Table, time: datetime, updates: pa.Table) -> pa.Table:
+        """What prompts of one time are made of; ``updates`` are those among them that hold news."""
+        owners = prompts["owner"].combine_chunks()
+        counts = pa.array(np.append(self.log.count(self.log.before(time)), 0))
+        at = pc.fill_null(pc.index_in(owners, value_set=self.log.owners), len(counts) - 1)
+        words = self._words(owners, update=False)
+        if updates.num_rows:
+            is_update = _is_in(owners, updates["owner"])
+            words = pc.if_else(is_update, self._words(owners, update=True), words)
+        return made_of(prompts, words, counts.take(at))
+
+    def as_said(self, rows: pa.Table) -> pa.ChunkedArray:
+        """bool, which rows of knowledge answer what the scenario says today, whatever of titles.
+
+        Not those of which it is not known what their prompt was made of.
+        """
+        if self.catalogue or not rows.num_rows:
+            return pa.chunked_array([pa.array(np.zeros(rows.num_rows, bool))])
+        owners = rows["owner"].combine_chunks()
+        is_said = pc.equal(rows["wording"], self._words(owners, update=False))
+        if self.incremental:
+            update = pc.equal(rows["wording"], self._words(owners, update=True))
+            is_said = pc.or_(is_said, update)
+        factors = "\x1f".join(self.how["wording"].factors)
+        return pc.fill_null(pc.and_(is_said, pc.equal(rows["asked_factors"], factors)), False)
+
+    def _words(self, owners: pa.Array, *, update: bool) -> pa.Array:
+        """What the scenario says of each owner: the frame, and the profile as it is sent."""
+        frame = content_hash(user_frame(**self.how, update=update), self.rule)
+        profiles = profiles_of(self._users_among(owners), **self.how)
+        redact = self.redact
+        return pa.array(
+            [content_hash(frame, redact(profiles.get(one, ""))) for one in owners.to_pylist()],
+            pa.string(),
+        )
 
     def at(self, time: datetime) -> pa.Table:
         """The newest knowledge of each owner made as of this very time."""
@@ -81,22 +145,23 @@ class Users:
         found = found.set_column(at, "planned", will_hold)
         return _newest(pa.concat_tables([found, coming.filter(pc.invert(is_stored))]))
 
-    def again(self, rows: pa.Table) -> tuple[pa.Table, int]:
+    def again(self, rows: pa.Table) -> tuple[pa.Table, pa.Table]:
         """Prompts that today are what these rows, all of one time, are answers to.
 
         Returns:
-            ``schema.PROMPTS``, without owners whose prompt has changed since, and how many of
-            them are updates.
+            ``schema.PROMPTS``, without owners whose prompt has changed since, and those of them
+            that are updates.
         """
+        none = schema.PROMPTS.empty_table()
         if not rows.num_rows:
-            return schema.PROMPTS.empty_table(), 0
+            return none, none
         time = rows["event_timestamp"][0].as_py()
-        whole = _same(self.whole(rows["owner"], time), rows)
+        whole = same(self.whole(rows["owner"], time), rows)
         if not self.incremental:
-            return whole, 0
-        others = rows.filter(pc.invert(_is_in(rows["owner"], whole["owner"])))["owner"]
-        updates = _same(self.update(self.known(time, others), time), rows)
-        return pa.concat_tables([whole, updates]), updates.num_rows
+            return whole, none
+        others = without(rows, whole["owner"])["owner"]
+        updates = same(self.update(self.known(time, others), time), rows)
+        return pa.concat_tables([whole, updates]), updates
 
     def whole(self, owners: pa.Array | pa.ChunkedArray, time: datetime) -> pa.Table:
         """Prompts of profile and whole history."""
@@ -122,11 +187,13 @@ class Users:
     ) -> pa.Table:
         if not rows.any():
             return schema.PROMPTS.empty_table()
-        users, given = self.given.users, self.given
-        if users is not None:
-            users = users.filter(_is_in(users[given.user.name].cast(pa.string()), owners))
+        users, given = self._users_among(owners), self.given
         seen = given.interactions.filter(pa.array(rows))
         return redacted(make(users, given.items, seen, **further, **self.how), self.redact)
+
+    def _users_among(self, owners: pa.Array | pa.ChunkedArray) -> pa.Table | None:
+        users, key = self.given.users, self.given.user.name
+        return None if users is None else users.filter(_is_in(users[key].cast(pa.string()), owners))
 
 
 @dataclass(frozen=True)
@@ -136,7 +203,8 @@ class Log:
     Attributes:
         owners: ids as text of the U users who have any.
         codes: int64[rows], each interaction's place in ``owners``.
-        times: int64[rows], microseconds since 1970.
+        times: int64[rows], microseconds since 1970. Without times: the earliest there is for what
+            prompts show, and the latest for the rest.
     """
 
     owners: pa.Array
@@ -144,11 +212,16 @@ class Log:
     times: NDArray[np.int64]
 
     @classmethod
-    def of(cls, given: Inputs) -> Log:
-        """The log of checked tables whose interactions carry times."""
+    def of(cls, given: Inputs, history: int) -> Log:
+        """The log of checked tables; without times, ``history`` bounds what prompts show."""
         users = given.interactions[given.user.name].combine_chunks().dictionary_encode()
         codes = users.indices.to_numpy().astype(np.int64, copy=False)
-        return cls(users.dictionary.cast(pa.string()), codes, _micros(given.interactions))
+        if given.timed:
+            times = _micros(given.interactions)
+        else:
+            shown = sources.split(given, now(), history)["prompt"].to_numpy()
+            times = np.where(shown, np.iinfo(np.int64).min, np.iinfo(np.int64).max)
+        return cls(users.dictionary.cast(pa.string()), codes, times)
 
     def among(self, owners: pa.Array | pa.ChunkedArray) -> Mask:
         """bool[U], which users are among these."""
@@ -173,24 +246,45 @@ class Log:
 
         Knowledge as of a time does not know what happened at it.
         """
-        since = np.append(_micros(known), np.iinfo(np.int64).max)  # the last is for the unknown
-        at = pc.index_in(self.owners, value_set=known["owner"].combine_chunks())
-        since = since[pc.fill_null(at, -1).to_numpy()]
-        found: Mask = (self.times >= since[self.codes]) & self.before(time)
+        found: Mask = ~self.told(known) & self.before(time)
+        return found & self.among(known["owner"])[self.codes]
+
+    def told(self, known: pa.Table) -> Mask:
+        """bool[rows], what happened before a user's knowledge was made; nothing of the unknown."""
+        since = np.append(_micros(known), np.iinfo(np.int64).min)
+        found: Mask = self.times < since[self.place(known)][self.codes]
         return found
+
+    def place(self, known: pa.Table) -> NDArray[np.int64]:
+        """int64[U], each user's row of knowledge, -1 for none."""
+        at = pc.index_in(self.owners, value_set=known["owner"].combine_chunks())
+        places: NDArray[np.int64] = pc.fill_null(at, -1).to_numpy()
+        return places
 
 
 def stored_knowledge(project: Project, time: datetime, *, texts: bool) -> pa.Table:
-    """Knowledge of single users up to a time, every row, none of it planned."""
-    names = [*_SLOT, *_TIMES, *(_TEXTS if texts else [])]
+    """Knowledge of single users up to a time, every row, none of it planned.
+
+    Beside it, ``asked_factors``, ``wording`` and ``seen``: what its prompt was made of.
+    """
+    names = [*_OF_PROMPT, *_TIMES, *(_TEXTS if texts else [])]
     bare = pa.schema([schema.KNOWLEDGE.field(name) for name in names])
     rows = project.lake.read("knowledge", bare)
     rows = rows.filter(_IS_USER & (pc.field("event_timestamp") <= _at(time)))
+    asked = found_for(rows, stored_asked(project).filter(_IS_USER))
+    for name, column in zip(_MADE_OF, asked.columns, strict=True):
+        rows = rows.append_column(name, column)
     return rows.append_column("planned", pa.array(np.zeros(rows.num_rows, bool)))
 
 
-def coming_knowledge(prompts: pa.Table | None, like: pa.Table) -> pa.Table:
-    """Prompts as the knowledge that they will become, its texts a filler."""
+def coming_knowledge(prompts: pa.Table | None, like: pa.Table, made: datetime) -> pa.Table:
+    """Prompts as the knowledge that they will become, its texts a filler.
+
+    Args:
+        prompts: of users and others; None for none.
+        like: the rows to come have its columns.
+        made: when they are made: after all that is stored, so of two as of one time they are newer.
+    """
     if prompts is None:
         return like.slice(0, 0)
     prompts = prompts.filter(_IS_USER)
@@ -198,11 +292,11 @@ def coming_knowledge(prompts: pa.Table | None, like: pa.Table) -> pa.Table:
     factors = pc.max(pc.list_value_length(prompts["factors"])).as_py() or 0
     filler = pc.binary_join_element_wise(prompts["prompt_hash"], _FILLER * factors, " ")
     columns = {
-        **{name: prompts[name] for name in (*_SLOT, "event_timestamp")},
-        # made after all that is stored: of two as of one time it is the newer
-        "created_timestamp": pa.repeat(_at(now()), count),
+        **{name: prompts[name] for name in (*_OF_PROMPT, "event_timestamp")},
+        "created_timestamp": pa.repeat(_at(made), count),
         "text": filler,
         "factors": pa.nulls(count, schema.KNOWLEDGE.field("factors").type),
+        **{name: pa.nulls(count, like.field(name).type) for name in _MADE_OF},
         "planned": pa.array(np.ones(count, bool)),
     }
     return pa.table({name: columns[name] for name in like.column_names}, schema=like.schema)
@@ -211,6 +305,11 @@ def coming_knowledge(prompts: pa.Table | None, like: pa.Table) -> pa.Table:
 def of_owners(rows: pa.Table, owners: pa.Array | pa.ChunkedArray | None) -> pa.Table:
     """The rows of these owners; all without any named."""
     return rows if owners is None else rows.filter(_is_in(rows["owner"], owners))
+
+
+def without(rows: pa.Table, owners: pa.Array | pa.ChunkedArray) -> pa.Table:
+    """The rows of all but these owners."""
+    return rows.filter(pc.invert(_is_in(rows["owner"], owners)))
 
 
 def _newest(rows: pa.Table) -> pa.Table:
@@ -222,7 +321,7 @@ def _newest(rows: pa.Table) -> pa.Table:
     return rows.filter(pa.array(is_newest))
 
 
-def _same(prompts: pa.Table, rows: pa.Table) -> pa.Table:
+def same(prompts: pa.Table, rows: pa.Table) -> pa.Table:
     """The prompts that rows of knowledge are answers to."""
     return prompts.filter(pc.is_in(_asked(prompts), value_set=_asked(rows)))
 

@@ -18,19 +18,17 @@ from reki_feast.llm import plan as plan_calls
 from reki_feast.pipeline.grouping import Formed, drift_notes, formed_table, group
 from reki_feast.pipeline.helping import coverage
 from reki_feast.pipeline.prompting import Prompted, prompts_at
+from reki_feast.pipeline.reasons import due_table
 from reki_feast.pipeline.stored import Times, choose_times, wanted_times
 from reki_feast.project import Project, now
 from reki_feast.report import Progress, Report, Table
 from reki_feast.schema import KINDS, Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from reki_feast.llm import LLM, Ledger
     from reki_feast.llm import Plan as CallPlan
     from reki_feast.llm.port import Renewal
-
-    Unanswered = Callable[[pa.Table], pa.Table]
+    from reki_feast.pipeline.asked import Unanswered
 
 #: So many individual prompts are written to judge what all of them would take.
 _SAMPLE = 500
@@ -52,12 +50,22 @@ def plan(project: Project, *, as_of: Times = None, progress: Progress | None = N
         estimate = Estimate(project, llm, ledger, times[-1])
         unanswered = partial(ledger.unanswered, llm=llm, renew_before=renewal(project))
         prompted = _planned(project, given, times, how, unanswered)
-        prompts = pa.concat_tables([one.prompts for one in prompted])
+        prompts, asked = (
+            pa.concat_tables([getattr(one, name) for one in prompted])
+            for name in ("prompts", "asked")
+        )
         rows = [(kind, estimate(prompts.filter(pc.field("kind") == kind))) for kind in KINDS]
         whole = estimate(prompts)
+        due = due_table(
+            project,
+            ledger.unanswered(prompts, llm, renew_before=renewal(project, times[-1])),
+            asked,
+            outdated=unanswered,
+            unanswered=partial(ledger.unanswered, llm=llm),
+        )
         left = _left_of_budget(project, ledger)
-    tables = [*formed_table(formed), _plan_table([*rows, ("all", whole)]), *coverage(given)]
-    notes = [whole.note, *policy_notes(prompted), *left, *_over_budget(project, whole)]
+    tables = [*formed_table(formed), _plan_table([*rows, ("all", whole)]), *due, *coverage(given)]
+    notes = [*_plan_notes(whole), *policy_notes(prompted), *left, *_over_budget(project, whole)]
     collective = [kind for kind in KINDS if project.declared.collective(kind)]
     if collective:
         compared, said = _compared(project, given, times, collective, how, prompts, llm)
@@ -126,8 +134,14 @@ def policy_notes(prompted: list[Prompted]) -> list[str]:
     updated = sum(one.updated for one in prompted)
     said = [f"{left:,} users left alone: fewer new interactions than Freshness.min_new"]
     sent = [f"{updated:,} users are asked with their last knowledge and what is new"]
+    reworded = max((one.reworded for one in prompted), default=0)
+    words = [
+        f"{reworded:,} users or groups are not asked again although the catalogue has other words "
+        "for what they met, or no longer has it: Freshness(catalogue=True) asks them"
+    ]
     notes = dict.fromkeys(note for one in prompted for note in one.notes)
-    return [*(said if left else []), *(sent if updated else []), *notes]
+    policies = ((said, left), (sent, updated), (words, reworded))
+    return [*(note for found, count in policies if count for note in found), *notes]
 
 
 def formed_groups(
@@ -252,12 +266,31 @@ def _spread(count: int) -> pa.Array:
     return pa.array(np.unique(np.linspace(0, count - 1, min(count, _SAMPLE)).astype(np.int64)))
 
 
+def _repeated(found: CallPlan) -> int:
+    """Prompts whose very text another one has."""
+    return found.prompts - found.answered - found.quarantined - found.to_ask
+
+
+def _plan_notes(whole: CallPlan) -> list[str]:
+    """Where the numbers of a plan come from, and why they differ."""
+    notes = [whole.note]
+    if repeated := _repeated(whole):
+        notes.append(
+            f"{repeated:,} prompts repeat the text of another, such as those of a user without "
+            "news between two snapshots: each text is asked once"
+        )
+    if whole.calls > whole.to_ask:
+        notes.append("each answer is checked by the model in a second call: Gates(review=True)")
+    return notes
+
+
 def _plan_table(rows: list[tuple[str, CallPlan]]) -> Table:
-    columns = ("kind", "prompts", "answered", "quarantined", "to_ask")
+    columns = ("kind", "prompts", "repeated", "answered", "quarantined", "to_ask")
     values = [
         (
             kind,
             found.prompts,
+            _repeated(found),
             found.answered,
             found.quarantined,
             found.to_ask,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import datetime
+from dataclasses import replace
+from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -14,24 +15,32 @@ import pyarrow.compute as pc
 from reki_feast import inputs as sources
 from reki_feast import knowledge as known
 from reki_feast import schema
-from reki_feast.errors import CondenseError, StoreError
+from reki_feast.errors import CondenseError
 from reki_feast.inputs import Inputs
+from reki_feast.instants import Indices, place_at, place_before
 from reki_feast.lake import newest
+from reki_feast.pipeline.absent import PUBLISHED, absent_notes
+from reki_feast.pipeline.feast_repo import look_at_repo
 from reki_feast.pipeline.learning import trained_until
 from reki_feast.pipeline.matching import fitted_scores, manifest_section, publish_scores
 from reki_feast.pipeline.rows import Wanted, write_wanted
 from reki_feast.pipeline.stored import channels, representation, state, times, up_to
+from reki_feast.pipeline.writing import writing
 from reki_feast.project import Project, now
-from reki_feast.report import Report, Table
+from reki_feast.report import Report, Table, told_on_failure
 from reki_feast.schema import KINDS, Key, Kind, content_hash
 
 if TYPE_CHECKING:
     from reki_feast.condense import Condensed, VectorBlock
     from reki_feast.encode import Floats
     from reki_feast.match import Fitted, Moments
-    from reki_feast.match.log import Indices
 
 
+#: Times of a command line are whole seconds.
+_SECOND = timedelta(seconds=1)
+
+
+@writing
 def publish(project: Project, *, materialize: bool = False) -> Report:
     """Write augmented vectors and knowledge as tables for Feast, then their manifest.
 
@@ -42,7 +51,7 @@ def publish(project: Project, *, materialize: bool = False) -> Report:
 
     Raises:
         CondenseError: there are no weights yet.
-        StoreError: the Feast repo is missing, or rows are missing online.
+        StoreError: the Feast repo is missing or does not fit, or rows are missing online.
     """
     found = project.lake.weights()
     if found is None:
@@ -53,6 +62,8 @@ def publish(project: Project, *, materialize: bool = False) -> Report:
     until = trained_until(found[1])
     blocks = restore_all(*found, until=datetime.fromisoformat(until) if until else None)
     given = sources.read(project.declared, project.root)
+    if materialize:
+        look_at_repo(project, given)
     rows = [
         (name, *write(project, blocks, given, kind))
         for kind in KINDS
@@ -63,13 +74,12 @@ def publish(project: Project, *, materialize: bool = False) -> Report:
         rows += publish_scores(project, scored, given)
     project.lake.write_json("manifest", _manifest(project, blocks[-1].condensed, scored, given))
     tables = [Table("tables", ("table", "rows", "added"), rows)]
-    if materialize:
-        tables.append(_materialized(project))
-    return Report(
-        f"{project.name}: published to {project.data}",
-        tables=tables,
-        next=[] if materialize else _next(project),
-    )
+    notes = absent_notes(project, given)
+    published = Report(f"{project.name}: published to {project.data}", tables=tables, notes=notes)
+    if not materialize:
+        return replace(published, next=_next(project))
+    with told_on_failure(lambda: published):
+        return replace(published, tables=[*tables, _materialized(project)])
 
 
 #: Writes one table; gives its rows and how many were added.
@@ -139,8 +149,6 @@ def _trust(
     known = project.declared.training.shrink
     if kind == "item" or not given.timed or not known:
         return np.ones(len(moments), np.float32)
-    from reki_feast.match import place_before
-
     log = given.interactions
     users = pc.unique(log[given.user.name])
     code = pc.index_in(log[given.user.name], value_set=users).to_numpy().astype(np.int64)
@@ -181,7 +189,7 @@ def _moments(rows: pa.Table, key: Key, blocks: Sequence[VectorBlock]) -> Moments
 
     Without times there is one block, which makes a vector of each.
     """
-    from reki_feast.match import moments_of, place_before
+    from reki_feast.match import moments_of
 
     ids = rows[key.name].unique()
     ids = ids.take(pc.sort_indices(ids))
@@ -190,9 +198,8 @@ def _moments(rows: pa.Table, key: Key, blocks: Sequence[VectorBlock]) -> Moments
     order = np.lexsort((time, owner))
 
     def found_at(wanted: Indices, when: Indices) -> Indices:
-        place = place_before(owner[order], time[order], wanted, when + 1) - 1
-        found = (place >= 0) & (owner[order][place] == wanted)
-        return np.where(found, order[place], -1)
+        place = place_at(owner[order], time[order], wanted, when)
+        return np.where(place >= 0, order[place], -1)
 
     began = [pa.scalar(block.cut, schema.TIMESTAMP).value for block in blocks]
     cuts = np.array([np.iinfo(np.int64).min if cut is None else cut for cut in began], np.int64)
@@ -220,8 +227,8 @@ def _knowledge(
             created=now(),
         )
         fresh = known.changed(rows, newest(up_to(stored, time), [key.name]), [key.name])
-        project.lake.append(table, fresh)
-        stored, added = pa.concat_tables([stored, fresh]), added + fresh.num_rows
+        if project.lake.append(table, fresh) is not None:
+            stored, added = project.lake.read(table, made), added + fresh.num_rows
     return stored.num_rows, added
 
 
@@ -262,7 +269,7 @@ def _manifest(
         **sides,
         "m": condensed.m,
         "pairs": [list(pair) for pair in condensed.pairs],
-        **({} if scored is None else {"match": manifest_section(scored)}),
+        **({} if scored is None else {"match": manifest_section(scored.settings)}),
         "factors": list(project.known_factors()),
         "encoder": (project.lake.read_json("encoder") or {}).get("name", ""),
         "weights": fingerprint(condensed),
@@ -272,18 +279,17 @@ def _manifest(
 
 
 def _materialized(project: Project) -> Table:
-    repo = project.feature_repo
-    if not (repo / "feature_store.yaml").exists():
-        rule = "the project has a Feast repo to materialize into"
-        mend = (
-            "`reki init` lays one down; for a repo elsewhere run feast apply and materialize there"
-        )
-        raise StoreError(rule, found=f"no {repo / 'feature_store.yaml'}", mend=mend)
     from reki_feast.store.materialize import apply_and_materialize
 
-    counts = apply_and_materialize(repo, now())
+    counts = apply_and_materialize(project.feature_repo, _end(project))
     rows = [(count.view, count.source, count.online) for count in counts]
     return Table("online store", ("view", "ids in the source", "rows online"), rows)
+
+
+def _end(project: Project) -> datetime:
+    """Until when rows are materialized: now, or their last time where a clock went back."""
+    tables = [f"{kind}_{name}" for kind in KINDS for name in PUBLISHED]
+    return max(now(), project.lake.last("event_timestamp", *tables) or now())
 
 
 def _next(project: Project) -> list[str]:
@@ -301,5 +307,5 @@ def _next(project: Project) -> list[str]:
     return [
         f"cd {project.feature_repo}",
         "feast apply",
-        f"feast materialize 1970-01-02T00:00:00 {now():%Y-%m-%dT%H:%M:%S}",
+        f"feast materialize 1970-01-02T00:00:00 {_end(project) + _SECOND:%Y-%m-%dT%H:%M:%S}",
     ]

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
+from datetime import timedelta
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from reki_feast import inputs as sources
 from reki_feast import lake
@@ -29,6 +28,8 @@ if TYPE_CHECKING:
 
 #: What :meth:`Pusher.push` takes.
 Interactions: TypeAlias = "pa.Table | pd.DataFrame | Sequence[Mapping[str, Any]]"
+#: How far a pushing machine's clock may be fast; what lies later is left out.
+_FAST = timedelta(minutes=5)
 
 
 @dataclass
@@ -146,6 +147,7 @@ class Pusher:
 
         project, how = self._project, self._fitted.settings
         judged, notes = sources.judged(project.declared.scenario, rows, self._given, self._session)
+        judged, ahead = sources.up_to_now(judged, _FAST)
         by_user = self._by_user(judged, counts)
         stored = self._states.read(list(by_user), (how.user_size, how.sums_size))
         states = {user: self._state(one) for user, one in zip(by_user, stored, strict=True)}
@@ -159,7 +161,7 @@ class Pusher:
             self._states.write(list(changed), rows_now, [one.stamp for one in changed.values()])
         counts.users = len(changed)
         counts.new_users = sum(states[user].stamp == NEVER for user in changed)
-        return [*notes, *_future(judged)]
+        return [*notes, *ahead]
 
     def _by_user(self, judged: pa.Table, counts: _Counts) -> dict[Any, list[Entry]]:
         """Interactions with items that are known, by user."""
@@ -265,11 +267,3 @@ def _table(interactions: Interactions) -> pa.Table:
             found=f"{type(error).__name__}: {' '.join(str(error).split())}",
             mend="give each column values of one type",
         ) from error
-
-
-def _future(judged: pa.Table) -> list[str]:
-    now = pa.scalar(datetime.now(timezone.utc), TIMESTAMP)
-    ahead = pc.sum(pc.greater(judged["event_timestamp"], now)).as_py()
-    if not ahead:
-        return []
-    return [f"{ahead} interactions lie in the future: what their users do before then is late"]

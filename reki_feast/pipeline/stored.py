@@ -11,7 +11,8 @@ import pyarrow.compute as pc
 
 from reki_feast import knowledge as known
 from reki_feast import schema
-from reki_feast.inputs import Inputs, snapshot_times
+from reki_feast.errors import CondenseError
+from reki_feast.inputs import Inputs, quantile_times, snapshot_times
 from reki_feast.project import Project
 from reki_feast.schema import Key, Kind
 
@@ -74,12 +75,52 @@ def choose_times(project: Project, chosen: list[datetime]) -> None:
         project.lake.write_json("snapshots", {"first": [time.isoformat() for time in chosen]})
 
 
+def choose_between(project: Project, given: Inputs, wanted: Sequence[datetime]) -> None:
+    """Choose, once, the snapshots between the first ones, of which no language model is asked.
+
+    They end equal parts of the log, as many as there are blocks of weights: users' vectors follow
+    their histories from early on, and HEIN learns of each interaction from the state of its time.
+    """
+    chosen = project.lake.read_json("snapshots") or {}
+    if "between" in chosen or project.declared.scenario.as_of or not given.timed:
+        return
+    parts = project.declared.training.blocks
+    between = sorted({*quantile_times(given, parts, before=wanted[-1])} - {*wanted})
+    said = {**chosen, "between": [time.isoformat() for time in between]}
+    project.lake.write_json("snapshots", said)
+
+
+def between_times(project: Project) -> list[datetime]:
+    """The snapshots of :func:`choose_between`."""
+    chosen = project.lake.read_json("snapshots") or {}
+    return [datetime.fromisoformat(text) for text in chosen.get("between", ())]
+
+
 def channels(project: Project, kind: Kind) -> list[str]:
     """All channels of a kind: knowledge, then what the tables themselves tell."""
     found = known.channels(state(project).knowledge, kind)
     if kind == "item":
         return [*found, "description"]
     return [*found, "history", *([schema.TASTE] if project.declared.encoder.taste else [])]
+
+
+def check_channels(project: Project) -> None:
+    """See that the project still has every channel of users that the trained weights read.
+
+    Raises:
+        CondenseError: it lacks one, such as ``taste`` where that is no longer declared.
+    """
+    pairs = (project.lake.read_json("hein") or {}).get("pairs") or []
+    lacking = {user for user, _ in pairs} - set(channels(project, "user"))
+    if lacking:
+        names = ", ".join(sorted(lacking))
+        raise CondenseError(
+            "the project has every channel that its weights were trained on",
+            found=f"no {names}"
+            + (", which Encoder(taste=True) makes" if "taste" in lacking else ""),
+            mend="declare it again; or leave it out for good with `reki run --retrain`, which "
+            "moves vectors into a new space",
+        )
 
 
 def representation(project: Project, key: Key, kind: Kind) -> tuple[pa.Schema, pa.Table]:

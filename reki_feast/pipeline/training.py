@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -15,9 +16,17 @@ from reki_feast.errors import CondenseError
 from reki_feast.evaluate.tables import LABELS
 from reki_feast.inputs import Inputs
 from reki_feast.pipeline.helping import helping_notes, helping_tables, helps
-from reki_feast.pipeline.learning import Learning, labelled_until, learning, settings
+from reki_feast.pipeline.learning import (
+    Learning,
+    in_time,
+    known_at,
+    learning,
+    settings,
+    when_trained,
+)
 from reki_feast.pipeline.matching import fit, fitted_scores, material
 from reki_feast.pipeline.stored import channels, times
+from reki_feast.pipeline.writing import writing
 from reki_feast.project import Project
 from reki_feast.report import Bar, Progress, Report, Silent, Table
 from reki_feast.schema import TIMESTAMP
@@ -26,11 +35,13 @@ if TYPE_CHECKING:
     from reki_feast.condense import Condensed, VectorBlock
 
 
+@writing
 def train(project: Project, *, retrain: bool = False, progress: Progress | None = None) -> Report:
     """Train HEIN and keep its weights; where there are weights, they stand unless ``retrain``.
 
     Keeping them keeps every later snapshot's vectors in one space, which models downstream have
-    learnt. The snapshot to train on is the latest that a quarter of the interactions came after.
+    learnt. Of each interaction HEIN learns from the snapshot of its time; without times, from one
+    snapshot, the latest that a quarter of the interactions came after.
 
     Raises:
         CondenseError: no snapshot leaves interactions to learn from, or they cannot be learnt from.
@@ -40,7 +51,7 @@ def train(project: Project, *, retrain: bool = False, progress: Progress | None 
         _bring_up_scores(project, progress or Silent())
         notes = ["weights are there; --retrain trains again", *_declared_since(project, stored[1])]
         return _report(project, stored[1], *notes)
-    found = learning(project)
+    found = in_time(project, learning(project))
     bars = progress or Silent()
     blocks = _blocks(project, found, bars)
     from reki_feast.condense import all_manifest, all_weights
@@ -89,17 +100,16 @@ def _blocks(project: Project, found: Learning, progress: Progress) -> list[Vecto
     with progress.bar("training") as bar:
         for number, cut in enumerate(cuts):
             before = blocks[-1].condensed if blocks else None
-            part = partial(bar_part, bar, number, len(cuts))
+            part, here = partial(bar_part, bar, number, len(cuts)), known_at(found, cut)
+            is_last = number == len(cuts) - 1
             try:
-                made = _condense(
-                    project, found, cut, before, is_last=number == len(cuts) - 1, bar=part
-                )
+                made = _condense(project, here, before, is_last=is_last, bar=part)
             except CondenseError:
-                if number == len(cuts) - 1:
+                if is_last:
                     raise
                 continue  # too little came before this cut to learn from
             if before is not None:
-                align(made, before, found.users, found.items)
+                align(made, before, here.users, here.items)
             blocks.append(VectorBlock(cut, made))
     return blocks
 
@@ -148,7 +158,6 @@ def _told(pairs: Iterable[Sequence[str]]) -> str:
 def _condense(
     project: Project,
     found: Learning,
-    cut: datetime | None,
     before: Condensed | None,
     *,
     is_last: bool,
@@ -159,20 +168,22 @@ def _condense(
 
     # without the columns that an evaluation's models see: on a small log they are learnt by heart
     # before HEIN has learnt anything
-    said = project.declared.training
+    said, how = project.declared.training, settings(project)
+    if before is not None and not is_last:  # what goes on from trained weights needs less
+        how = replace(how, training=replace(how.training, epochs=math.ceil(said.epochs / 2)))
+    epochs = how.training.epochs
     return condense(
-        labelled_until(found.interactions, cut),
+        found.interactions,
         found.users,
         found.items,
         backbone=CTR[said.backbone],
-        settings=settings(project),
+        settings=how,
         seed=said.seed,
         compare=is_last,
         device=said.device,
         start=before.heins if before is not None else None,
-        progress=lambda epoch, batch, batches: bar(
-            (epoch - 1) * batches + batch, said.epochs * batches
-        ),
+        partial=not is_last,
+        progress=lambda epoch, batch, batches: bar((epoch - 1) * batches + batch, epochs * batches),
     )
 
 
@@ -189,8 +200,7 @@ def _report(project: Project, made: dict[str, Any], *notes: str) -> Report:
     folds = made["settings"].get("folds")
     dealt = f"user vectors out of {folds} folds of users" if folds else ""
     return Report(
-        f"{project.name}: HEIN over {_told(made['pairs'])}: q = {made['q']}, trained as of "
-        f"{made.get('trained_as_of', '')[:16]}",
+        f"{project.name}: HEIN over {_told(made['pairs'])}: q = {made['q']}, {when_trained(made)}",
         tables=[
             Table("held-out users", ("model", "AUC", "LogLoss", "epochs"), rows),
             *helping_tables(made.get("helps") or {}),

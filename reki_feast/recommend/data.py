@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Generic, Literal, Protocol, TypeAlias, TypeVar
+from typing import Generic, Literal, Protocol, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
@@ -19,8 +18,8 @@ from torch import Tensor
 from typing_extensions import Self
 
 from reki_feast.errors import CondenseError
+from reki_feast.instants import Indices
 
-Indices: TypeAlias = npt.NDArray[np.int64]
 Holdout = Literal["users", "latest"]
 
 #: Values of :attr:`Samples.history_verdict` where there are no ratings.
@@ -111,6 +110,7 @@ class SampleSet:
         users: ids; the user of index i is ``users[i - 1]``.
         items: ids; the item of index i is ``items[i - 1]``.
         verdicts: number of verdicts, padding included.
+        rows: ``[n]``, the interaction of each sample.
         levels: the ratings that verdicts tell apart, rising; none where they are of ``liked``.
     """
 
@@ -118,6 +118,7 @@ class SampleSet:
     users: pa.Array
     items: pa.Array
     verdicts: int
+    rows: Indices
     levels: tuple[float, ...] = ()
 
 
@@ -203,11 +204,17 @@ def make_samples(
         history_verdict=torch.from_numpy(verdicts.astype(np.int32)),
         label=torch.from_numpy(liked[sample].astype(np.float32)),
     )
-    return SampleSet(samples, users, items, count, levels)
+    return SampleSet(samples, users, items, count, by_time[sample], levels)
 
 
 def split_samples(
-    samples: L, *, holdout: Holdout, test: float, validation: float, seed: int
+    samples: L,
+    *,
+    holdout: Holdout,
+    test: float,
+    validation: float,
+    seed: int,
+    owner: Tensor | None = None,
 ) -> Split[L]:
     """Split samples or lists by users, whole; a part gets a user while the others keep one.
 
@@ -218,16 +225,18 @@ def split_samples(
         test: share of the users, or of each user's samples, for the test.
         validation: share of the other users for validation.
         seed: of the draw.
+        owner: ``[n]``, whose the samples are, sorted; None takes the index of the user.
     """
-    shuffled = np.random.default_rng(seed).permutation(np.unique(samples.user.numpy()))
+    owner = samples.user if owner is None else owner
+    shuffled = np.random.default_rng(seed).permutation(np.unique(owner.numpy()))
     if holdout == "latest":
-        counts = torch.bincount(samples.user)[samples.user]
-        tested = later(samples.user) < torch.floor(counts * test + 0.5)
+        counts = torch.bincount(owner)[owner]
+        tested = later(owner) < torch.floor(counts * test + 0.5)
     else:
         shuffled, held = _cut(shuffled, test, keep=2)
-        tested = torch.isin(samples.user, torch.from_numpy(held))
+        tested = torch.isin(owner, torch.from_numpy(held))
     _, held = _cut(shuffled, validation, keep=1)
-    validated = torch.isin(samples.user, torch.from_numpy(held)) & ~tested
+    validated = torch.isin(owner, torch.from_numpy(held)) & ~tested
     masks = (~tested & ~validated, validated, tested)
     train, valid, held_out = (samples.take(mask.nonzero().flatten()) for mask in masks)
     return Split(train, valid, held_out)

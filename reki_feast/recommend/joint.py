@@ -248,7 +248,9 @@ def _beside(vector: Tensor, item: Tensor) -> Tensor:
     return vector.unsqueeze(1).expand(*item.shape, vector.shape[-1])
 
 
-def fix_standards(heins: HeinSet, table: pa.Table, kind: Kind, *, norm: float) -> None:
+def fix_standards(
+    heins: HeinSet, table: pa.Table, kind: Kind, *, norm: float, like: HeinSet | None = None
+) -> None:
     """Set means, scales and principal components of a side's channels from their vectors.
 
     Args:
@@ -256,14 +258,15 @@ def fix_standards(heins: HeinSet, table: pa.Table, kind: Kind, *, norm: float) -
         table: one row an entity; rows without a channel do not count for it.
         kind: the side.
         norm: root mean square norm that a channel's representations then have.
+        like: HEINs whose weights these go on from: components are turned upon theirs.
 
     Raises:
-        CondenseError: as :func:`make_banks`.
+        CondenseError: a channel is of another length than m, or holds NaN or infinity.
     """
     for channel in heins.channels(kind):
         values, _ = _matrix(table, kind, channel, heins.input_size)
         if not values.size:
-            raise _empty(kind, channel)
+            continue  # there is nothing to standardise
         mean = values.mean(axis=0, dtype=np.float64)
         covariance = _covariance(values, mean)
         spread = float(np.sqrt(np.trace(covariance)))
@@ -271,6 +274,9 @@ def fix_standards(heins: HeinSet, table: pa.Table, kind: Kind, *, norm: float) -
         basis = None
         if heins.read_size < heins.input_size:
             basis = torch.from_numpy(_principal(covariance, heins.read_size))
+            if like is not None:
+                left, _, right = torch.linalg.svd(basis.T @ like.basis(kind, channel))
+                basis = basis @ left @ right
         # Equal vectors have no scale; the mean says all there is.
         heins.fix_standard(kind, channel, centre, spread / norm if spread > 1e-6 else 1.0, basis)
 
@@ -317,8 +323,13 @@ def bank_by_index(
             found=f"none of {len(rows)} ids is among the {table.num_rows} encoded ones",
             mend="check that both tables use the same ids",
         )
+    return bank_by_row(banks, rows.fill_null(-1).to_numpy(zero_copy_only=False))
+
+
+def bank_by_row(banks: Banks, rows: npt.NDArray[np.int64]) -> dict[str, Bank]:
+    """Banks whose codes follow indices: 0 unknown, then those of the table's ``rows``, -1 none."""
     # One code more for the rows that are not there: the mean.
-    taken = torch.from_numpy(np.append(-1, rows.fill_null(-1).to_numpy(zero_copy_only=False)))
+    taken = torch.from_numpy(np.append(-1, rows).astype(np.int64))
     mean = torch.zeros(1, dtype=torch.int64)
     return {
         channel: Bank(bank.vectors, torch.cat([bank.codes, mean])[taken])
@@ -326,13 +337,24 @@ def bank_by_index(
     }
 
 
-def vector_size(table: pa.Table, kind: Kind, channel: str) -> int:
-    """Floats m of a channel's vectors; raises CondenseError where it has none."""
-    lengths = pc.list_value_length(table[channel]).drop_null()
-    size = int(lengths[0].as_py()) if len(lengths) else 0
-    if not size:
-        raise _empty(kind, channel)
-    return size
+def vector_size(table: pa.Table, channels: Sequence[str]) -> int:
+    """Floats m of the vectors of channels; 0 where none has any."""
+    for channel in channels:
+        lengths = pc.list_value_length(table[channel]).drop_null()
+        if len(lengths):
+            return int(lengths[0].as_py())
+    return 0
+
+
+def check_filled(table: pa.Table, kind: Kind, channels: Sequence[str]) -> None:
+    """Raise CondenseError where a channel has no vector."""
+    for channel in channels:
+        if table[channel].null_count == table.num_rows:
+            raise CondenseError(
+                "a channel that HEIN reads has vectors",
+                found=f"{kind} {channel}: none",
+                mend="encode it, or leave it out of the pairs",
+            )
 
 
 def check_channels(table: pa.Table, kind: Kind, channels: Sequence[str]) -> None:
@@ -344,14 +366,6 @@ def check_channels(table: pa.Table, kind: Kind, channels: Sequence[str]) -> None
             found=f"{', '.join(missing)} missing from {table.schema.names}",
             mend="encode those channels, or train HEIN anew",
         )
-
-
-def _empty(kind: Kind, channel: str) -> CondenseError:
-    return CondenseError(
-        "a channel that HEIN reads has vectors",
-        found=f"{kind} {channel}: none",
-        mend="encode it, or leave it out of the pairs",
-    )
 
 
 def _covariance(values: Floats, mean: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

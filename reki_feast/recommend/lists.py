@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from reki_feast.errors import CondenseError
-from reki_feast.recommend.data import Indices, Rows, make_samples
+from reki_feast.instants import Indices
+from reki_feast.recommend.data import Rows, make_samples
 
 
 @dataclass(frozen=True)

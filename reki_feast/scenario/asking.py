@@ -31,7 +31,7 @@ class LLM(Declared):
         default=None, gt=0, description="default: as the server's headers say, if they do"
     )
     temperature: float | None = Field(
-        default=0.0, ge=0, le=2, description="None leaves it out, as reasoning models want"
+        default=0.0, ge=0, le=2, description="None leaves it out, as where a model refuses it"
     )
     structured: Literal["auto", "json_schema", "json_object", "off"] = Field(
         default="auto", description="how answers are bound to JSON; auto tries and falls back"
@@ -92,6 +92,13 @@ class Gates(Declared):
         description="items columns that an answer may not contradict: year, director, author …; "
         "a value is sent when an answer contradicts it",
     )
+    read: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        description="share of a prompt's tokens, as estimated, that the server must bill, lest it "
+        "cut the prompt; 0.5 suits English; None: a warning only",
+    )
     mends: int = Field(
         default=1, ge=0, le=5, description="times that a failing answer is asked for again"
     )
@@ -110,6 +117,11 @@ class Freshness(Declared):
     min_new: int = Field(
         default=1, ge=1, description="interactions since a user was asked about, to ask again"
     )
+    catalogue: bool = Field(
+        default=False,
+        description="ask about users again, too, when the catalogue has other words for what they "
+        "met before, or no longer has it",
+    )
     incremental: bool = Field(
         default=False,
         description="send a user's last knowledge and the new interactions, not the whole history",
@@ -117,7 +129,7 @@ class Freshness(Declared):
 
 
 class Privacy(Declared):
-    """What may leave, and where to."""
+    """What may leave, and where to; and who may read what is stored."""
 
     redact: Literal["patterns", "presidio", "off"] = Field(
         default="patterns",
@@ -129,6 +141,18 @@ class Privacy(Declared):
     )
     allow_hosts: list[Word] = Field(
         default_factory=list, description="hosts, with or without port: llm.internal, 10.0.0.7:8000"
+    )
+    group: Word | None = Field(
+        default=None,
+        description="Unix group whose members may read and write what is stored; default: its "
+        "owner alone may",
+    )
+    umask: int | None = Field(
+        default=None,
+        ge=0,
+        le=0o077,
+        description="bits that stored files lack; default: 0o077, or 0o007 with a group; 0o027: "
+        "the group may read",
     )
 
     @model_validator(mode="after")

@@ -87,7 +87,12 @@ def _described(model: type[BaseModel], loc: tuple[Any, ...]) -> str:
     return field.description or "" if field else ""
 
 
-def _word(value: str) -> str:
+def one_word(value: str) -> str:
+    """The text, if it is not blank.
+
+    Raises:
+        ValueError: it is.
+    """
     if not value.strip():
         raise ValueError("may not be empty")
     return value
@@ -99,13 +104,13 @@ def _utc(value: datetime) -> datetime:
 
 
 def _distinct(values: list[str]) -> list[str]:
-    columns = [factor_column(_word(value)) for value in values]
+    columns = [factor_column(one_word(value)) for value in values]
     if doubles := {c for c in columns if columns.count(c) > 1}:
         raise ValueError(f"names must differ beyond case and punctuation: {sorted(doubles)}")
     return values
 
 
-Word = Annotated[str, AfterValidator(_word)]
+Word = Annotated[str, AfterValidator(one_word)]
 Time = Annotated[datetime, AfterValidator(_utc)]
 Factors = Annotated[list[str], Field(min_length=1), AfterValidator(_distinct)]
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import inspect
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from reki_feast.scenario.base import Declared, Factors, Time, Word
+from reki_feast.scenario.base import Declared, Factors, Time, Word, one_word
 
 
 class Scenario(Declared):
@@ -54,20 +55,47 @@ class Scenario(Declared):
     owner: str = Field(default="", description="owner shown in the Feast UI")
 
 
-class Sources(Declared):
-    """The tables, each as one SQL query that DuckDB runs; relative paths start at the project."""
+def _callable_alone(source: object) -> object:
+    """A function is called without arguments, and what it gives is a table, not a promise of it."""
+    if isinstance(source, str):
+        return one_word(source)
+    if not callable(source):
+        raise ValueError("is an SQL query, or a Python function that gives Arrow tables or batches")
+    if inspect.iscoroutinefunction(source) or inspect.isasyncgenfunction(source):
+        raise ValueError("is a function that is not async: asyncio.run(…) within it")
+    needed = [
+        name
+        for name, one in inspect.signature(source).parameters.items()
+        if one.default is one.empty and one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)
+    ]
+    if needed:
+        raise ValueError(f"is a function without arguments; this one wants {', '.join(needed)}")
+    return source
 
-    items: Word = Field(description="select item key, title, further columns")
-    interactions: Word = Field(
+
+#: One table: SQL that DuckDB runs, or a function that gives Arrow.
+Rows = Annotated[Any, AfterValidator(_callable_alone)]
+
+
+class Sources(Declared):
+    """The tables, each as one SQL query that DuckDB runs, or as a Python function that gives Arrow.
+
+    Relative paths start at the project, in functions too. A function has no arguments and gives a
+    ``pyarrow.Table``, batches one by one, or what streams as Arrow, with the columns that a query
+    would select.
+    """
+
+    items: Rows = Field(description="select item key, title, further columns")
+    interactions: Rows = Field(
         description="select user key, item key, rating …, event_timestamp (or position)"
     )
-    users: Word | None = Field(default=None, description="select user key, profile columns")
-    embeddings: Word | None = Field(
+    users: Rows | None = Field(default=None, description="select user key, profile columns")
+    embeddings: Rows | None = Field(
         default=None,
         description="select item key, vector: your own item vectors to form groups by, in place of "
         "learnt ones; event_timestamp, if there, says since when a vector holds",
     )
-    user_embeddings: Word | None = Field(
+    user_embeddings: Rows | None = Field(
         default=None,
         description="select user key, vector: joined to the mean of a user's item vectors, in "
         "place of learnt profile embeddings",
@@ -126,7 +154,17 @@ class Encoder(Declared):
         description="any sentence-transformers model; 'minilm': the weights in the demo extra; "
         "'hash': a fake for tests that reads no meaning",
     )
-    pooling: Literal["mean", "cls"] = "mean"
+    pooling: (
+        Literal["mean", "cls", "max", "mean_sqrt_len_tokens", "weightedmean", "lasttoken"] | None
+    ) = Field(
+        default=None,
+        description="pool the model's tokens so, and leave out its modules after the pooling; "
+        "default: all as the model declares",
+    )
+    prompt: str | None = Field(
+        default=None,
+        description="stands before every text; default: the model's own for documents; '': none",
+    )
     batch_size: int = Field(default=64, ge=1)
     max_tokens: int | None = Field(default=None, ge=8, description="cut texts at so many tokens")
     taste: bool = Field(

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 DEFAULT_TAG = "reki.default"
 #: Name of the scenario; every view that reki_views makes has it.
 SCENARIO_TAG = "reki.scenario"
+#: Tag of a source: "true" where its path starts in the Feast repo, wherever one works; "false"
+#: where the repo names a whole path. Without it, a whole path was made of the repo's place.
+FROM_REPO_TAG = "reki.from_repo"
 #: HEIN has learnt labels of interactions strictly before this time; a fair test of a model is of
 #: those at it or later.
 TRAINED_UNTIL_TAG = "reki.trained_until"

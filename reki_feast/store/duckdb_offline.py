@@ -21,7 +21,7 @@ from pydantic import PositiveInt, StrictStr
 
 from .batches import write_in_batches
 from .offline import stock
-from .offline.build import all_job, frame_of, historical_job, latest_job
+from .offline.build import all_job, check_columns, frame_of, historical_job, latest_job
 from .offline.latest import Asked
 from .offline.sources import readable
 
@@ -88,7 +88,8 @@ class RekiDuckDBOfflineStore(DuckDBOfflineStore):
             end_date: with no entity rows: until then; by default now.
 
         Raises:
-            StoreError: a source, a column or the column of times is missing.
+            StoreError: a source, a column or the column of times is missing, or an id would not
+                come through: a float too large to be exact, a number to be compared with text.
         """
         on_demand = OnDemandFeatureView.get_requested_odfvs(feature_refs, project, registry)
         ours = all(readable(view.batch_source) for view in feature_views)
@@ -107,13 +108,23 @@ class RekiDuckDBOfflineStore(DuckDBOfflineStore):
             config,
             feature_views,
             feature_refs,
-            frame_of(config, entity_df),
+            frame_of(config, entity_df, feature_views),
             registry,
             project,
             full_feature_names,
             filter_by_created_timestamp,
         )
         return stock.with_defaults(job, feature_views, feature_refs, full_feature_names)
+
+    def validate_data_source(self, config: RepoConfig, data_source: DataSource) -> None:
+        """Feast's check, which `feast apply` makes, and that columns differ by more than case.
+
+        Raises:
+            StoreError: some don't.
+        """
+        super().validate_data_source(config, data_source)
+        if readable(data_source):
+            check_columns(config, data_source)
 
     @staticmethod
     def pull_latest_from_table_or_query(

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from reki_feast.errors import Fault, StoreError
+from reki_feast.files import is_sound
 from reki_feast.schema import KINDS, Kind
 
 VERSION = 1
@@ -116,26 +119,57 @@ class Manifest:
         return any((self.folder / table).glob("*.parquet"))
 
 
+class ExpectedManifest(Manifest):
+    """What a scenario will publish: every table is there."""
+
+    def has(self, table: str) -> bool:  # noqa: ARG002
+        """Whether a table will be published."""
+        return True
+
+
+_EXPECTED: ContextVar[ExpectedManifest | None] = ContextVar("expected", default=None)
+
+
+@contextmanager
+def expecting(folder: Path, raw: Mapping[str, Any]) -> Iterator[None]:
+    """Have views made of what a folder will hold once ``raw`` is its manifest.
+
+    So it can be told before anything is published whether a repo's views will fit.
+    """
+    made = _manifest(folder.resolve(), dict(raw))
+    token = _EXPECTED.set(ExpectedManifest(**vars(made)))
+    try:
+        yield
+    finally:
+        _EXPECTED.reset(token)
+
+
 def read_manifest(folder: Path) -> Manifest:
     """Read and check ``manifest.json`` of a published scenario.
 
     Raises:
         StoreError: it is missing, not JSON, or breaks a rule; all faults together.
     """
+    expected = _EXPECTED.get()
+    if expected is not None and expected.folder == folder.resolve():
+        return expected
     path = folder / "manifest.json"
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
+        mend = "run `reki run` in the project's folder first; it publishes them"
+        if expected is not None:
+            mend = f"name {expected.folder}, where the scenario {expected.scenario} is published"
         raise StoreError(
-            f"{folder} holds the published tables of a scenario",
-            found=f"no {path}",
-            mend="run `reki run` in the project's folder first; it publishes them",
+            f"{folder} holds the published tables of a scenario", found=f"no {path}", mend=mend
         ) from None
     except (OSError, ValueError) as error:
         raise _unreadable(path, str(error)) from error
     if not isinstance(raw, dict) or raw.get("version") != VERSION:
         found = raw.get("version") if isinstance(raw, dict) else type(raw).__name__
         raise _unreadable(path, f"version {found!r} instead of {VERSION}")
+    if not is_sound(raw):
+        raise _unreadable(path, "its checksum is another's")
     try:
         manifest = _manifest(folder, raw)
     except (KeyError, TypeError, ValueError, AttributeError) as error:

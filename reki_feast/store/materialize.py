@@ -10,29 +10,29 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from feast import FeatureStore, FeatureView
 from feast.errors import FeatureViewNotFoundException
-from feast.infra.key_encoding_utils import serialize_entity_key_prefix
 from feast.infra.online_stores.helpers import compute_table_id, compute_versioned_name
 from feast.infra.online_stores.redis import RedisOnlineStore
 from feast.infra.online_stores.sqlite import SqliteOnlineStore
-from feast.repo_config import load_repo_config
+from feast.repo_config import RepoConfig, load_repo_config
 from feast.repo_operations import apply_total, get_repo_files
 
 from reki_feast.errors import Fault, RekiError, StoreError
 
+from .address import from_configured
 from .batches import write_in_batches
-from .online.commands import literally
-from .online.packed import packed_keys
+from .connecting import evicting, reached
+from .engine import RekiComputeEngine
+from .online.entities import hashed_entities, packed_entities
 from .redis_online import RekiRedisOnlineStore
+from .registry import in_one_step
 
 #: Before any row.
 BEGINNING = datetime(1970, 1, 2, tzinfo=timezone.utc)
-SCAN = 10_000
 
 
 @dataclass(frozen=True)
@@ -48,28 +48,44 @@ def apply_and_materialize(repo: str | Path, end: datetime) -> list[Count]:
     """``feast apply`` and ``feast materialize`` of a whole repo, counted afterwards.
 
     All rows up to ``end`` go, not only those since the last time: rows made anew by new weights
-    bear the as-of time of the old ones.
+    bear the as-of time of the old ones. Who reads meanwhile finds the views as they were; where the
+    registry is a local file, they change in one step when the rows are there.
 
     Args:
         repo: the folder of feature_store.yaml.
         end: rows up to here, an aware time.
 
     Raises:
-        StoreError: Feast does not accept the repo, or rows are missing online.
+        StoreError: Feast does not accept the repo, or rows are missing online; or somebody else
+            changed the registry meanwhile.
     """
     repo = Path(repo).resolve()
-    _apply(repo)
+    config = _config(repo)
+    with in_one_step(config):
+        _apply(repo, config)
+        store = FeatureStore(config=config)
+        names = [view.name for view in store.list_feature_views() if view.online]
+        _materialize(store, names, BEGINNING, end)
     store = FeatureStore(repo_path=str(repo))
-    names = [view.name for view in store.list_feature_views() if view.online]
-    return materialize_views(store, names, end)
+    return _verified(store, [_count(store, name, BEGINNING, end) for name in names])
 
 
-def _apply(repo: Path) -> None:
+def _config(repo: Path) -> RepoConfig:
+    with _accepted(repo):
+        return load_repo_config(repo, repo / "feature_store.yaml")
+
+
+def _apply(repo: Path, config: RepoConfig) -> None:
+    quiet = redirect_stdout(io.StringIO())
+    with _accepted(repo), inside_repo(repo), quiet, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "On demand feature view is an exp", RuntimeWarning)
+        apply_total(config, repo, skip_source_validation=False)
+
+
+@contextmanager
+def _accepted(repo: Path) -> Iterator[None]:
     try:
-        config = load_repo_config(repo, repo / "feature_store.yaml")
-        with _inside(repo), redirect_stdout(io.StringIO()), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "On demand feature view is an exp", RuntimeWarning)
-            apply_total(config, repo, skip_source_validation=False)
+        yield
     except RekiError:
         raise
     except (Exception, SystemExit) as error:  # whatever the repo's own files raise
@@ -81,7 +97,7 @@ def _apply(repo: Path) -> None:
 
 
 @contextmanager
-def _inside(repo: Path) -> Iterator[None]:
+def inside_repo(repo: Path) -> Iterator[None]:
     """Be where Feast imports a repo's files from, and leave no trace of them.
 
     A process of its own would do as well, but importing Feast takes seconds.
@@ -138,15 +154,22 @@ def materialize_views(
         StoreError: after it, rows are missing online.
     """
     names = list(views)
-    write_in_batches(store.config)
-    with redirect_stdout(io.StringIO()):  # Feast prints what it does, without being asked
-        if incremental:
-            store.materialize_incremental(end, feature_views=names)
-        else:
-            store.materialize(start or BEGINNING, end, feature_views=names)
+    _materialize(store, names, None if incremental else start or BEGINNING, end)
     # Feast notes from where on it wrote: of an incremental run it alone knows.
     began = {name: _view(store, name).materialization_intervals[-1][0] for name in names}
-    return _verified([_count(store, name, began[name], end) for name in names])
+    return _verified(store, [_count(store, name, began[name], end) for name in names])
+
+
+def _materialize(
+    store: FeatureStore, names: list[str], start: datetime | None, end: datetime
+) -> None:
+    """From ``start``, or from where the last one ended."""
+    write_in_batches(store.config)
+    with redirect_stdout(io.StringIO()):  # Feast prints what it does, without being asked
+        if start is None:
+            store.materialize_incremental(end, feature_views=names)
+        else:
+            store.materialize(start, end, feature_views=names)
 
 
 def verify_materialized(
@@ -167,23 +190,42 @@ def verify_materialized(
     Raises:
         StoreError: fewer rows are online than the source has ids; all such views together.
     """
-    return _verified([_count(store, name, start, end) for name in views])
+    return _verified(store, [_count(store, name, start, end) for name in views])
 
 
-def _verified(counts: list[Count]) -> list[Count]:
-    faults = [
-        Fault(
-            f"every id of view {count.view} is in the online store",
-            found=f"{count.online} rows online of {count.source} ids in the source",
-            mend="set `batch_engine: {type: reki_feast.store.engine.RekiComputeEngine}` in "
-            "feature_store.yaml and materialize again",
-        )
-        for count in counts
-        if count.online < count.source
-    ]
-    if faults:
+def _verified(store: FeatureStore, counts: list[Count]) -> list[Count]:
+    short = [count for count in counts if count.online < count.source]
+    if short:
+        told, mend = _losing(store)
+        faults = [
+            Fault(
+                f"every id of view {count.view} is in the online store",
+                found=f"{count.online} rows online of {count.source} ids in the source{told}",
+                mend=mend,
+            )
+            for count in short
+        ]
         raise StoreError(faults)
     return counts
+
+
+def _losing(store: FeatureStore) -> tuple[str, str]:
+    """What is known of why rows are missing, and the mend."""
+    provider: Any = store._get_provider()
+    online = provider.online_store
+    if isinstance(online, RedisOnlineStore):
+        with _redis(online, store) as client:
+            dropped = evicting(client)
+        if dropped:
+            return f"; {dropped}", (
+                "set maxmemory-policy noeviction, so that a full Redis refuses rows and drops "
+                "none; raise maxmemory, and materialize again"
+            )
+    if isinstance(provider.batch_engine, RekiComputeEngine):
+        return "", "see that nothing else deletes rows there, then materialize again"
+    engine = f"{RekiComputeEngine.__module__}.{RekiComputeEngine.__name__}"
+    wanted = f"batch_engine: {{type: {engine}}}"
+    return "", f"set `{wanted}` in feature_store.yaml and materialize again"
 
 
 def count_online(store: FeatureStore, view: str) -> int:
@@ -254,35 +296,26 @@ def _count_sqlite(online: Any, store: FeatureStore, view: FeatureView) -> int:
 
 def _count_redis(online: Any, store: FeatureStore, view: FeatureView) -> int:
     """Keys of the view's entity and project that bear the view's time stamp."""
+    with _redis(online, store) as client:
+        return sum(1 for _ in _entities(online, store, view, client))
+
+
+@contextmanager
+def _redis(online: Any, store: FeatureStore) -> Iterator[Any]:
+    """The client of a store; what Redis refuses it is told as a fault."""
+    options: Any = store.config.online_store
     if isinstance(online, RekiRedisOnlineStore):
         online.at(store.config)
-    client = online._get_client(store.config.online_store)
+        place = online.place(options)
+    else:
+        place = from_configured(options.connection_string)
+    with reached(place):
+        yield online._get_client(options)
+
+
+def _entities(online: Any, store: FeatureStore, view: FeatureView, client: Any) -> Iterator[Any]:
     versioned = store.config.registry.enable_online_feature_view_versioning
     name = compute_versioned_name(view, versioned)
     if isinstance(online, RekiRedisOnlineStore) and online.packs(store.config, view):
-        return sum(1 for _ in packed_keys(client, store.project, name))
-    stamp = f"_ts:{name}"
-    prefix = serialize_entity_key_prefix(list(view.join_keys))
-    keys = (
-        key
-        for key in client.scan_iter(literally(prefix) + b"*", count=SCAN)
-        if _project(key, len(prefix), len(view.join_keys)) == store.project.encode()
-    )
-    count = 0
-    while some := list(islice(keys, SCAN)):
-        with client.pipeline(transaction=False) as pipe:
-            for key in some:
-                pipe.hexists(key, stamp)
-            count += sum(pipe.execute())
-    return count
-
-
-def _project(key: bytes, at: int, values: int) -> bytes:
-    r"""What follows the entity's values in a Redis key: the project's name.
-
-    >>> _project(b"prefix" + b"\x02\x00\x00\x00" + b"\x03\x00\x00\x00" + b"abcmovies", 6, 1)
-    b'movies'
-    """
-    for _ in range(values):
-        at += 8 + int.from_bytes(key[at + 4 : at + 8], "little")
-    return key[at:]
+        return packed_entities(client, store.project, name)
+    return hashed_entities(client, store.project, view.join_keys, name)

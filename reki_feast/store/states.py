@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
@@ -12,10 +12,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from feast import FeatureStore, FeatureView
-from feast.protos.feast.serving.ServingService_pb2 import FieldStatus
+from feast.protos.feast.types.EntityKey_pb2 import EntityKey
+from feast.type_map import python_values_to_proto_values
 
-from reki_feast.errors import StoreError
+from reki_feast.errors import RekiError, StoreError
 
+from .connecting import refusal
 from .defaults import SCENARIO_TAG
 
 #: Features of a view of users' states.
@@ -46,10 +48,10 @@ class UserStates:
                 found=f"no {repo / 'feature_store.yaml'}",
                 mend="`reki init` lays one down, with views to be applied",
             )
-        with _at_the_store("Feast opens the repo", f"cd {repo} && feast apply"):
+        with at_the_store("Feast opens the repo", f"cd {repo} && feast apply"):
             self._store = FeatureStore(repo_path=str(repo))
             views = self._store.list_feature_views()
-        self._views = [view for view in views if _is_of(view, scenario, table)]
+        self._views = [view for view in views if _is_of(view, scenario, repo, table)]
         if not self._views:
             raise StoreError(
                 f"the Feast repo has a view of users' match states of scenario {scenario}",
@@ -75,15 +77,14 @@ class UserStates:
         """
         if not users:
             return []
-        view = self._views[0]
-        asked: Any = [{view.join_keys[0]: user} for user in users]
-        refs = [f"{view.name}:{feature}" for feature in FEATURES]
-        with _at_the_store("the online store gives users' states", "see that it is up"):
-            proto = self._store.get_online_features(features=refs, entity_rows=asked).proto
-        columns = dict(zip(proto.metadata.feature_names.val, proto.results, strict=True))
-        vectors, sums = (_vectors(columns[feature]) for feature in FEATURES)
-        rows = zip(vectors, sums, strict=True)
-        return [_joined(vector, own, sizes, view) for vector, own in rows]
+        view = _stored(self._views[0])
+        (key,) = view.entity_columns
+        values = python_values_to_proto_values(list(users), key.dtype.to_value_type())
+        keys = [EntityKey(join_keys=[key.name], entity_values=[value]) for value in values]
+        provider: Any = self._store._get_provider()
+        with at_the_store("the online store gives users' states", "see that it is up"):
+            rows = provider.online_read(self._store.config, view, keys, list(FEATURES))
+        return [_joined(row or {}, sizes, view) for _, row in rows]
 
     def write(
         self, users: Sequence[Any], states: Sequence[StoredState], times: Sequence[int]
@@ -111,35 +112,47 @@ class UserStates:
                 }
             )
             mend = "see that it is up, then push again"
-            with _at_the_store("the online store takes users' states", mend):
+            with at_the_store("the online store takes users' states", mend):
                 self._store.write_to_online_store(view.name, df=rows)
 
 
-def _is_of(view: FeatureView, scenario: str, table: Path) -> bool:
+def _is_of(view: FeatureView, scenario: str, repo: Path, table: Path) -> bool:
     if not set(FEATURES) <= {field.name for field in view.features}:
         return False
     path = getattr(view.batch_source, "path", "")
-    return view.tags.get(SCENARIO_TAG) == scenario or Path(path) == table
+    return view.tags.get(SCENARIO_TAG) == scenario or (repo / path).resolve() == table.resolve()
 
 
 @contextmanager
-def _at_the_store(rule: str, mend: str) -> Iterator[None]:
+def at_the_store(rule: str, mend: str) -> Iterator[None]:
+    """Have whatever a store of the user's choice raises told as a fault.
+
+    Raises:
+        StoreError: something was raised.
+    """
     try:
         yield
+    except RekiError:
+        raise
     except Exception as error:  # whatever a store of the user's choice raises
+        _, mend = refusal(error) or ("", mend)
         raise StoreError(rule, found=f"{type(error).__name__}: {error}", mend=mend) from error
 
 
-def _vectors(column: Any) -> Iterator[_Floats | None]:
-    """The vectors of a column of Feast's answer."""
-    for value, status in zip(column.values, column.statuses, strict=True):
-        vector = value.float_list_val.val
-        yield np.array(vector, np.float32) if vector and status == FieldStatus.PRESENT else None
+def _stored(view: FeatureView) -> FeatureView:
+    """The view without default and ttl: an update builds on the last state, however old."""
+    bare: FeatureView = FeatureView.from_proto(view.to_proto())
+    bare.ttl, bare.tags = None, {}
+    return bare
 
 
-def _joined(
-    vector: _Floats | None, sums: _Floats | None, sizes: Sequence[int], view: FeatureView
-) -> StoredState | None:
+def _vector(feature: str, row: Mapping[str, Any]) -> _Floats | None:
+    vector = row[feature].float_list_val.val if feature in row else ()
+    return np.array(vector, np.float32) if vector else None
+
+
+def _joined(row: Mapping[str, Any], sizes: Sequence[int], view: FeatureView) -> StoredState | None:
+    vector, sums = (_vector(feature, row) for feature in FEATURES)
     if vector is None or sums is None:
         return None
     if (len(vector), len(sums)) != tuple(sizes):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
+import yaml
 from feast import Entity, FeatureView, Field, FileSource, ValueType
 from feast.data_format import ParquetFormat
 from feast.types import Array, Float32, Int64, String
@@ -15,14 +17,17 @@ from feast.types import Array, Float32, Int64, String
 from reki_feast.errors import Fault, StoreError
 from reki_feast.schema import KINDS, Kind, factor_column
 
-from .defaults import SCENARIO_TAG, TRAINED_UNTIL_TAG, default_tag, default_tags
+from .defaults import FROM_REPO_TAG, SCENARIO_TAG, TRAINED_UNTIL_TAG, default_tag, default_tags
 from .manifest import Manifest, MatchSection, Side, read_manifest
+from .names import case_faults
 from .scores import PAIRS_TAG, WEIGHTS_TAG
 
 #: The ttl of views for which none is asked: `feast materialize-incremental` starts at now - ttl
 #: and, for a ttl of 0, only a year back, which would leave out older snapshots.
 FOREVER = timedelta(days=36_500)
 
+#: Columns of a row's times: what it is made of ends at the one, it was made at the other.
+TIMES = ("event_timestamp", "created_timestamp")
 _TYPES = {
     "int64": (ValueType.INT64, Int64),
     "string": (ValueType.STRING, String),
@@ -77,23 +82,46 @@ def view_maker(
     Raises:
         StoreError: nothing was published there, or an entity's key differs from the tables'.
     """
-    manifest = read_manifest(_located(Path(data), caller))
+    repo = _repo(caller)
+    data = Path(data).expanduser()
+    manifest = read_manifest(((repo or Path()) / data).resolve())
     entities: dict[Kind, Entity] = {"user": user, "item": item}
     _check_entities(manifest, entities)
+    relative = repo is not None and not data.is_absolute() and _starts_in_repo(repo)
+    place = Path(os.path.normpath(data)) if relative else manifest.folder
+    start = {FROM_REPO_TAG: "true" if relative else "false"}
+    if not relative and not data.is_absolute():
+        start = {}
     return ViewMaker(
-        manifest, entities, ttl or FOREVER, prefix, owner or manifest.owner, tags or {}
+        manifest,
+        entities,
+        ttl or FOREVER,
+        prefix,
+        owner or manifest.owner,
+        tags or {},
+        place,
+        start,
     )
 
 
-def _located(data: Path, caller: str | None) -> Path:
-    """An absolute folder: Feast's stores disagree about where relative ones start."""
-    data = data.expanduser()
-    if data.is_absolute():
-        return data.resolve()
-    for folder in Path(caller).resolve().parents if caller else ():
-        if (folder / "feature_store.yaml").is_file():
-            return (folder / data).resolve()
-    return data.resolve()
+def _repo(caller: str | None) -> Path | None:
+    """The Feast repo that a file is in."""
+    folders = Path(caller).resolve().parents if caller else ()
+    return next((f for f in folders if (f / "feature_store.yaml").is_file()), None)
+
+
+def _starts_in_repo(repo: Path) -> bool:
+    """Whether its offline store has relative paths start in the repo; not all of Feast's do.
+
+    With such paths in the registry a project can be moved, and applied elsewhere than it is used.
+    """
+    try:
+        text = os.path.expandvars((repo / "feature_store.yaml").read_text(encoding="utf-8"))
+        said = (yaml.safe_load(text) or {}).get("offline_store") or {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError):
+        return False  # Feast will say what is wrong with it
+    kind = said.get("type", "dask") if isinstance(said, dict) else said
+    return kind in ("dask", "file") or str(kind).startswith("reki_feast.store.")
 
 
 def _check_entities(manifest: Manifest, entities: Mapping[Kind, Entity]) -> None:
@@ -128,10 +156,12 @@ class ViewMaker:
     Attributes:
         manifest: of the scenario.
         entities: the users' and the items'.
-        ttl: age at which a row is no longer used in training joins.
+        ttl: age at which a row is no longer used.
         prefix: first word of every view's name.
         owner: who answers for the views.
         tags: of the caller's own, added to every view.
+        place: the scenario's folder as sources name it: absolute, or from the Feast repo on.
+        start: the sources' tag that says which.
     """
 
     manifest: Manifest
@@ -140,6 +170,8 @@ class ViewMaker:
     prefix: str
     owner: str
     tags: Mapping[str, str]
+    place: Path
+    start: Mapping[str, str]
 
     def augmented(self, kind: Kind) -> FeatureView:
         """The augmented vectors, with the default vector in a tag."""
@@ -223,14 +255,19 @@ class ViewMaker:
         rows: str = _ROWS,
     ) -> FeatureView:
         side = self.manifest.sides[kind]
+        columns = [side.key, *(field.name for field in fields), *TIMES]
+        mend = f"rename the key's column: another {kind}_key in the Scenario, then `reki run`"
+        if faults := case_faults(f"Feature view {name}", columns, mend):
+            raise StoreError(faults)
         key = Field(name=side.key, dtype=_TYPES[side.type][1], description=f"Id of the {kind}")
         scenario = self.manifest.scenario
         source = FileSource(
             name=f"{name}_source",
-            path=str(self.manifest.folder / table),
+            path=str(self.place / table),
+            tags={**self.start},
             file_format=ParquetFormat(),
-            timestamp_field="event_timestamp",
-            created_timestamp_column="created_timestamp",
+            timestamp_field=TIMES[0],
+            created_timestamp_column=TIMES[1],
             description=f"Table {table} of scenario {scenario}, written by `reki publish`: {rows}",
             owner=self.owner,
         )

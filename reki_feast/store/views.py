@@ -67,7 +67,8 @@ def reki_views(
             Feast repo that the calling file is in.
         user: entity of the users; its join key and value type are those of the tables.
         item: entity of the items.
-        ttl: age at which a vector is no longer used in training joins; None for never.
+        ttl: age at which a row is no longer used, in training joins and by this package's online
+            readers; None for never.
         prefix: first word of every view's name, to tell scenarios apart.
         owner: who answers for the views; by default the scenario's owner.
         tags: tags of your own, added to every view.

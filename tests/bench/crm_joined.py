@@ -34,7 +34,7 @@ from feast.types import Array, Float32, Int64
 from sklearn.decomposition import PCA
 
 from reki_feast.encode import Floats, vector_array, vector_matrix
-from reki_feast.lake import write_table
+from reki_feast.parquet import write_table
 from reki_feast.schema import ITEM_CHANNELS, KINDS, USER_CHANNELS, Key, Kind
 from reki_feast.store import reki_match, reki_views
 

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from reki_feast import lake, pipeline
+from reki_feast import files, pipeline
 from reki_feast.project import Project, open_project
 from reki_feast.report import Progress, Silent
 from reki_feast.schema import VECTOR
@@ -49,7 +49,7 @@ sources = Sources(
     "from '{data}/ml-1m/ratings.parquet'",
     embeddings="select item_id, vector from '{folder}/graph.parquet'",
 )
-encoder = Encoder(model="minilm")
+encoder = Encoder(model="minilm", pooling="mean")
 training = Training(epochs=2, batch_size=2048, learning_rate=3e-3)
 """
 
@@ -67,8 +67,8 @@ def project(data: Path, folder: Path, progress: Progress | None = None) -> Proje
     folder.mkdir(parents=True, exist_ok=True)
     pq.write_table(_graph(data), folder / "graph.parquet")
     text = GENERATOR.format(as_of=AS_OF.isoformat(), data=data.resolve(), folder=folder.resolve())
-    lake.write_text(folder / "generators" / "ml1m.py", text)
-    lake.write_text(folder / "generators" / "templates" / "history.jinja", HISTORY)
+    files.write_text(folder / "generators" / "ml1m.py", text)
+    files.write_text(folder / "generators" / "templates" / "history.jinja", HISTORY)
     made = open_project(folder)
     pipeline.import_knowledge(made, _files(data / "ml-1m-knowledge"))
     pipeline.encode(made, progress=progress or Silent())

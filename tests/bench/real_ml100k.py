@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from reki_feast import lake, pipeline, schema
+from reki_feast import files, lake, pipeline, schema
 from reki_feast.project import Project, open_project
 from reki_feast.report import Progress, Report, Silent, Table
 from tests.bench.common import Row
@@ -43,7 +43,7 @@ sources = Sources(
     interactions="select user_id, item_id, rating, timestamp as event_timestamp "
     "from '{data}/ratings.parquet'",
 )
-encoder = Encoder(max_tokens=64)
+encoder = Encoder(max_tokens=64, pooling="mean")
 training = Training(epochs=3)
 """
 
@@ -109,11 +109,11 @@ def run(data: Path, folder: Path, progress: Progress | None = None) -> tuple[lis
 
 def _project(data: Path, folder: Path) -> Project:
     as_of = [time.isoformat() for time in SNAPSHOTS]
-    lake.write_text(
+    files.write_text(
         folder / "generators" / "ml100k.py", GENERATOR.format(data=data.resolve(), as_of=as_of)
     )
-    lake.write_text(folder / "feature_repo" / "features.py", FEATURES)
-    lake.write_text(folder / "feature_repo" / "feature_store.yaml", STORE)
+    files.write_text(folder / "feature_repo" / "features.py", FEATURES)
+    files.write_text(folder / "feature_repo" / "feature_store.yaml", STORE)
     return open_project(folder)
 
 

@@ -36,6 +36,7 @@ from feast.types import Array, Float32, Int64
 from reki_feast import show
 from reki_feast.report import Bar
 from reki_feast.store import embedded
+from reki_feast.store.address import from_configured
 from tests.bench.common import ROOT, Row, finish
 
 Q = 32
@@ -146,8 +147,8 @@ def make_store(way: str, folder: Path, address: str) -> FeatureStore:
 
 
 def client_of(address: str, way: str) -> Any:
-    host, port = address.split(":")
-    return redis.Redis(host=host, port=int(port), db=DATABASE[way])
+    place = from_configured(f"{address},db={DATABASE[way]}")
+    return redis.Redis(**place.options)
 
 
 def measure_materialize(way: str, folder: Path, address: str) -> Measured:

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from feast import Entity, FeatureService, FeatureStore, FeatureView
 from feast.on_demand_feature_view import OnDemandFeatureView
 
-from reki_feast import lake, pipeline
+from reki_feast import files, pipeline
 from reki_feast.encode import Floats
 from reki_feast.project import Project, open_project
 from reki_feast.report import Progress, Silent
@@ -43,7 +43,7 @@ sources = Sources(
     items="select * from 'items.parquet'",
     interactions="select * from 'interactions.parquet'",
 )
-encoder = Encoder(max_tokens=128, taste=True)
+encoder = Encoder(max_tokens=128, pooling="mean", taste=True)
 training = Training(match=1, check=False)
 """
 FEATURES = """
@@ -93,11 +93,11 @@ def columns_of(
 def laid_down(data: Data, folder: Path, texts: Path) -> Project:
     """Its files, no interactions yet."""
     shutil.rmtree(folder, ignore_errors=True)
-    lake.write_text(
+    files.write_text(
         folder / "generators" / f"{data.name}.py",
         GENERATOR.format(name=data.name, liked=data.liked),
     )
-    lake.write_text(folder / "feature_repo" / "feature_store.yaml", STORE.format(name=data.name))
+    files.write_text(folder / "feature_repo" / "feature_store.yaml", STORE.format(name=data.name))
     data.items.drop(columns="known").to_parquet(folder / "items.parquet")
     project = open_project(folder)
     if texts.exists():
@@ -131,7 +131,7 @@ def snapshots(when: pd.Series, cut: pd.Timestamp) -> list[datetime]:
 def applied(project: Project) -> FeatureStore:
     """The project's Feast repo over what is published: vectors and scores."""
     path = project.feature_repo / "features.py"
-    lake.write_text(path, FEATURES.format(name=project.name))
+    files.write_text(path, FEATURES.format(name=project.name))
     kinds = Entity, FeatureView, OnDemandFeatureView, FeatureService
     (project.feature_repo / "data").mkdir(exist_ok=True)
     store = FeatureStore(repo_path=str(project.feature_repo))

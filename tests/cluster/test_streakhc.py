@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
-from reki_feast import lake
+from reki_feast import files
 from reki_feast.cluster import StreaKHC, partition
 from reki_feast.cluster.streakhc import YOUNG
 from reki_feast.errors import ClusterError, LakeError
@@ -224,7 +224,7 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     ],
 )
 def test_a_file_of_something_else_is_named(about: Any, found: str, tmp_path: Path) -> None:
-    lake.write_tensors(tmp_path / "other", {"nodes": np.zeros(3)}, about)
+    files.write_tensors(tmp_path / "other", {"nodes": np.zeros(3)}, about)
     rule = r"(?s)a saved StreaKHC is of format 1, and whole.*found: "
     with pytest.raises(ClusterError, match=rule + found):
         StreaKHC.load(tmp_path / "other")

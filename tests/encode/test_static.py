@@ -21,7 +21,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_models_own_means(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("reki_feast.encode.model._BAG", 2)
+    monkeypatch.setattr("reki_feast.encode.whole._BAG", 2)
     told: list[tuple[int, int]] = []
     encoder = SentenceTransformerEncoder(
         str(folder), device="cpu", progress=lambda done, of: told.append((done, of))
@@ -52,14 +52,5 @@ def test_a_tokenizer_that_cuts_texts(folder: Path, tmp_path: Path) -> None:
 
 def test_it_has_no_first_token_to_take(folder: Path) -> None:
     encoder = SentenceTransformerEncoder(str(folder), device="cpu", pooling="cls")
-    with pytest.raises(EncodeError, match="pools its tokens by their mean"):
+    with pytest.raises(EncodeError, match="'cls' for a model of StaticEmbedding"):
         encoder.encode(["a"])
-
-
-def test_a_model_that_begins_with_neither(tmp_path: Path) -> None:
-    from sentence_transformers.sentence_transformer.modules import BoW
-
-    SentenceTransformer(modules=[BoW(["a", "film"])], device="cpu").save(str(tmp_path))
-    encoder = SentenceTransformerEncoder(str(tmp_path), device="cpu")
-    with pytest.raises(EncodeError, match="begins with BoW"):
-        encoder.encode(["a film"])

@@ -340,12 +340,15 @@ def test_real_answers_pass(movielens_1m_knowledge: Path) -> None:
         pairs.append((request, row["text"]))
     limits = Limits(language="English", coverage=0.0, longest=10_000)
     found = failed(pairs, limits)
-    # one asks for the films that the prompt left out; the others go film by film
-    assert [owner for owner, gate in found if gate == "refusal"] == ["118"]
+    # some ask for the films that the prompt left out; the others go film by film
+    refused = [(owner, gate) for owner, gate in found if gate == "refusal"]
+    asks = {str(row["group_id"]) for row in rows if "consisting of  please" in row["prompt"]}
+    assert len(refused) == 8
+    assert {owner for owner, _ in refused} <= asks
     assert {gate for _, gate in found} == {"refusal", "structure"}
     assert len(found) <= 30
     wholes = [
         (dataclasses.replace(request, factors=("answer",)), json.dumps({"answer": text}))
         for request, text in pairs
     ]
-    assert failed(wholes, limits) == [("118", "refusal")]
+    assert failed(wholes, limits) == refused

@@ -84,6 +84,7 @@ def with_group(**columns: Any) -> pa.Table:
         (with_group(group_id=[float("nan")]), "1 of 1 rows are null or NaN"),
         (with_group(group_id=[7.5]), "a whole number or a text(.|\n)*fractions"),
         (with_group(group_id=[[7]]), "a whole number or a text(.|\n)*list"),
+        (with_group(group_id=[2.0**53]), "a whole number or a text(.|\n)*a float does not keep"),
         (pa.concat_tables([GROUPS, GROUPS.slice(0, 1)]), "unique(.|\n)*1 occur twice .*: item 7"),
         (with_group(group_id=[9]), "1 of 1 have none: 7(.|\n)*of kind 'item'"),
     ],

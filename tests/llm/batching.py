@@ -40,7 +40,13 @@ def judge(request: Request, text: str) -> Verdict:
 
 
 def batch_llm(endpoint: Endpoint, **how: Any) -> OpenAIBatchLLM:
-    given = {"model": "tiny", "poll_s": 0.005, "max_tokens": 300, "timeout_s": 10.0, **how}
+    given: dict[str, Any] = {
+        "model": "tiny",
+        "poll_s": 0.005,
+        "file_wait_s": 0.02,
+        "max_tokens": 300,
+    }
+    given |= {"timeout_s": 10.0, **how}
     return OpenAIBatchLLM(base_url=endpoint.url, **given)
 
 

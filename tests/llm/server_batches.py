@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.llm.server_faults import encoded, error_body
+from tests.llm.server_bodies import Body, encoded, error_body
 from tests.llm.server_http import Received, Sent
 from tests.llm.server_texts import tokens_of, user_text
 
@@ -30,7 +30,7 @@ class Line:
     """
 
     status: int
-    body: dict[str, Any] | str
+    body: Body
     fault: str = ""
 
 

@@ -63,6 +63,7 @@ class Question:
         chars: the length of all messages.
         max_tokens: the longest answer, or None.
         model: the model asked for.
+        fields: names of the body's fields.
     """
 
     prompt: str
@@ -72,6 +73,7 @@ class Question:
     chars: int
     max_tokens: int | None
     model: str
+    fields: frozenset[str] = frozenset()
 
 
 def question_of(body: Mapping[str, Any], prompt: str) -> Question:
@@ -85,6 +87,7 @@ def question_of(body: Mapping[str, Any], prompt: str) -> Question:
         chars=sum(len(str(message.get("content"))) for message in body["messages"]),
         max_tokens=body.get("max_completion_tokens") or body.get("max_tokens"),
         model=str(body.get("model", "tiny")),
+        fields=frozenset(body),
     )
 
 

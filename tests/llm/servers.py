@@ -14,7 +14,8 @@ from types import TracebackType
 from typing import Any
 
 from tests.llm.server_batches import Batches, Line
-from tests.llm.server_faults import FAULTS, Fault, completion, encoded, error_body
+from tests.llm.server_bodies import Body, completion, encoded, error_body, streamed
+from tests.llm.server_faults import FAULTS, Fault
 from tests.llm.server_http import HttpServer, Received, Sent
 from tests.llm.server_limits import Limits
 from tests.llm.server_records import Billed, Outcome, Records
@@ -37,10 +38,15 @@ class _Turn:
     nth: int
     number: int
     fault: Fault | None
-    body: dict[str, Any] | str
+    body: Body
     status: int
     is_good: bool
-    is_counted: bool
+    usage: dict[str, int] | None
+
+    @property
+    def is_streamed(self) -> bool:
+        wants = "stream" in self.question.fields or (self.fault is not None and self.fault.streams)
+        return self.status == 200 and wants
 
 
 class Endpoint(Records):
@@ -147,16 +153,19 @@ class Endpoint(Records):
         self._seen[prompt] += 1
         nth, number = self._seen[prompt], self._seen.total()
         fault = self.rule(prompt, nth, number) if self.rule is not None else None
-        if fault is not None and fault.form not in (None, question.form):
+        if fault is not None and not fault.meets(question):
             fault = None
         whole = completion(question, self.say(question))
         is_whole = whole["choices"][0]["finish_reason"] == "stop"
         if fault is None or fault.is_harmless:
-            return _Turn(question, nth, number, fault, whole, 200, is_whole, True)
+            return _Turn(question, nth, number, fault, whole, 200, is_whole, whole["usage"])
         if fault.status != 200:
-            return _Turn(question, nth, number, fault, fault.error(), fault.status, False, False)
+            return _Turn(question, nth, number, fault, fault.error(), fault.status, False, None)
         sent = fault.spoil(question, whole) if fault.spoil is not None else whole
-        return _Turn(question, nth, number, fault, sent, 200, False, fault.is_counted)
+        is_good = is_whole and fault.is_readable
+        told = sent.get("usage") if isinstance(sent, dict) else None
+        usage = (told or {}) if fault.is_counted else None
+        return _Turn(question, nth, number, fault, sent, 200, is_good, usage)
 
     def _original(self, text: str) -> str:
         """A prompt without what was said after it: the known prompt that the text begins with."""
@@ -168,10 +177,12 @@ class Endpoint(Records):
         return text.rstrip()
 
     def _reply(self, turn: _Turn, headers: dict[str, str]) -> Sent:
-        fault = turn.fault
+        fault, body = turn.fault, turn.body
+        if turn.is_streamed:
+            body, headers = streamed(body), {**headers, "content-type": "text/event-stream"}
         return Sent(
             turn.status,
-            encoded(turn.body),
+            encoded(body),
             {**headers, **(fault.headers if fault else {})},
             fault.line if fault else "",
             before=lambda is_gone: self._book(turn, "online", is_gone=is_gone),
@@ -180,14 +191,13 @@ class Endpoint(Records):
     def _book(self, turn: _Turn, via: str, *, is_gone: bool = False) -> None:
         line = turn.fault.line if turn.fault else ""
         outcome: Outcome = "well" if turn.is_good else "spoilt"
-        if not turn.is_counted:
+        if turn.usage is None:
             outcome = "refused"
         elif line == "half" or (turn.is_good and is_gone):
             outcome = "lost"
-        asked = said = 0
-        if turn.is_counted and isinstance(turn.body, dict):
-            usage = turn.body["usage"]
-            asked, said = usage["prompt_tokens"], usage["completion_tokens"]
+        usage = turn.usage or {}
+        asked, said = usage.get("prompt_tokens", 0), usage.get("completion_tokens", 0)
+        said = max(said, usage.get("total_tokens", 0) - asked)  # thoughts, too
         name, prompt = turn.fault.name if turn.fault else "", turn.question.prompt
         self.book(Billed(prompt, turn.nth, turn.number, name, outcome, via, asked, said))
 
@@ -212,7 +222,7 @@ class Endpoint(Records):
         turn = self._turn(body)
         self._book(turn, batch)
         line = turn.fault.line if turn.fault else ""
-        return Line(turn.status, turn.body, line)
+        return Line(turn.status, streamed(turn.body) if turn.is_streamed else turn.body, line)
 
 
 _NOBODY = Question("", "", (), "", 0, None, "")

@@ -51,6 +51,8 @@ from tests.llm.entering import (
     requests,
     settle,
 )
+from tests.llm.server_texts import Question, answer_text
+from tests.llm.servers import FAULTS, Endpoint
 
 if TYPE_CHECKING:
     from tests.llm.conftest import FakeServer, Reply
@@ -316,6 +318,46 @@ def test_against_a_server(server: FakeServer, ledger: Ledger) -> None:
     assert (report.asked, report.failed) == (60, 0)
     assert report.prompt_tokens == 60 * 7
     assert 4 <= server.most_at_once <= 6
+
+
+class Saying(EchoLLM):
+    """Has a word of how it was asked."""
+
+    notes = ("temperature is left out of all calls",)
+
+
+def test_what_a_model_has_to_say_is_in_the_report(ledger: Ledger) -> None:
+    assert ask_all(requests(2), Saying(), ledger).notes == Saying.notes
+    assert ask_all(requests(2), EchoLLM(), ledger).notes == ()
+
+
+@pytest.mark.parametrize("concurrency", [1, 8])
+def test_one_prompt_that_a_filter_refuses_costs_no_other_its_form(
+    ledger: Ledger, concurrency: int
+) -> None:
+    """A model that is of use only with the schema, and whose server refuses the first prompt."""
+
+    def say(question: Question) -> str:
+        return answer_text(question) if question.form == "json_schema" else "It depends."
+
+    def judge(asked: Request, text: str) -> Verdict:
+        return Verdict() if text.startswith("{") else Verdict("structure", "it is no JSON")
+
+    terms = replace(QUICK, judge=judge, concurrency=concurrency)
+    refused = FAULTS["filtered: an object"]
+    with Endpoint(say=say, rule=lambda p, nth, n: refused if p == "prompt 0" else None) as server:
+        reports = [
+            ask_all(requests(20), OpenAILLM(model="tiny", base_url=server.url), ledger, terms=terms)
+            for _ in range(2)
+        ]
+        outcomes = Counter(call.outcome for call in server.bill)
+    assert [(r.asked, r.calls, r.quarantined, r.failed) for r in reports] == [
+        (19, 19, 1, 0),
+        (0, 0, 1, 0),
+    ]
+    assert outcomes == {"well": 19, "refused": 1}
+    assert reading.gates(ledger.rows) == [("filtered", 1, 1)]
+    assert "content management policy" in reports[0].failures[0].error
 
 
 # --- gates and reviews ----------------------------------------------------------------------

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import openai
 import pytest
 
-from reki_feast.extract.answers import parse_answer
+from reki_feast.extract.reading import parse_answer
 from reki_feast.llm import Answer, OpenAILLM, Request, RequestError
 
 if TYPE_CHECKING:
@@ -211,7 +211,7 @@ def test_a_field_that_it_does_not_know(engine: Engine) -> None:
     free = replace(REQUEST, factors=())
     [error] = ask(engine, engine.knowing, free, extra_body={"top_k": 3})
     assert isinstance(error, RequestError)
-    assert (error.status, error.again, error.is_lost) == (422, False, False)
+    assert (error.status, error.again, error.is_free, error.is_lost) == (422, True, True, False)
     assert "says 422" in str(error)
 
 

@@ -10,14 +10,17 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from reki_feast.errors import LLMError
 from reki_feast.extract.gates import Gates, Limits
 from reki_feast.llm import Ledger, OpenAILLM, Request, RunReport, Terms, ask_all
 from reki_feast.llm.batch import OpenAIBatchLLM
 from reki_feast.llm.ledger import reading
 from reki_feast.schema import content_hash
+from tests.llm.server_faults import QUOTED_SAYS
 from tests.llm.servers import FAULTS, Endpoint, Fault
 
 AS_OF = datetime(2026, 1, 1, tzinfo=timezone.utc)
@@ -27,6 +30,9 @@ COUNT = 24
 PASSING = [
     "429",
     "429 retry-after",
+    "429 retryDelay",
+    "thoughts apart",
+    "prompts cut",
     "500",
     "503",
     "disconnect before",
@@ -35,11 +41,29 @@ PASSING = [
     "slow",
     "html body",
     "no choices",
+    "stream",
+    "stream broken",
+    "answer among thoughts",
+    "error in place of an answer",
 ]
 #: Forms of answer that the server does not have, for all calls: another form is found.
-FORMS = ["json_schema 500", "json_schema ignored"]
+FORMS = sorted(name for name in FAULTS if name.startswith("json_schema"))
+#: Fields that the model does not take, for all calls: they are left out, or named otherwise.
+FIELDS = sorted(name for name in FAULTS if name.endswith(" refused"))
+#: Prompts that a filter refuses, and bodies of other refusals: of one prompt, each time.
+FILTERED = sorted(name for name in FAULTS if name.startswith("filtered: "))
+QUOTED = sorted(name for name in FAULTS if name.startswith("400: "))
 #: Answers that are of no use: asked for again with the fault named.
-SPOILT = sorted(set(FAULTS) - set(PASSING) - set(FORMS))
+SPOILT = sorted(set(FAULTS) - {*PASSING, *FORMS, *FIELDS, *FILTERED, *QUOTED, "only streams"})
+#: What further fields a call may have, each of which some model does not take.
+MORE: dict[str, object] = {
+    "top_p": 0.9,
+    "seed": 7,
+    "stop": ["~~~"],
+    "logprobs": True,
+    "presence_penalty": 0.1,
+    "frequency_penalty": 0.1,
+}
 #: A pause that a test can wait for.
 QUICK = {"429 retry-after": replace(FAULTS["429 retry-after"], headers={"retry-after": "0.05"})}
 
@@ -68,14 +92,18 @@ def fault_of(name: str) -> Fault:
     return replace(fault, delay_s=min(fault.delay_s, 0.05))
 
 
-def run(endpoint: Endpoint, ledger: Ledger, kind: str, way: str) -> RunReport:
+def is_seventh(prompt: str) -> bool:
+    return "number 7 " in prompt or "Film 7 of" in prompt
+
+
+def run(endpoint: Endpoint, ledger: Ledger, kind: str, way: str, **more: Any) -> RunReport:
     gates = Gates(Limits(language="English"), alike=ledger.alike)
     terms = Terms(concurrency=6, backoff_s=0.01, judge=gates.judge, mends=1)
-    how = {"model": "tiny", "base_url": endpoint.url, "timeout_s": 0.6, "structured": "auto"}
+    how: dict[str, Any] = {"model": "tiny", "base_url": endpoint.url, "timeout_s": 10.0, **more}
     if way == "batch":
-        batch = OpenAIBatchLLM(**how, poll_s=0.01, max_requests=10)  # type: ignore[arg-type]
+        batch = OpenAIBatchLLM(**how, poll_s=0.01, max_requests=10)
         return ask_all(prompts(kind), batch, ledger, terms=terms)
-    return ask_all(prompts(kind), OpenAILLM(**how), ledger, terms=terms)  # type: ignore[arg-type]
+    return ask_all(prompts(kind), OpenAILLM(**how), ledger, terms=terms)
 
 
 def check(endpoint: Endpoint, ledger: Ledger) -> None:
@@ -109,7 +137,7 @@ def test_a_fault_that_passes(tmp_path: Path, name: str, kind: str, way: str) -> 
         ) as endpoint,
         Ledger(tmp_path / "ledger.sqlite") as ledger,
     ):
-        report = run(endpoint, ledger, kind, way)
+        report = run(endpoint, ledger, kind, way, timeout_s=0.6 if name == "stall" else 10.0)
         check(endpoint, ledger)
     assert (report.asked, report.quarantined, report.failed) == (COUNT, 0, 0)
 
@@ -122,8 +150,7 @@ def test_an_answer_of_no_use(tmp_path: Path, name: str, kind: str, way: str) -> 
     fault = fault_of(name)
 
     def rule(prompt: str, nth: int, number: int) -> Fault | None:
-        always = "number 7 " in prompt or "Film 7 of" in prompt
-        return fault if always or (nth == 1 and number % 3 == 0) else None
+        return fault if is_seventh(prompt) or (nth == 1 and number % 3 == 0) else None
 
     with Endpoint(rule=rule) as endpoint, Ledger(tmp_path / "ledger.sqlite") as ledger:
         report = run(endpoint, ledger, kind, way)
@@ -147,4 +174,137 @@ def test_a_form_that_the_server_lacks(tmp_path: Path, name: str, kind: str, way:
     ):
         report = run(endpoint, ledger, kind, way)
         check(endpoint, ledger)
+        vain = [call for call in endpoint.bill if call.fault]
     assert (report.asked, report.quarantined, report.failed) == (COUNT, 0, 0)
+    # where the server is silent, each call under way has to find out, a broken server twice
+    assert way == "batch" or len(vain) <= (12 if "silence" in name else 4)
+    assert [note for note in report.notes if "json_object" in note]
+
+
+@pytest.mark.parametrize("way", ["online", "batch"])
+@pytest.mark.parametrize("kind", ["individual", "group"])
+@pytest.mark.parametrize("name", FIELDS)
+def test_a_field_that_the_model_does_not_take(
+    tmp_path: Path, name: str, kind: str, way: str
+) -> None:
+    """It is left out of all later calls, and the user is told; no prompt fails for it."""
+    fault, field = fault_of(name), name.removesuffix(" refused")
+    with (
+        Endpoint(rule=lambda prompt, nth, number: fault) as endpoint,
+        Ledger(tmp_path / "ledger.sqlite") as ledger,
+    ):
+        report = run(endpoint, ledger, kind, way, extra_body=MORE)
+        check(endpoint, ledger)
+        vain = [call for call in endpoint.bill if call.fault]
+    assert (report.asked, report.quarantined, report.failed) == (COUNT, 0, 0)
+    assert vain
+    assert way == "batch" or len(vain) <= 7, "six calls may be under way at once"
+    # a name is no news, and a form is told of as such
+    told = {"max_tokens": [], "response_format": ["without a form"]}.get(
+        field, [f"{field} is left"]
+    )
+    assert [part in note for part, note in zip(told, report.notes, strict=True)] == [True] * len(
+        told
+    )
+
+
+@pytest.mark.parametrize("kind", ["individual", "group"])
+def test_a_model_that_only_streams(tmp_path: Path, kind: str) -> None:
+    fault = fault_of("only streams")
+    with (
+        Endpoint(rule=lambda prompt, nth, number: fault) as endpoint,
+        Ledger(tmp_path / "ledger.sqlite") as ledger,
+    ):
+        report = run(endpoint, ledger, kind, "online")
+        check(endpoint, ledger)
+        vain = [call for call in endpoint.bill if call.fault]
+    assert (report.asked, report.quarantined, report.failed) == (COUNT, 0, 0)
+    assert len(vain) == 1
+    assert ["as a stream" in note for note in report.notes] == [True]
+
+
+@pytest.mark.parametrize("kind", ["individual", "group"])
+def test_no_line_of_a_batch_can_be_streamed(tmp_path: Path, kind: str) -> None:
+    fault = fault_of("only streams")
+    with (
+        Endpoint(rule=lambda prompt, nth, number: fault) as endpoint,
+        Ledger(tmp_path / "ledger.sqlite") as ledger,
+        pytest.raises(LLMError, match="prompts all failed(.|\n)*only support stream mode"),
+    ):
+        run(endpoint, ledger, kind, "batch")
+
+
+@pytest.mark.parametrize("way", ["online", "batch"])
+@pytest.mark.parametrize("kind", ["individual", "group"])
+@pytest.mark.parametrize("name", FILTERED)
+def test_a_prompt_that_a_filter_refuses(tmp_path: Path, name: str, kind: str, way: str) -> None:
+    """It is asked once in all, and costs no other prompt anything."""
+    fault = fault_of(name)
+    with (
+        Endpoint(rule=lambda prompt, nth, n: fault if is_seventh(prompt) else None) as endpoint,
+        Ledger(tmp_path / "ledger.sqlite") as ledger,
+    ):
+        first, second = (run(endpoint, ledger, kind, way) for _ in range(2))
+        check(endpoint, ledger)
+        lost = ledger.rows("SELECT owner, gate FROM prompts WHERE state = 'quarantined'")
+        calls = [call for call in endpoint.bill if is_seventh(call.prompt)]
+        forms = {body["response_format"]["type"] for body in endpoint.bodies}
+    assert lost == [(f"{kind}-7", "filtered")]
+    assert (first.asked, first.quarantined, first.failed) == (COUNT - 1, 1, 0)
+    assert (second.asked, second.quarantined, second.failed, second.calls) == (0, 1, 0, 0)
+    assert len(calls) == 1
+    assert forms <= {"json_schema"}
+
+
+@pytest.mark.parametrize("way", ["online", "batch"])
+@pytest.mark.parametrize("kind", ["individual", "group"])
+@pytest.mark.parametrize("name", QUOTED)
+def test_a_refusal_of_any_shape_is_quoted(tmp_path: Path, name: str, kind: str, way: str) -> None:
+    fault = fault_of(name)
+    with (
+        Endpoint(rule=lambda prompt, nth, n: fault if is_seventh(prompt) else None) as endpoint,
+        Ledger(tmp_path / "ledger.sqlite") as ledger,
+    ):
+        report = run(endpoint, ledger, kind, way)
+        assert reading.broken_rules(ledger.rows) == []
+    assert (report.asked, report.quarantined, report.failed) == (COUNT - 1, 0, 1)
+    assert QUOTED_SAYS in report.failures[0].error
+
+
+@pytest.mark.parametrize("way", ["online", "batch"])
+@pytest.mark.parametrize("kind", ["individual", "group"])
+@pytest.mark.parametrize("name", ["thoughts apart", "prompts cut"])
+def test_bills_that_say_less(tmp_path: Path, name: str, kind: str, way: str) -> None:
+    """All that was counted is on the books; that prompts are cut is told, once."""
+    fault = fault_of(name)
+    with (
+        Endpoint(rule=lambda prompt, nth, number: fault) as endpoint,
+        Ledger(tmp_path / "ledger.sqlite") as ledger,
+    ):
+        report = run(endpoint, ledger, kind, way)
+        check(endpoint, ledger)
+    assert (report.asked, report.calls) == (COUNT, COUNT)
+    is_cut = name == "prompts cut"
+    assert ["seems to cut prompts" in note for note in report.notes] == [True] * is_cut
+    assert is_cut or report.completion_tokens > 900 * COUNT
+
+
+@pytest.mark.parametrize("way", ["online", "batch"])
+@pytest.mark.parametrize("kind", ["individual", "group"])
+def test_files_that_are_not_found_at_first(tmp_path: Path, kind: str, way: str) -> None:
+    """A batch waits for its file, and for its answers; calls one by one have none."""
+    late = Fault("file not found", 400), Fault("no such file", 404)
+
+    def rule(method: str, path: str, nth: int) -> Fault | None:
+        if nth <= 2 and (method, path) == ("POST", "/v1/batches"):
+            return late[0]
+        return late[1] if nth <= 2 and path.endswith("/content") else None
+
+    with (
+        Endpoint(path_rule=rule) as endpoint,
+        Ledger(tmp_path / "ledger.sqlite") as ledger,
+    ):
+        report = run(endpoint, ledger, kind, way)
+        check(endpoint, ledger)
+    assert (report.asked, report.calls) == (COUNT, COUNT)
+    assert way == "online" or len(endpoint.batches.all) == 3

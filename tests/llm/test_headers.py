@@ -27,6 +27,14 @@ def limit_headers(limit: str, left: str, reset: str, what: str = "requests") -> 
     return {f"x-ratelimit-{name}-{what}": value for name, value in values}
 
 
+def window(form: str, left: str, reset: str) -> dict[str, str]:
+    return {form.format("remaining"): left, form.format("reset"): reset}
+
+
+def whole(form: str, limit: str, left: str, reset: str) -> dict[str, str]:
+    return {form.format("limit"): limit, **window(form, left, reset)}
+
+
 # --- durations ------------------------------------------------------------------------------
 
 
@@ -43,7 +51,14 @@ def limit_headers(limit: str, left: str, reset: str, what: str = "requests") -> 
         ("0.5", 0.5),
         ("", None),
         ("s", None),
-        ("5 s", None),
+        ("5 s", 5.0),
+        ("26 seconds", 26.0),
+        ("1 hour, 5 minutes", 3_900.0),
+        ("2 Mins", 120.0),
+        ("12 milliseconds", 0.012),
+        ("500µs", 0.0005),
+        ("3msecs", None),
+        ("3 sheep", None),
         ("soon", None),
         ("1w", None),
         ("5s!", None),
@@ -95,6 +110,24 @@ def test_no_text_breaks_a_duration(text: str) -> None:
         ({"retry-after": "Thu, 01 Jan 2026 12:00:30"}, 30.0),  # no zone: taken for UTC
         ({"retry-after": "Thu, 01 Jan 2026 13:00:30 +0100"}, 30.0),
         ({"retry-after": "Thu, 01 Jan 2026 11:00:00 GMT"}, 0.0),  # past
+        ({"retry-after": "2026-01-01T12:00:30Z"}, 30.0),
+        ({"retry-after": "1m30s"}, 90.0),
+        ({"retry-after": f"{NOON.timestamp() + 30:.0f}"}, 30.0),
+        # a window that is used up: OpenRouter, Together, the draft standard in its two forms
+        (window("x-ratelimit-{}", "0", f"{1000 * NOON.timestamp() + 30_000:.0f}"), 30.0),
+        (window("x-ratelimit-{}", "0", "30"), 30.0),
+        (window("x-tokenlimit-{}", "0", "12.5"), 12.5),
+        (window("ratelimit-{}", "0", "9"), 9.0),
+        ({"ratelimit": '"default";r=0;t=30'}, 30.0),
+        ({"ratelimit": "limit=9, remaining=0, reset=30"}, 30.0),
+        # … or is not
+        (window("x-ratelimit-{}", "7", "30"), None),
+        ({"ratelimit": '"default";r=50;t=30'}, None),
+        ({"x-ratelimit-reset": "30"}, None),
+        # one that fills steadily tells a rate, unless it does not tell its height
+        (limit_headers("60", "0", "1m0s"), None),
+        (window("x-ratelimit-{}-tokens", "0", "20s"), 20.0),
+        ({"retry-after": "2", **window("x-ratelimit-{}", "0", "30")}, 2.0),
     ],
 )
 def test_pauses(headers: dict[str, str], seconds: float | None) -> None:
@@ -140,6 +173,50 @@ def test_no_text_breaks_a_pause(after: str, after_ms: str) -> None:
 )
 def test_limits(headers: dict[str, str], expected: RateLimits | None) -> None:
     assert limits_of(headers) == expected
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        # Anthropic: a moment in which it is whole
+        (
+            whole("anthropic-ratelimit-requests-{}", "60", "58", "2026-01-01T12:00:02Z")
+            | whole("anthropic-ratelimit-tokens-{}", "9000", "0", "2026-01-01T12:01:30Z"),
+            RateLimits(58, 1.0, 0, 100.0),
+        ),
+        (
+            whole("anthropic-ratelimit-input-tokens-{}", "90", "0", "2026-01-01T12:00:30+00:00"),
+            RateLimits(None, None, 0, 3.0),
+        ),
+        # Mistral: by the minute, without a word on when
+        (
+            {
+                "x-ratelimit-limit-tokens-minute": "6000",
+                "x-ratelimit-remaining-tokens-minute": "0",
+                "x-ratelimit-limit-req-minute": "60",
+                "x-ratelimit-remaining-req-minute": "60",
+            },
+            RateLimits(60, None, 0, 100.0),
+        ),
+        (whole("ratelimitbysize-{}", "600", "0", "60"), RateLimits(None, None, 0, 10.0)),
+        # Cerebras; its limit by the day is no rate
+        (
+            whole("x-ratelimit-{}-requests-minute", "30", "0", "15.5")
+            | whole("x-ratelimit-{}-requests-day", "900", "5", "33011.38"),
+            RateLimits(0, pytest.approx(30 / 15.5)),  # type: ignore[arg-type]
+        ),
+        # Groq
+        (
+            whole("x-ratelimit-{}-requests", "14400", "14370", "2m59.56s")
+            | whole("x-ratelimit-{}-tokens", "18000", "17997", "7.66ms"),
+            RateLimits(14370, pytest.approx(30 / 179.56), 17997, pytest.approx(3 / 0.00766)),  # type: ignore[arg-type]
+        ),
+        # a window comes back at once: no rate
+        (whole("x-ratelimit-{}", "60", "0", "30"), None),
+    ],
+)
+def test_limits_as_servers_tell_them(headers: dict[str, str], expected: RateLimits | None) -> None:
+    assert limits_of(headers, NOON) == expected
 
 
 @pytest.mark.parametrize(

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import socket
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reki_feast.doctor import doctor
 from reki_feast.errors import DeclarationError, LLMError
-from reki_feast.llm.hosts import check_host
+from reki_feast.llm import Ledger, OpenAILLM, ask_all
+from reki_feast.llm.hosts import check_host, is_this_machine, without_lookup
+from tests.llm.entering import requests
+from tests.llm.servers import Endpoint
+from tests.pipeline.conftest import make_shop
 
 httpx = import_module("httpx2" if find_spec("httpx2") else "httpx")  # as the SDK has it
 
@@ -218,3 +226,100 @@ def test_a_host_is_allowed_by_its_own_entry_and_no_other(name: str, port: int) -
     for entry in (f"x{name}", f"{name}x", f"{name}:{port % 65535 + 1}", f"*.{name}", f"x.{name}"):
         with pytest.raises(LLMError, match="talks only to hosts"):
             check_host(url, [entry])
+
+
+# --- this machine ---------------------------------------------------------------------------
+
+ECHO = 'LLM(provider="echo")'
+OURS = [
+    "http://localhost:8000/v1",
+    "https://LocalHost/v1",
+    "http://localhost.:8000/v1",
+    "http://localhost.",
+    "http://127.0.0.1:11434/v1",
+    "http://127.9.9.9",
+    "http://[::1]:8000/v1",
+    "http://[::ffff:127.0.0.1]/v1",
+]
+OTHERS = [
+    "https://my-localhost.example.com",
+    "https://localhost.example.com/v1",
+    "https://api.example.com/localhost",
+    "https://api.example.com/v1?next=http://127.0.0.1",
+    "http://localhost@evil.com/v1",
+    "http://127.0.0.1.nip.io/v1",
+    "http://app.localhost:8000/v1",
+    "http://localhost..:8000/v1",
+    "http://xlocalhost/v1",
+    "http://10.0.0.7:8000/v1",
+    "http://[::1/v1",
+    "http://[fe80::1]/v1",
+    "localhost:8000",
+    "",
+]
+
+
+@pytest.mark.parametrize(
+    ("url", "is_ours"), [(u, True) for u in OURS] + [(u, False) for u in OTHERS]
+)
+def test_this_machine(url: str, is_ours: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert is_this_machine(url) is is_ours
+    try:
+        llm = OpenAILLM(model="m", base_url=url or "https://api.openai.com/v1", api_key_env="UNSET")
+    except LLMError:
+        return  # no address that the client takes
+    if is_ours:
+        assert llm.key() == ""
+        return
+    with pytest.raises(LLMError, match="the API key is in the environment variable UNSET"):
+        llm.key()
+    monkeypatch.setenv("UNSET", "sk-its-own")
+    assert llm.key() == "sk-its-own"
+
+
+@pytest.mark.parametrize("url", [u for u in OURS if "localhost.:" not in u])
+def test_a_private_scenario_agrees(url: str) -> None:
+    check_host(url, [])
+
+
+@pytest.mark.parametrize(
+    ("url", "form"),
+    [
+        ("http://localhost.:8000/v1", "http://localhost:8000/v1"),
+        ("HTTP://LocalHost./v1?a=//localhost./", "HTTP://LocalHost/v1?a=//localhost./"),
+        ("http://localhost.", "http://localhost"),
+        ("http://localhost.example.com/v1", "http://localhost.example.com/v1"),
+        ("http://my-localhost./v1", "http://my-localhost./v1"),
+        ("http://evil.com/v1//localhost./", "http://evil.com/v1//localhost./"),
+    ],
+)
+def test_the_form_without_a_lookup(url: str, form: str) -> None:
+    assert without_lookup(url) == form
+
+
+def test_the_doctor_agrees(tmp_path: Path, endpoint: Endpoint) -> None:
+    def notes_at(url: str) -> list[str]:
+        model = f'LLM(model="tiny", base_url="{url}")'
+        made = make_shop(tmp_path / str(len(url)), lambda text: text.replace(ECHO, model))
+        return [note for note in doctor(made.root).notes if note.startswith("language model")]
+
+    assert notes_at(endpoint.url.replace("127.0.0.1", "localhost.")) == []
+    [note] = notes_at("https://my-localhost.example.com/v1")
+    assert "the API key is in the environment variable OPENAI_API_KEY" in note
+
+
+def test_no_resolver_is_asked_for_this_machine(
+    endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, resolve = list[object](), socket.getaddrinfo
+
+    def getaddrinfo(host: Any, *rest: Any, **given: Any) -> Any:
+        asked.append(host)
+        return resolve("127.0.0.1", *rest, **given)
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    url = endpoint.url.replace("127.0.0.1", "localhost.")
+    with Ledger(None) as ledger:
+        report = ask_all(requests(1), OpenAILLM(model="tiny", base_url=url), ledger)
+    assert report.asked == 1
+    assert {host.decode() if isinstance(host, bytes) else host for host in asked} == {"localhost"}

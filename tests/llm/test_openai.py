@@ -16,6 +16,7 @@ import pytest
 from reki_feast.errors import LLMError
 from reki_feast.llm import Answer, OpenAILLM, Request, RequestError, transport
 from reki_feast.llm.port import RateLimits
+from tests.llm.server_bodies import streamed
 
 if TYPE_CHECKING:
     from tests.llm.conftest import FakeServer, Reply
@@ -282,6 +283,145 @@ def test_answers_that_are_none(
     assert len(server.bodies) == 1
 
 
+@pytest.mark.parametrize("reason", ["stop", "STOP", "eos", "eos_token", "end_turn", "COMPLETE"])
+def test_reasons_that_mean_whole(server: FakeServer, reason: str) -> None:
+    server.answer = in_turn(server.completion("half a senten", finish_reason=reason))
+    assert answer_of(ask(server)).finish_reason == reason
+
+
+@pytest.mark.parametrize(
+    ("reason", "says", "mend", "gate"),
+    [
+        ("max_tokens", "cut off at max_tokens", "raise max_tokens", "cut"),
+        ("MAX_TOKENS", "cut off at max_tokens", "raise max_tokens", "cut"),
+        ("model_length", "cut off at max_tokens", "raise max_tokens", "cut"),
+        ("error", "ended it with finish_reason 'error'", "the server's log", "cut"),
+        ("abort", "ended it with finish_reason 'abort'", "the server's log", "cut"),
+        ("insufficient_system_resource", "with finish_reason 'insuff", "the server's log", "cut"),
+        ("tool_calls", "ended it with finish_reason 'tool_calls'", "the server's log", "cut"),
+        ("stopped", "ended it with finish_reason 'stopped'", "the server's log", "cut"),
+        (None, "ended it without a finish_reason", "the server's log", "cut"),
+        ("SAFETY", "content filter stopped it (SAFETY)", "--retry-quarantined", "filtered"),
+        ("sensitive", "content filter stopped it (sensitive)", "--retry-quarant", "filtered"),
+        ("refusal", "it refused: half a senten", "", "refusal"),
+    ],
+)
+def test_reasons_that_do_not_mean_whole(
+    server: FakeServer, reason: str | None, says: str, mend: str, gate: str
+) -> None:
+    server.answer = in_turn(server.completion("half a senten", finish_reason=reason))
+    error = error_of(ask(server))
+    assert says in str(error)
+    assert mend in error.faults[0].mend
+    assert (error.gate, error.again, error.completion_tokens) == (gate, False, 5)
+
+
+@pytest.mark.parametrize(
+    ("text", "is_whole"),
+    [
+        ('{"genre": "Comedy."}', True),
+        ("It is a comedy.", True),
+        ("It is a comedy**", True),
+        ("```json\n{}\n```", True),
+        ("It is a com", False),
+        ("Genre: comedy,", False),
+        ('{"genre": "Comedy. A fil', False),
+        ('{"genre": "Comedy.', False),
+        ("1. Genre:", False),
+    ],
+)
+def test_without_a_reason_the_end_of_an_answer_tells(
+    server: FakeServer, text: str, is_whole: bool
+) -> None:
+    server.answer = in_turn(server.completion(text, finish_reason=None))
+    [got] = ask(server)
+    assert isinstance(got, Answer) == is_whole
+    assert isinstance(got, Answer) or got.gate == "cut"
+
+
+def test_an_error_beside_half_an_answer_is_quoted(server: FakeServer) -> None:
+    error = {"code": 502, "message": "the provider is gone"}
+    server.answer = in_turn(server.completion("half", finish_reason="error", error=error))
+    assert "finish_reason 'error': the provider is gone" in str(error_of(ask(server)))
+
+
+WHOLE = '{"genre": "Comedy."}'
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        ({"content": None, "reasoning_content": WHOLE}, "stop"),
+        ({"content": "", "reasoning": WHOLE}, "stop"),
+        ({"content": " \n", "thinking": WHOLE}, "stop"),
+        ({"content": None, "tool_calls": [{"function": {"arguments": WHOLE}}]}, "tool_calls"),
+        ({"content": None, "function_call": {"arguments": WHOLE}}, "function_call"),
+    ],
+)
+def test_a_whole_answer_in_another_place_is_read(
+    server: FakeServer, message: dict[str, Any], reason: str
+) -> None:
+    server.answer = in_turn(server.completion(message=message, finish_reason=reason))
+    assert answer_of(ask(server)).text == WHOLE
+
+
+@pytest.mark.parametrize(
+    ("message", "reason", "says", "mend"),
+    [
+        (
+            {"content": None, "reasoning_content": "Let me think."}, "stop",
+            "reasoning_content holds 13 characters: 'Let me think.'", "takes the answer for",
+        ),
+        (
+            {"content": "", "reasoning": "Let me think."}, "stop",
+            "reasoning holds 13 characters", "reasoning parser",
+        ),
+        (
+            {"content": None, "reasoning_content": "Let me think."}, "length",
+            "cut off at max_tokens, in the midst of thoughts: 13 characters of reasoning_content",
+            "a reasoning model needs several thousand",
+        ),
+        ({"content": '{"genre": "' + " " * 99}, "length", "white space", "not at fault: the form"),
+        ({"content": '{"genre": "a' + "\\n" * 99}, "length", "white space", "not at fault"),
+        ({"content": "\t\n" * 99}, "max_tokens", "white space", "not at fault"),
+        ({"content": '{"genre": "a' + " " * 9}, "length", "cut off at max_tokens", "raise max_tok"),
+    ],
+)  # fmt: skip
+def test_what_came_in_place_of_an_answer_is_named(
+    server: FakeServer, message: dict[str, Any], reason: str, says: str, mend: str
+) -> None:
+    server.answer = in_turn(server.completion(message=message, finish_reason=reason))
+    error = error_of(ask(server))
+    assert says in str(error)
+    assert mend in error.faults[0].mend
+    assert ("raise max_tokens" in error.faults[0].mend) == ("cut off" in says)
+
+
+@pytest.mark.parametrize("has_usage", [True, False])
+def test_an_answer_that_comes_as_a_stream_is_read_as_one(
+    server: FakeServer, has_usage: bool
+) -> None:
+    whole = server.completion().body
+    assert isinstance(whole, dict)
+    if not has_usage:
+        whole["usage"] = None
+    raw = streamed(whole).encode()
+    headers = {"Content-Type": "text/event-stream"}
+    server.answer = in_turn(server.reply(body=raw, headers=headers))
+    answer = answer_of(ask(server))
+    assert (answer.text, answer.model, answer.finish_reason) == (WHOLE, "tiny-1", "stop")
+    assert (answer.prompt_tokens, answer.completion_tokens) == ((7, 5) if has_usage else (0, 0))
+
+
+def test_a_stream_that_breaks_off_is_lost(server: FakeServer) -> None:
+    whole = server.completion().body
+    assert isinstance(whole, dict)
+    raw = streamed(whole).partition("finish_reason")[0].rpartition("data")[0]
+    server.answer = in_turn(server.reply(body=raw.encode()))
+    error = error_of(ask(server))
+    assert (error.again, error.is_lost, error.status, error.gate) == (True, True, 200, "")
+
+
 @pytest.mark.parametrize(
     ("usage", "tokens"),
     [
@@ -289,7 +429,8 @@ def test_answers_that_are_none(
         ({}, (0, 0)),
         ([], (0, 0)),
         ({"prompt_tokens": None, "completion_tokens": 5}, (0, 5)),
-        ({"prompt_tokens": "7", "completion_tokens": -5}, (0, 0)),
+        ({"prompt_tokens": "7", "completion_tokens": -5}, (7, 0)),
+        ({"prompt_tokens": 20, "completion_tokens": 198, "total_tokens": 1118}, (20, 1098)),
         ({"prompt_tokens": 7.0, "completion_tokens": 5}, (7, 5)),
     ],
 )
@@ -299,19 +440,25 @@ def test_tokens_as_servers_tell_them(
     reply = server.completion()
     assert isinstance(reply.body, dict)
     reply.body["usage"] = usage
-    server.answer = in_turn(reply)
-    answer = answer_of(ask(server))
-    assert (answer.prompt_tokens, answer.completion_tokens) == tokens
+    gemini = server.completion()
+    assert isinstance(gemini.body, dict)
+    gemini.body |= {"usage": None, "usageMetadata": usage}
+    for told in (reply, gemini):
+        server.answer = in_turn(told)
+        answer = answer_of(ask(server))
+        assert (answer.prompt_tokens, answer.completion_tokens) == tokens
 
 
 def test_half_a_pair_of_surrogates_is_a_question_mark(server: FakeServer) -> None:
-    reply = server.completion("a \ud83d, whole: \U0001f600", finish_reason="st\udc00op")
+    reply = server.completion("a \ud83d, whole: \U0001f600")
     assert isinstance(reply.body, dict)
     reply.body["model"] = "x\ud83d"
-    server.answer = in_turn(reply)
-    answer = answer_of(ask(server))
+    server.answer = in_turn(reply, server.completion(finish_reason="st\udc00op"))
+    answer, error = ask(server, times=2)
+    assert isinstance(answer, Answer)
     assert (answer.text, answer.model) == ("a ?, whole: \U0001f600", "x?")
-    assert answer.finish_reason == "st?op"
+    assert isinstance(error, RequestError)
+    assert error.finish_reason == "st?op"
 
 
 def test_half_a_pair_of_surrogates_in_an_error(server: FakeServer) -> None:
@@ -320,10 +467,51 @@ def test_half_a_pair_of_surrogates_in_an_error(server: FakeServer) -> None:
     assert "bad ?" in str(error_of(ask(server)))
 
 
+def test_a_completion_in_a_list(server: FakeServer) -> None:
+    whole, filtered = (server.completion(finish_reason=why) for why in ("stop", "content_filter"))
+    server.answer = in_turn(
+        *(server.reply(body=json.dumps([one.body]).encode()) for one in (whole, filtered))
+    )
+    answer, error = ask(server, times=2)
+    assert isinstance(answer, Answer)
+    assert isinstance(error, RequestError)
+    assert (error.gate, error.completion_tokens) == ("filtered", 5)
+
+
 def test_content_in_parts(server: FakeServer) -> None:
     parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
     server.answer = in_turn(server.completion(message={"content": parts}))
     assert answer_of(ask(server)).text == "ab"
+
+
+SAYS = "the height is not to our liking"
+SHAPES: dict[str, Any] = {
+    "an object": {"error": {"message": SAYS}},
+    "a list": [{"error": {"code": 400, "message": SAYS, "status": "INVALID_ARGUMENT"}}],
+    "a string": {"error": SAYS},
+    "faults": {"detail": [{"loc": ["body", "height"], "msg": SAYS, "type": "value_error"}]},
+    "nested": {"error": {"message": "no", "metadata": {"raw": json.dumps({"message": SAYS})}}},
+    "text": SAYS,
+    "a page": f"<html><head><title>Oh</title></head><body><h1>{SAYS}</h1></body></html>",
+}
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 413, 429, 500])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_an_error_of_any_shape_is_quoted(server: FakeServer, status: int, shape: str) -> None:
+    said = SHAPES[shape]
+    raw = (said if isinstance(said, str) else json.dumps(said)).encode()
+    server.answer = in_turn(server.reply(status=status, body=raw))
+    with pytest.raises(LLMError, match=rf"says {status}: (.|\n)*{SAYS}") as caught:
+        raise error_of(ask(server))
+    assert "<" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("status", "phrase"), [(400, "Bad Request"), (503, "Service Unavail")])
+@pytest.mark.parametrize("raw", [b"", b"{}", b"null", b" \n"])
+def test_an_error_without_a_word(server: FakeServer, status: int, phrase: str, raw: bytes) -> None:
+    server.answer = in_turn(server.reply(status=status, body=raw))
+    assert f"says {status}: {phrase}" in str(error_of(ask(server)))
 
 
 @pytest.mark.parametrize(
@@ -547,6 +735,166 @@ def test_a_form_that_is_ignored_is_not_asked_for_again(server: FakeServer) -> No
 def test_a_request_without_factors_asks_for_no_form(server: FakeServer) -> None:
     ask(server, request=replace(REQUEST, factors=()), structured="auto")
     assert forms_of(server) == ["off"]
+
+
+FILTER = {"error": {"message": "The response was filtered", "code": "content_filter"}}
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (400, FILTER),
+        (400, [FILTER]),
+        (422, {"error": {"message": "content filter"}}),
+        (200, FILTER),
+    ],
+)
+def test_a_filter_speaks_of_no_form(server: FakeServer, status: int, body: Any) -> None:
+    raw = json.dumps(body).encode()
+    server.answer = in_turn(server.reply(status=status, body=raw), server.completion())
+    error, *answers = pursued(server, 3)
+    assert isinstance(error, RequestError)
+    assert (error.gate, error.again, error.is_refused) == ("filtered", False, True)
+    assert all(isinstance(answer, Answer) for answer in answers)
+    assert forms_of(server) == ["json_schema"] * 3
+
+
+@pytest.mark.parametrize(
+    ("status", "seen"),
+    [
+        (400, ["json_schema", "json_object"] * 2 + ["json_object"]),
+        (500, ["json_schema", "json_schema", "json_object"] * 2 + ["json_object"]),
+    ],
+)
+def test_a_silent_refusal_is_held_against_a_form_when_two_prompts_show_it(
+    server: FakeServer, status: int, seen: list[str]
+) -> None:
+    def answer(body: dict[str, Any], number: int) -> Reply:
+        if body.get("response_format", {}).get("type") == "json_schema":
+            return server.reply(status=status, body=b"")
+        return server.completion()
+
+    server.answer = answer
+    llm = OpenAILLM(model="tiny", base_url=server.url)
+
+    async def run() -> None:
+        for number in range(3):
+            asked = replace(REQUEST, prompt_hash=f"{number}")
+            assert isinstance(await pursue(llm, asked), Answer)
+        await llm.aclose()
+
+    asyncio.run(run())
+    assert forms_of(server) == seen
+    assert llm.notes == ("answers are asked for as json_object: answers come without it",)
+
+
+@pytest.mark.parametrize("what", ["white space", "thoughts"])
+def test_a_form_that_spoils_answers_gives_way(server: FakeServer, what: str) -> None:
+    spoilt = {"content": '{"genre": "' + " " * 99}
+    if what == "thoughts":
+        spoilt = {"content": "", "reasoning_content": "Let me think."}
+    reason = "length" if what == "white space" else "stop"
+
+    def answer(body: dict[str, Any], number: int) -> Reply:
+        if body.get("response_format", {}).get("type") == "json_schema":
+            return server.completion(message=spoilt, finish_reason=reason)
+        return server.completion()
+
+    server.answer = answer
+    llm = OpenAILLM(model="tiny", base_url=server.url)
+
+    async def run() -> list[bool]:
+        got = [await attempt(llm, replace(REQUEST, prompt_hash=n)) for n in "001123"]
+        await llm.aclose()
+        return [isinstance(one, Answer) for one in got]
+
+    assert asyncio.run(run()) == [False, True, False, True, True, True]
+    assert forms_of(server) == ["json_schema", "json_object", "json_schema", *["json_object"] * 3]
+    [note] = llm.notes
+    assert note.startswith("answers are asked for as json_object: ")
+
+
+FIELDS = {"temperature": 0.0, "top_p": 0.9, "seed": 7, "stop": ["~"], "logit_bias": {}}
+
+
+def not_taking(server: FakeServer, *fields: str) -> Callable[[dict[str, Any], int], Reply]:
+    """A server that refuses some fields, one at a time."""
+
+    def answer(body: dict[str, Any], number: int) -> Reply:
+        for field in fields:
+            if field in body:
+                said = f"Unsupported parameter: '{field}' is not supported with this model."
+                return server.reply(status=400, body={"error": {"message": said}})
+        return server.completion()
+
+    return answer
+
+
+@pytest.mark.parametrize("refused", [*([name] for name in FIELDS), list(FIELDS)])
+def test_what_a_model_does_not_take_is_left_out(server: FakeServer, refused: list[str]) -> None:
+    server.answer = not_taking(server, *refused)
+    extra = {name: value for name, value in FIELDS.items() if name != "temperature"}
+    llm = OpenAILLM(model="tiny", base_url=server.url, extra_body=extra, structured="off")
+    before = llm.parameters
+
+    async def run() -> None:
+        assert all([isinstance(await pursue(llm), Answer) for _ in range(3)])
+        await llm.aclose()
+
+    asyncio.run(run())
+    assert len(server.bodies) == 3 + len(refused), "each is found out once"
+    assert set(FIELDS) - set(server.bodies[-1]) == set(refused)
+    assert [note.split(" is left out")[0] for note in llm.notes] == refused
+    assert all("not supported with this model" in note for note in llm.notes)
+    assert llm.parameters == before, "answers are found again in the ledger"
+
+
+@pytest.mark.parametrize("field", ["temperature", "max_tokens"])
+def test_many_at_once_leave_a_field_out(server: FakeServer, field: str) -> None:
+    server.answer = not_taking(server, field)
+    llm = OpenAILLM(model="tiny", base_url=server.url, structured="off")
+
+    async def run() -> list[Answer | RequestError]:
+        got = await asyncio.gather(*(pursue(llm) for _ in range(8)))
+        await llm.aclose()
+        return got
+
+    assert all(isinstance(one, Answer) for one in asyncio.run(run()))
+    assert field not in server.bodies[-1]
+
+
+def test_a_model_that_only_streams_is_asked_for_a_stream(server: FakeServer) -> None:
+    whole = server.completion().body
+    assert isinstance(whole, dict)
+
+    def answer(body: dict[str, Any], number: int) -> Reply:
+        if "stream_options" in body:
+            said = "Unknown parameter: 'stream_options'"
+            return server.reply(status=400, body={"error": {"message": said}})
+        if body.get("stream"):
+            return server.reply(body=streamed(whole).encode())
+        said = "This model only support stream mode, please enable the stream parameter"
+        return server.reply(status=400, body={"error": {"message": said}})
+
+    server.answer = answer
+    answers = pursued(server, 2, structured="off")
+    assert [one.text for one in answers if isinstance(one, Answer)] == [WHOLE] * 2
+    assert ["stream" in body for body in server.bodies] == [False, True, True, True]
+
+
+def test_a_field_that_is_needed_is_not_left_out(server: FakeServer) -> None:
+    said = {"error": {"message": "unsupported: model", "param": "model"}}
+    server.answer = in_turn(server.reply(status=400, body=said))
+    error = error_of(ask(server))
+    assert (error.again, error.is_free) == (False, False)
+
+
+def test_a_limit_of_tokens_is_no_wrong_name(server: FakeServer) -> None:
+    said = "'max_tokens' or 'max_completion_tokens' is too large: 2048. The maximum is 512."
+    server.answer = in_turn(server.reply(status=400, body={"error": {"message": said}}))
+    error = error_of(ask(server))
+    assert (error.again, len(server.bodies)) == (False, 1)
+    assert "is too large" in str(error)
 
 
 def test_newer_name_of_max_tokens_is_learnt(server: FakeServer) -> None:

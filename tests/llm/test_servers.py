@@ -183,11 +183,149 @@ def test_spoilt_answers(endpoint: Endpoint, client: openai.OpenAI, name: str) ->
     assert endpoint.tokens() == (reply.usage.prompt_tokens, reply.usage.completion_tokens)
 
 
-@pytest.mark.parametrize("name", ["length", "content_filter"])
+ENDS = {
+    "length": "length",
+    "content_filter": "content_filter",
+    "ended: error": "error",
+    "ended: max_tokens": "max_tokens",
+    "ended: abort": "abort",
+    "ended: unknown": None,
+    "white space": "length",
+}
+
+
+@pytest.mark.parametrize("name", ENDS)
 def test_early_ends(endpoint: Endpoint, client: openai.OpenAI, name: str) -> None:
     endpoint.rule = always(name)
-    assert ask(client).choices[0].finish_reason == name
+    choice = ask(client).choices[0]
+    assert choice.finish_reason == ENDS[name]
+    assert choice.message.content.endswith(" \n" * 200) == (name == "white space")
+    assert choice.message.content[-1] not in ".}"
     assert outcomes(endpoint) == ["spoilt"]
+
+
+MOVED = {
+    "thoughts": ("reasoning_content", "spoilt"),
+    "thoughts by another name": ("reasoning", "spoilt"),
+    "answer among thoughts": ("reasoning_content", "well"),
+}
+
+
+@pytest.mark.parametrize("name", MOVED)
+def test_texts_in_other_fields(endpoint: Endpoint, client: openai.OpenAI, name: str) -> None:
+    endpoint.rule = always(name)
+    message, (field, outcome) = ask(client).choices[0].message, MOVED[name]
+    assert message.content is None
+    assert _is_json(getattr(message, field)) == (outcome == "well")
+    assert outcomes(endpoint) == [outcome]
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"), [(None, "stop"), ("stream", "stop"), ("stream of half", "error")]
+)
+def test_answers_are_streamed_where_they_are_asked_for(
+    endpoint: Endpoint, client: openai.OpenAI, name: str | None, reason: str
+) -> None:
+    endpoint.rule = always(name) if name else None
+    chunks = list(ask(client, stream=True, stream_options={"include_usage": True}))
+    said = "".join(chunk.choices[0].delta.content or "" for chunk in chunks[:-1])
+    assert [chunk.choices[0].finish_reason for chunk in chunks[-2:-1]] == [reason]
+    assert _is_json(said) == (reason == "stop")
+    usage = chunks[-1].usage
+    assert endpoint.tokens() == (usage.prompt_tokens, usage.completion_tokens)
+
+
+def raw(client: openai.OpenAI, **more: Any) -> str:
+    messages: Any = [{"role": "user", "content": PROMPT}]
+    create = client.chat.completions.with_raw_response.create
+    return create(model="tiny", messages=messages, **more).text
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("stream", "data: [DONE]"),
+        ("stream broken", ": keep-alive"),
+        ("error in place of an answer", '"code": 503'),
+        ("filtered: 200", '"code": "content_filter"'),
+    ],
+)
+def test_bodies_of_another_kind(
+    endpoint: Endpoint, client: openai.OpenAI, name: str, says: str
+) -> None:
+    endpoint.rule = always(name)
+    assert says in raw(client)
+    assert ("data: [DONE]" in raw(client)) == (name == "stream")
+
+
+FIELDS: dict[str, Any] = {
+    "temperature": 0.0,
+    "top_p": 0.5,
+    "seed": 7,
+    "stop": ["~"],
+    "logprobs": True,
+    "presence_penalty": 0.1,
+    "frequency_penalty": 0.1,
+    "response_format": FORM,
+    "max_tokens": 500,
+}
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_fields_that_are_refused(endpoint: Endpoint, client: openai.OpenAI, field: str) -> None:
+    endpoint.rule = always(f"{field} refused")
+    with pytest.raises(openai.BadRequestError, match=r"(?i)not support|unknown name"):
+        ask(client, **{field: FIELDS[field]})
+    assert content(client)
+    assert outcomes(endpoint) == ["refused", "well"]
+
+
+def test_a_pause_in_the_body_alone(endpoint: Endpoint, client: openai.OpenAI) -> None:
+    endpoint.rule = always("429 retryDelay")
+    with pytest.raises(openai.RateLimitError, match="429") as caught:
+        ask(client)
+    assert caught.value.response.json()[0]["error"]["details"] == [{"retryDelay": "0.05s"}]
+    assert "retry-after" not in caught.value.response.headers
+    assert outcomes(endpoint) == ["refused"]
+
+
+@pytest.mark.parametrize("name", ["thoughts apart", "prompts cut"])
+def test_bills_of_another_kind(endpoint: Endpoint, client: openai.OpenAI, name: str) -> None:
+    usual = ask(client).usage
+    endpoint.rule = always(name)
+    reply = ask(client)
+    assert _is_json(reply.choices[0].message.content)
+    assert outcomes(endpoint) == ["well", "well"]
+    extra = reply.usage.total_tokens - reply.usage.prompt_tokens - reply.usage.completion_tokens
+    assert (extra > 0) == (name == "thoughts apart")
+    assert (reply.usage.prompt_tokens < usual.prompt_tokens) == (name == "prompts cut")
+
+
+def test_a_model_that_only_streams(endpoint: Endpoint, client: openai.OpenAI) -> None:
+    endpoint.rule = always("only streams")
+    with pytest.raises(openai.BadRequestError, match="only support stream mode"):
+        ask(client)
+    assert list(ask(client, stream=True))
+
+
+SHAPES = {
+    **{f"400: {shape}": 400 for shape in ("a list", "a string", "plain text", "a page")},
+    **{f"400: {shape}": 400 for shape in ("nested", "faults")},
+    **{f"filtered: {shape}": 400 for shape in ("an object", "a list", "words only", "nested")},
+    "filtered: 403": 403,
+    "json_schema 400 in silence": 400,
+}
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_refusals_of_all_shapes(endpoint: Endpoint, client: openai.OpenAI, name: str) -> None:
+    endpoint.rule = always(name)
+    with pytest.raises(openai.APIStatusError, match=r".") as caught:
+        ask(client, response_format=FORM)
+    assert caught.value.status_code == SHAPES[name]
+    said = caught.value.response.text.lower()
+    assert said == "" if "silence" in name else "filter" in said or "7" in said or "flag" in said
+    assert outcomes(endpoint) == ["refused"]
 
 
 def test_refusal_field(endpoint: Endpoint, client: openai.OpenAI) -> None:
@@ -208,18 +346,27 @@ def test_bodies_that_are_no_completions(endpoint: Endpoint, client: openai.OpenA
 
 
 def test_faults_of_a_form_spare_other_forms(endpoint: Endpoint, client: openai.OpenAI) -> None:
-    endpoint.rule = always("json_schema 500")
-    with pytest.raises(openai.InternalServerError, match="json_schema 500"):
-        ask(client, response_format=FORM)
+    for name in ("json_schema 500", "json_schema 500 in silence"):
+        endpoint.rule = always(name)
+        with pytest.raises(openai.InternalServerError, match=r"json_schema 500|Error code: 500"):
+            ask(client, response_format=FORM)
     assert list(json.loads(content(client, response_format={"type": "json_object"}))) == KEYS
     endpoint.rule = always("json_schema ignored")
     assert not set(KEYS) & set(json.loads(content(client, response_format=FORM)))
     assert list(json.loads(content(client))) == KEYS
-    assert outcomes(endpoint) == ["refused", "well", "spoilt", "well"]
+    assert outcomes(endpoint) == ["refused", "refused", "well", "spoilt", "well"]
+    for name in ("json_schema white space", "json_schema thoughts"):
+        endpoint.rule = always(name)
+        assert not _is_json(str(ask(client, response_format=FORM).choices[0].message.content))
+        assert list(json.loads(content(client))) == KEYS
 
 
 def test_all_faults_are_tried_here() -> None:
-    named = {"429", "429 retry-after", "500", "503", "slow", "length", "content_filter"}
+    named = {"429", "429 retry-after", "500", "503", "slow", *ENDS, *MOVED, *SHAPES}
+    named |= {f"{field} refused" for field in FIELDS} | {"stream", "stream of half"}
+    named |= {"stream broken", "error in place of an answer", "filtered: 200", "only streams"}
+    named |= {"429 retryDelay", "thoughts apart", "prompts cut"}
+    named |= {"json_schema 500 in silence", "json_schema white space", "json_schema thoughts"}
     named |= {"disconnect before", "disconnect half a body", "stall", "refusal field"}
     named |= {"no choices", "html body", "json_schema 500", "json_schema ignored", *SPOILT}
     assert named == set(FAULTS)

@@ -183,6 +183,26 @@ def test_a_reply_without_an_answer_is_mended(
         assert (done.keep, done.verdict) == (None, Verdict(gate, "it does not"))
 
 
+@pytest.mark.parametrize("mends", [0, 1, 9])
+def test_a_prompt_that_a_filter_refuses_is_not_asked_again(mends: int) -> None:
+    given, terms = error(gate="filtered", status=400), replace(TERMS, mends=mends)
+    done, wait_s = settle_error(request(), ASK, given, terms, Tries(), is_proven=True)
+    assert (done.state, done.verdict.gate, wait_s) == ("quarantined", "filtered", 0.0)
+    # it is no call that was answered, but some servers bill what their filter read
+    assert (done.spent.calls, done.spent.tokens, done.is_presumed) == (0, 2, True)
+    assert done.prompt_tokens == 2
+    assert done.spent.cost == pytest.approx(2e-6)
+    free = replace(ASK, reserved=Spent(1))
+    done, _ = settle_error(request(), free, given, terms, Tries(), is_proven=True)
+    assert (done.state, done.spent) == ("quarantined", Spent())
+
+
+def test_a_review_that_a_filter_refuses_leaves_the_draft() -> None:
+    given = error(gate="filtered", status=400)
+    done, _ = settle_error(request(), REVIEW, given, TERMS, Tries(), is_proven=True)
+    assert (done.state, done.keep, done.verdict.gate) == ("answered", "a draft", "")
+
+
 def test_a_review_that_meets_an_error_is_tried_again_then_the_draft_is_the_answer() -> None:
     done, _ = settle_error(request(), REVIEW, error(**BROKEN), TERMS, Tries(), is_proven=True)
     assert (done.state, done.draft, done.keep) == ("planned", "a draft", None)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reki_feast.match.log import DAY, PRIOR, counted_before, place_before
+from reki_feast.match.log import DAY, PRIOR, counted_before
 from tests.match.logs import HOUR, drawn_log, flipped, log_of
 
 
@@ -52,8 +52,3 @@ def test_later_labels_change_nothing_that_was_expected_before(step: int) -> None
     early = log.time <= since
     assert np.array_equal(log.expected[early], other.expected[early])
     assert not np.array_equal(log.expected, other.expected)
-
-
-def test_nothing_comes_before_in_an_empty_table() -> None:
-    nothing = np.array([], np.int64)
-    assert place_before(nothing, nothing, np.array([1]), np.array([1])).tolist() == [0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -58,6 +59,13 @@ def write_tables(root: Path, *, interactions: int = 600, seed: int = 0) -> None:
 def shop(tmp_path: Path) -> Project:
     """The project; its folder has a space in its name."""
     return make_shop(tmp_path / "my shop")
+
+
+def reseed(root: Path, seed: int) -> Project:
+    """Declare another seed: the next training gives other weights."""
+    path = root / "generators" / "shop.py"
+    path.write_text(re.sub(r"Training\((seed=\d+, )?", f"Training(seed={seed}, ", path.read_text()))
+    return open_project(root)
 
 
 def make_shop(root: Path, edit: Edit = lambda text: text) -> Project:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
+from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import pytest
 from reki_feast import cli, pipeline, schema
 from reki_feast.doctor import doctor
 from reki_feast.errors import LLMError
-from reki_feast.llm import BudgetError
+from reki_feast.llm import BudgetError, OpenAIBatchLLM
 from reki_feast.llm.ledger import reading
 from reki_feast.project import Project, open_project
 from reki_feast.report import Report
@@ -196,6 +197,135 @@ def test_users_with_little_news_are_left_alone(tmp_path: Path, endpoint: Endpoin
     more = row(pipeline.generate(every, as_of=[T0 + timedelta(hours=640)]))
     assert more["asked"] > 0
     assert row(news)["asked"] < more["asked"] + row(news)["asked"]
+
+
+def edit_items(project: Project, edit: Callable[[list[dict[str, Any]]], list[Any]]) -> None:
+    path = project.root / "items.parquet"
+    pq.write_table(pa.Table.from_pylist(edit(pq.read_table(path).to_pylist())), path)
+
+
+def retitled(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [
+        {**one, "title": f"{one['title']}, new"} if n in (7, 8) else one
+        for n, one in enumerate(items)
+    ]
+
+
+@pytest.mark.parametrize("policy", ["Freshness()", "Freshness(min_new=5)"])
+def test_other_titles_and_fewer_products_are_no_users_news(
+    tmp_path: Path, endpoint: Endpoint, policy: str
+) -> None:
+    shop = shop_at(tmp_path, endpoint, policy)
+    pipeline.generate(shop)
+    edit_items(shop, retitled)
+    plan = pipeline.plan(again(shop))
+    assert [(one["kind"], one["to_ask"]) for one in rows(plan, "plan")] == [
+        ("user", 0),
+        ("item", 2),  # a changed text of its own is an item's news
+        ("all", 2),
+    ]
+    assert rows(plan, "due") == [due("item", **{"changed text": 2})]
+    assert any("not asked again although the catalogue" in note for note in plan.notes)
+    edit_items(shop, lambda items: items[:-1])
+    assert row(pipeline.plan(again(shop)), "plan")["to_ask"] == 2
+    assert row(pipeline.generate(again(shop)))["asked"] == 2
+    declared = redeclared(
+        shop, policy, policy.replace(")", ", catalogue=True)").replace("(, ", "(")
+    )
+    users = rows(pipeline.plan(declared), "plan")[0]
+    assert users["to_ask"] > 20
+    assert rows(pipeline.plan(declared), "due") == [
+        due("user", **{"changed text": users["to_ask"]})
+    ]
+
+
+def due(kind: str, **counts: int) -> dict[str, Any]:
+    reasons = ("new", "news", "changed text", "age", "factors", "other model")
+    return {"kind": kind, **dict.fromkeys(reasons, 0), **counts}
+
+
+def grow_old(project: Project) -> None:
+    with project.ledger() as ledger:
+        long_ago = (ledger._clock() - timedelta(days=31)).isoformat()
+        age = "UPDATE prompts SET answered = ?"
+        ledger.do([lambda connection: connection.execute(age, (long_ago,))])
+
+
+def declare(old: str, new: str) -> Callable[[Project], object]:
+    return lambda project: redeclared(project, old, new)
+
+
+#: What changes, and why users and items are due then; None: as many as there are prompts.
+DUE: dict[str, tuple[Callable[[Project], object], str | None, str | None]] = {
+    "nothing": (lambda _: None, None, None),
+    "news": (lambda project: write_tables(project.root, interactions=700), "news", None),
+    "profile": (declare("from {{ region }}", "of {{ region }}"), "changed text", None),
+    "descriptions": (declare("{{ title }}, {{ kind }}", "{{ title }}"), None, "changed text"),
+    "age": (grow_old, "age", "age"),
+    "factors": (declare('"price", "style"', '"price", "size"'), "factors", "factors"),
+    "model": (declare("gpt-4o-mini", "gpt-4o"), "other model", "other model"),
+}
+
+
+@pytest.mark.parametrize("change", DUE)
+def test_a_plan_says_why_prompts_are_due(tmp_path: Path, endpoint: Endpoint, change: str) -> None:
+    shop = shop_at(tmp_path, endpoint, "Freshness(min_new=2, max_age_days=30)")
+    last = [T0 + timedelta(days=60)]
+    first = pipeline.plan(shop, as_of=last)
+    assert rows(first, "due") == [due("user", new=29), due("item", new=20)]
+    pipeline.generate(shop, as_of=last)
+    make, *reasons = DUE[change]
+    make(shop)
+    plan = pipeline.plan(again(shop), as_of=last)
+    planned = {one["kind"]: one for one in rows(plan, "plan")}
+    expected = [
+        due(kind, **{reason: planned[kind]["to_ask"]})
+        for kind, reason in zip(("user", "item"), reasons, strict=True)
+        if reason is not None
+    ]
+    assert ("due" in plan.plain()["tables"]) == bool(expected)
+    assert not expected or rows(plan, "due") == expected
+    assert all(one[reason] > 0 for one, reason in zip(expected, filter(None, reasons), strict=True))
+    asked = row(pipeline.generate(again(shop), as_of=last))["asked"]
+    assert asked == planned["all"]["to_ask"]
+    assert row(pipeline.plan(again(shop), as_of=last), "plan")["to_ask"] == 0
+
+
+def test_the_numbers_of_a_plan_add_up(tmp_path: Path, endpoint: Endpoint) -> None:
+    shop = shop_at(tmp_path, endpoint)
+    first = T0 + timedelta(days=60)
+    times = [first, first + timedelta(days=1)]  # nothing happens in between
+    for limit in (None, 7):
+        plan = pipeline.plan(shop, as_of=times)
+        users, items, every = rows(plan, "plan")
+        for one in (users, items, every):
+            parts = ("repeated", "answered", "quarantined", "to_ask")
+            assert one["prompts"] == sum(one[name] for name in parts)
+        assert (users["prompts"], users["repeated"], items["repeated"]) == (58, 29, 0)
+        assert any(note.startswith("29 prompts repeat the text") for note in plan.notes)
+        assert sum(one["new"] for one in rows(plan, "due")) == every["to_ask"]
+        pipeline.generate(shop, as_of=times, limit=limit or 7)
+
+
+@pytest.mark.parametrize("policy", ["Freshness()", "Freshness(min_new=5)"])
+def test_a_limit_takes_users_and_items_and_leads_on(
+    tmp_path: Path, endpoint: Endpoint, policy: str
+) -> None:
+    shop = shop_at(tmp_path, endpoint, policy)
+    report = pipeline.generate(shop, limit=6)
+    assert row(report)["asked"] == 6
+    assert [one["answered"] for one in rows(pipeline.quality(shop), "answers")] == [3, 3]
+    assert report.next == ["reki quality", "reki generate"]
+    assert any("prompts or more are left: --limit is reached" in note for note in report.notes)
+    assert pipeline.generate(again(shop)).next == ["reki encode"]
+
+
+def test_when_every_call_fails_encoding_is_not_next(tmp_path: Path, endpoint: Endpoint) -> None:
+    endpoint.rule = lambda prompt, nth, number: replace(FAULTS["500"], status=422)
+    shop = shop_at(tmp_path, endpoint, more=", structured='off'")
+    report = pipeline.generate(shop, limit=5)
+    assert (row(report)["asked"], report.failed) == (0, 5)
+    assert report.next == ["reki doctor", "reki generate"]
 
 
 def test_incremental_knowledge_sends_what_is_new(tmp_path: Path, endpoint: Endpoint) -> None:
@@ -382,7 +512,12 @@ def test_every_call_is_exported(tmp_path: Path, endpoint: Endpoint) -> None:
     )
 
 
-def test_a_batch_that_the_server_forgot_is_given_up(tmp_path: Path, endpoint: Endpoint) -> None:
+def test_a_batch_that_the_server_forgot_is_given_up(
+    tmp_path: Path, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hasty = partialmethod(OpenAIBatchLLM.__init__, file_wait_s=0.05)
+    monkeypatch.setattr(OpenAIBatchLLM, "__init__", hasty)
+
     def forgotten(method: str, path: str, nth: int) -> Fault | None:
         is_look = method == "GET" and path.startswith("/v1/batches/")
         return replace(FAULTS["500"], name="gone", status=404) if is_look else None

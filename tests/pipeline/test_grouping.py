@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from reki_feast import lake, pipeline, schema
+from reki_feast import files, pipeline, schema
 from reki_feast.doctor import doctor
 from reki_feast.errors import (
     ClusterError,
@@ -258,9 +258,9 @@ def test_groups_formed_anew_leave_none_behind_that_nobody_is_in(shop: Project) -
 def test_state_of_another_version_is_told_with_the_way_out(shop: Project) -> None:
     pipeline.form_groups(shop)
     path = shop.data / "clusters" / "item_knowledge.safetensors"
-    tensors, said = lake.read_tensors(path)
+    tensors, said = files.read_tensors(path)
     del tensors["cold"]
-    lake.write_tensors(path, tensors, said)
+    files.write_tensors(path, tensors, said)
     with pytest.raises(LakeError, match=r"(?s)stored by this version.*'cold'.*form groups anew"):
         pipeline.form_groups(again(shop))
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from reki_feast import pipeline, schema
+from reki_feast import cli, pipeline, schema
 from reki_feast.errors import KnowledgeError
 from reki_feast.project import Project
 from tests.pipeline.conftest import T0, make_shop
@@ -88,6 +88,117 @@ def test_factors_of_the_file_name_columns_too(tmp_path: Path, confirmed: str) ->
     pipeline.import_knowledge(shop, {"items": file}, as_of=[T0])
     stored = shop.lake.read("knowledge", schema.KNOWLEDGE)
     assert stored["factors"].to_pylist() == [[("mood", "low")], [("mood", "high")]]
+
+
+GOOD = "Cheap and plain things for a small flat, such as lamps and folding chairs, number {}."
+BAD = {
+    "c'1": "2.",
+    "c'2": "基于用户喜欢的产品，推断出以下信息：用户喜欢便宜的灯具和椅子。",
+    "c'3": "It is not possible to determine the preferences of this customer.",
+}
+
+
+def customers(folder: Path, **said: str) -> dict[str, str]:
+    """A file of texts of 30 customers, some of them as given."""
+    ids = [f"c'{n}" for n in range(30)]
+    texts = [{**BAD, **said}.get(one, GOOD.format(one)) for one in ids]
+    return {"users": parquet(folder, "users", customer_id=ids, text=texts)}
+
+
+def known_users(shop: Project) -> set[str]:
+    return set(shop.lake.read("knowledge", schema.KNOWLEDGE)["owner"].to_pylist())
+
+
+def test_texts_that_fail_a_gate_are_quarantined_and_listed(shop: Project, tmp_path: Path) -> None:
+    report = pipeline.import_knowledge(shop, customers(tmp_path), as_of=[T0])
+    tables = report.plain()["tables"]
+    assert report.title == "shop: 27 texts and 0 memberships are new, 3 texts are quarantined"
+    assert report.failed == 0
+    assert report.next == ["reki quality", "reki encode"]
+    assert any("--no-gates" in note for note in report.notes)
+    assert known_users(shop) == {f"c'{n}" for n in range(30)} - BAD.keys()
+    [row] = tables["imported"]
+    assert (row["texts"], row["quarantined"], row["members"]) == (27, 3, 0)
+    listed = {row["owner"]: (row["gate"], row["fault"]) for row in tables["imported examples"]}
+    assert listed == {
+        "c'1": ("length", "it has fewer than 3 characters"),
+        "c'2": ("language", "it is in Chinese, not in English"),
+        "c'3": ("refusal", "it declines to answer"),
+    }
+
+
+def test_quality_covers_imported_texts(shop: Project, tmp_path: Path) -> None:
+    assert pipeline.quality(shop).title == "shop: 0 answers, 0 quarantined"
+    pipeline.import_knowledge(shop, customers(tmp_path), as_of=[T0])
+    pipeline.import_knowledge(shop, groups(tmp_path), as_of=[T0])
+    report = pipeline.quality(shop)
+    tables = report.plain()["tables"]
+    assert report.title == ("shop: 0 answers, 0 quarantined; 30 imported texts, 3 quarantined")
+    rows = {(row["kind"], row["channel"]): row for row in tables["imported"]}
+    assert rows["user", "knowledge"]["quarantined"] == 3
+    assert rows["user", "knowledge"]["texts"] == 27
+    assert rows["item", "knowledge"]["coverage"] == 1.0
+    assert {row["gate"]: row["quarantined"] for row in tables["imported gates"]} == {
+        "length": 1,
+        "language": 1,
+        "refusal": 1,
+    }
+    assert len(tables["imported examples"]) == 3
+    assert report.next == []
+
+
+def test_importing_again_adds_nothing_and_a_mended_text_leaves_quarantine(
+    shop: Project, tmp_path: Path
+) -> None:
+    pipeline.import_knowledge(shop, customers(tmp_path), as_of=[T0])
+    again = pipeline.import_knowledge(shop, customers(tmp_path), as_of=[T0])
+    assert again.title.startswith("shop: 0 texts and 0 memberships are new, 3 texts")
+    assert len(shop.lake.parts("imported")) == 1
+    mended = customers(tmp_path, **{"c'1": GOOD.format("one")})
+    pipeline.import_knowledge(shop, mended, as_of=[T0])
+    assert "c'1" in known_users(shop)
+    assert "28 imported texts, 2 quarantined" in pipeline.quality(shop).title
+
+
+def test_without_gates_all_texts_are_taken(shop: Project, tmp_path: Path) -> None:
+    pipeline.import_knowledge(shop, customers(tmp_path), as_of=[T0])
+    words = ["import-knowledge", "--project", str(shop.root), "--as-of", T0.isoformat()]
+    words += ["--users", customers(tmp_path)["users"], "--no-gates"]
+    assert cli.main(words) == cli.DONE
+    assert len(known_users(shop)) == 30
+    assert "30 imported texts, 0 quarantined" in pipeline.quality(shop).title
+
+
+def test_a_generic_text_is_quarantined_whatever_model_is_declared(
+    shop: Project, tmp_path: Path
+) -> None:
+    many = {f"c'{n}": "Well made products at a fair price." for n in range(4, 14)}
+    pipeline.import_knowledge(shop, customers(tmp_path, **many), as_of=[T0])
+    assert "17 imported texts, 13 quarantined" in pipeline.quality(shop).title
+
+
+def test_members_of_a_quarantined_group_get_the_default_vector(
+    shop: Project, tmp_path: Path
+) -> None:
+    files = groups(tmp_path)
+    files["groups"] = parquet(
+        tmp_path,
+        "with a refusal",
+        kind=["item", "user_liked", "user_disliked"],
+        group_id=[1, 1, 1],
+        text=["1. Price: low\n2. Style: plain", "likes lamps", "Please provide the products."],
+    )
+    report = pipeline.import_knowledge(shop, files, as_of=[T0])
+    rows = report.plain()["tables"]["imported"]
+    assert [(r["channel"], r["texts"], r["quarantined"], r["members"]) for r in rows] == [
+        ("liked", 1, 0, 30),
+        ("disliked", 0, 1, 30),
+        ("knowledge", 1, 0, 20),
+    ]
+    pipeline.run(shop)
+    manifest = shop.lake.read_json("manifest")
+    assert manifest is not None
+    assert manifest["user"]["channels"] == ["liked", "history"]
 
 
 def test_a_wrong_shape_stores_nothing(shop: Project, tmp_path: Path) -> None:

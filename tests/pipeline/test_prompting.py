@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -21,7 +22,7 @@ from reki_feast import inputs as sources
 from reki_feast.extract import import_entities
 from reki_feast.extract.prompts import redacted
 from reki_feast.inputs import Inputs
-from reki_feast.lake import Lake
+from reki_feast.pipeline.asked import remember
 from reki_feast.pipeline.news import Log
 from reki_feast.pipeline.prompting import Prompted, prompts_at
 from reki_feast.pipeline.stored import state
@@ -50,6 +51,8 @@ class World:
     answered: set[str] = field(default_factory=set)
     redact: Callable[[str], str] = str
     made: int = 0
+    stars: int | None = None
+    timed: bool = True
 
     def see(self, user: str | int, *hours: int) -> None:
         self.log += [(user, n) for n in hours]
@@ -72,8 +75,10 @@ class World:
         columns = {
             "customer_id": [user for user, _ in self.log],
             "sku": [f"s-{n % 20}" for n in range(len(self.log))],
-            "stars": [1 + n % 5 for n in range(len(self.log))],
-            "event_timestamp": [hour(n) for _, n in self.log],
+            "stars": [self.stars or 1 + n % 5 for n in range(len(self.log))],
+            "event_timestamp" if self.timed else "position": [
+                hour(n) if self.timed else n for _, n in self.log
+            ],
         }
         pq.write_table(pa.table(columns), self.root / "interactions.parquet")
         project = open_project(self.root)
@@ -103,6 +108,7 @@ class World:
         found = self.at(n)
         paid = self.unanswered(found.prompts)["owner"].to_pylist()
         self.answered |= set(found.prompts["prompt_hash"].to_pylist())
+        remember(open_project(self.root), found.asked)
         self.keep(found.prompts, hour(n))
         return Asked(found, paid)
 
@@ -167,14 +173,11 @@ def shown(prompt: str) -> int:
 # --- the default ----------------------------------------------------------------------------
 
 
-def test_by_default_everybody_is_asked_and_the_lake_is_not_read(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_by_default_everybody_is_asked(world: World) -> None:
     world.see("c'1", 1, 2, 9)
     world.see("c'2", 3)
     world.edit("customers =", 'products = Individual(kind="item")\ncustomers =')
     project, tables = world.tables()
-    monkeypatch.setattr(Lake, "read", None)
     later, found = world.at(5), world.at(5, first=True)
     how_ = how(project)
     users = extract.user_prompts(
@@ -259,16 +262,108 @@ CHANGES: dict[str, Callable[[World], None]] = {
     "profile": lambda w: w.edit("from {{ region }}", "of the {{ region }}"),
     "verdicts": lambda w: w.edit('rating="stars", ', ""),
     "window": lambda w: w.edit('item="product"', 'history=1, item="product"'),
-    "catalogue": lambda w: _retitle(w.root),
     "answers": lambda w: w.answered.clear(),  # too old, or another model's
 }
 
 
-def _retitle(root: Path) -> None:
-    table = pq.read_table(root / "items.parquet")
-    titles = [f"new {title}" for title in table["title"].to_pylist()]
-    at = table.column_names.index("title")
-    pq.write_table(table.set_column(at, "title", [titles]), root / "items.parquet")
+def _retitle(world: World) -> None:
+    _edit_items(world, lambda rows: [{**row, "title": f"new {row['title']}"} for row in rows])
+
+
+def _take_off(world: World) -> None:
+    _edit_items(world, lambda rows: [row for row in rows if row["sku"] != "s-0"])
+
+
+def _edit_items(world: World, edit: Callable[[list[dict[str, Any]]], list[Any]]) -> None:
+    path = world.root / "items.parquet"
+    pq.write_table(pa.Table.from_pylist(edit(pq.read_table(path).to_pylist())), path)
+
+
+def _rate_anew(world: World) -> None:
+    world.stars = 5
+
+
+#: What is no news: users did nothing.
+NO_NEWS: dict[str, Callable[[World], None]] = {
+    "another title": _retitle,
+    "taken off the list": _take_off,
+    "another rating": _rate_anew,
+}
+
+
+@pytest.mark.parametrize("policy", [(1, False), (5, False), (1, True), (5, True)])
+@pytest.mark.parametrize("change", NO_NEWS)
+def test_other_words_for_what_users_met_are_no_news(
+    world: World, change: str, policy: tuple[int, bool]
+) -> None:
+    min_new, incremental = policy
+    world.fresh(min_new, incremental)
+    world.see("c'1", 1, 2, 3)
+    world.see("c'2", 1, 4)
+    world.ask(5)
+    NO_NEWS[change](world)
+    same, later = world.ask(5), world.ask(20)
+    assert (same.paid, later.paid) == ([], [])
+    assert (later.prompted.reworded > 0) != incremental
+    world.see("c'1", *range(11, 11 + min_new))
+    asked = world.ask(20)
+    assert asked.paid == ["c'1"]
+    assert is_update(asked.prompted.prompts["prompt"][0].as_py()) == incremental
+    assert world.ask(20).paid == []
+
+
+@pytest.mark.parametrize("policy", [(1, False), (5, False), (1, True), (5, True)])
+@pytest.mark.parametrize("change", NO_NEWS)
+def test_other_words_count_where_that_is_declared(
+    world: World, change: str, policy: tuple[int, bool]
+) -> None:
+    world.fresh(*policy)
+    world.edit("incremental=", "catalogue=True, incremental=")
+    world.see("c'1", 1, 2, 3)
+    world.ask(5)
+    assert world.ask(20).paid == []
+    NO_NEWS[change](world)
+    asked = world.ask(20)
+    assert (asked.paid, asked.prompted.reworded) == (["c'1"], 0)
+    assert world.ask(20).paid == []
+
+
+@pytest.mark.parametrize("incremental", [False, True])
+def test_what_came_late_is_news(world: World, incremental: bool) -> None:
+    world.fresh(2, incremental)
+    world.see("c'1", 1, 3)
+    world.ask(5)
+    world.see("c'1", 2)
+    late = world.ask(20)
+    assert (late.paid, late.prompted.left_alone) == ([], 1)
+    world.see("c'1", 11)
+    asked = world.ask(20)
+    assert (asked.paid, asked.prompted.updated) == (["c'1"], 0)  # an update would leave it out
+    assert shown(by_owner(asked.prompted.prompts)["c'1"]) == 4
+    assert world.ask(20).paid == []
+
+
+def test_other_words_are_no_news_where_interactions_have_no_times(world: World) -> None:
+    world.timed = False
+    world.see("c'1", 1, 2, 3, 4)
+    assert world.ask(5).paid == ["c'1"]
+    _retitle(world)
+    assert (world.ask(5).paid, world.ask(20).paid) == ([], [])
+    world.see("c'1", 5, 6)
+    assert world.ask(20).paid == ["c'1"]
+
+
+@pytest.mark.parametrize("policy", [(1, False), (5, False), (5, True)])
+def test_a_project_of_an_earlier_version_is_brought_up_to_date(
+    world: World, policy: tuple[int, bool]
+) -> None:
+    world.fresh(*policy)
+    world.see("c'1", 1, 2)
+    world.ask(5)
+    shutil.rmtree(open_project(world.root).data / "asked")
+    assert world.ask(20).paid == []
+    _retitle(world)
+    assert world.ask(20).paid == []
 
 
 @pytest.mark.parametrize("incremental", [False, True])
@@ -591,6 +686,31 @@ def test_groups_are_asked_about_whatever_the_policy(world: World) -> None:
     assert world.at(5) == before
 
 
+@pytest.mark.parametrize(
+    ("kind", "channel", "paid"), [("user", "liked", []), ("item", "knowledge", ["g1"])]
+)
+def test_other_titles_are_news_of_groups_of_items_alone(
+    world: World, kind: str, channel: str, paid: list[str]
+) -> None:
+    world.edit("import LLM", "import LLM, Collective")
+    world.edit(re.escape(USERS), f'groups = Collective(kind="{kind}")')
+    world.see("c'1", 1)
+    project, _ = world.tables()
+    times = {"event_timestamp": hour(5), "created_timestamp": hour(5)}
+    slot = {"kind": kind, "channel": channel, "group": "g1", **times}
+    group = {**slot, "shown": ["s-1", "s-2"], "hash": "x"}
+    project.lake.append("groups", pa.Table.from_pylist([group], schema=schema.GROUPS))
+    member = {**slot, "owner": "c'1"}
+    project.lake.append("members", pa.Table.from_pylist([member], schema=schema.MEMBERS))
+    assert world.ask(5).paid == ["g1"]
+    _retitle(world)
+    asked = world.ask(20)
+    assert (asked.paid, asked.prompted.reworded) == (paid, int(kind == "user"))
+    world.template(f"{kind}_group", "{{ shown }} {{ keys }}")
+    assert world.ask(20).paid == ["g1"]
+    assert world.ask(30).paid == []
+
+
 @given(
     log=st.lists(st.tuples(st.integers(0, 4), st.integers(0, 9)), max_size=30),
     since=st.dictionaries(st.integers(0, 6), st.integers(0, 9)),
@@ -613,7 +733,8 @@ def test_news_are_counted_as_one_would_by_hand(
             "event_timestamp": pa.array([hour(n) for n in since.values()], schema.TIMESTAMP),
         }
     )
-    found = Log.of(Inputs(user=key, item=key, items=table, users=None, interactions=table))
+    tables = Inputs(user=key, item=key, items=table, users=None, interactions=table)
+    found = Log.of(tables, 30)
     counts = found.count(found.news(known, hour(until))).tolist()
     expected = {
         str(user): sum(since.get(user, 99) <= n < until for who, n in log if who == user)

@@ -250,7 +250,8 @@ def test_late_strange_and_repeated_interactions_are_told(shop: Project, trained:
     before = states_of(shop, [user])
     late = {**begun[-1], "customer_id": user, "event_timestamp": rest[4]["event_timestamp"] + TICK}
     strange = {**rest[7], "sku": "s-99"}
-    report = pusher.push([late, strange, rest[5]])
+    ahead = {**rest[8], "customer_id": user, "event_timestamp": T0 + timedelta(days=99_999)}
+    report = pusher.push([late, strange, rest[5], ahead])
     assert counts(report) == {
         "interactions counted": 0,
         "late, left to the next run": 1,
@@ -261,6 +262,7 @@ def test_late_strange_and_repeated_interactions_are_told(shop: Project, trained:
     }
     assert "`reki run` counts them" in " ".join(report.notes)
     assert "their sku is not in the items" in " ".join(report.notes)
+    assert "1 interactions left out: they lie in the future" in " ".join(report.notes)
     found = states_of(shop, [user])
     equal(found[0], (before[0].vector.tolist(), before[0].sums.tolist()))
     report = pusher.push([{**rest[6], "customer_id": "new"}])

@@ -23,11 +23,15 @@ from reki_feast.errors import (
     SourceError,
 )
 from reki_feast.inputs import after
+from reki_feast.pipeline.learning import learning
+from reki_feast.pipeline.stored import times
 from reki_feast.project import Project, open_project
 from reki_feast.report import Report
+from reki_feast.store import embedded
 from tests.pipeline.conftest import T0, make_shop, write_tables
 
 USER, ITEM = schema.Key("customer_id", pa.string()), schema.Key("sku", pa.string())
+USER_CHANNELS = ["knowledge", "history"]
 
 
 def cells(report: Report, table: str) -> list[dict[str, Any]]:
@@ -71,12 +75,26 @@ def test_interactions_go_in_and_vectors_come_out(shop: Project) -> None:
         assert np.isfinite(vectors).all()
 
 
-def test_the_first_run_makes_snapshots_at_the_start_the_median_and_the_end(done: Project) -> None:
+def test_the_first_run_makes_snapshots_at_the_start_of_sixths_and_at_the_end(done: Project) -> None:
     manifest = done.lake.read_json("manifest")
     assert manifest is not None
-    expected = [T0, after(T0 + timedelta(hours=299)), after(T0 + timedelta(hours=599))]
+    hours = [99, 199, 299, 399, 499, 599]  # the median is asked about, and the end
+    expected = [T0, *(after(T0 + timedelta(hours=hour)) for hour in hours)]
     assert manifest["snapshots"] == [time.isoformat() for time in expected]
     assert manifest["trained_until"] == expected[-1].isoformat()
+
+
+def test_snapshots_between_ask_nothing_and_vectors_begin_before_users_are_asked_about(
+    done: Project,
+) -> None:
+    median = after(T0 + timedelta(hours=299))
+    assert times(done, "knowledge") == [T0, median, after(T0 + timedelta(hours=599))]
+    assert learning(done).time == median
+    users = done.lake.read("user_representation", schema.representation(USER, USER_CHANNELS))
+    early = users.filter(pc.field("event_timestamp") < median)
+    assert early.num_rows > 30
+    assert early["knowledge"].null_count == early.num_rows
+    assert times(done, "user_aug")[0] < median
 
 
 def test_a_second_run_writes_nothing(done: Project) -> None:
@@ -275,3 +293,19 @@ def test_status_tells_what_is_stored(done: Project) -> None:
     assert (plan["of"], bill["of"], bill["outcome"]) == ("plan", "bill", "done")
     assert cells(report, "running")[1]["state"] == "not running"
     assert "no embedded Redis" in pipeline.down(done).title
+
+
+def test_status_and_down_find_the_embedded_redis(shop: Project) -> None:
+    def state() -> str:
+        said: str = cells(pipeline.status(shop), "running")[1]["state"]
+        return said
+
+    try:
+        address = embedded.start(shop.redis)
+        pid = embedded.status(shop.redis).pid
+        assert state().startswith(f"socket {address.path}, pid {pid}, 0 keys, ")
+        Path(address.path).unlink()
+        assert state() == f"cannot be reached: pid {pid}; run reki down"
+    finally:
+        assert "is stopped" in pipeline.down(shop).title
+    assert state() == "not running"

@@ -6,6 +6,7 @@ A row of a training table joins features of its own time, so that one label more
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -141,7 +142,11 @@ def test_labels_that_are_learnt_come_before_the_last_snapshot(tmp_path: Path) ->
 
 
 def as_before(project: Project, *, trained: bool) -> Project:
-    """Stamp all that is stored a tick earlier: at the time of the interaction that it knows."""
+    """Stamp all that is stored a tick earlier: at the time of the interaction that it knows.
+
+    What prompts were made of was not stored then.
+    """
+    shutil.rmtree(project.data / "asked")
     for path in project.data.rglob("*.parquet"):
         table = pq.read_table(path)
         if "event_timestamp" in table.column_names:

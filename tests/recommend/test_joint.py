@@ -24,6 +24,7 @@ from reki_feast.recommend.joint import (
     Stored,
     _distinct,
     bank_by_index,
+    check_filled,
     fix_standards,
     make_banks,
 )
@@ -199,7 +200,7 @@ def test_the_two_tower_head_scores_pairs_of_channels_and_all() -> None:
 
 def test_a_channel_without_vectors() -> None:
     with pytest.raises(CondenseError, match="user liked: none"):
-        fix_standards(heins(), table("u", [1], liked=[None], history=[A]), "user", norm=1)
+        check_filled(table("u", [1], liked=[None], history=[A]), "user", ["history", "liked"])
 
 
 def test_vectors_of_one_hash_stay_apart(monkeypatch: pytest.MonkeyPatch) -> None:

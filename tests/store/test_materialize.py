@@ -24,7 +24,7 @@ from reki_feast.store import (
     materialize_views,
     verify_materialized,
 )
-from reki_feast.store.materialize import BEGINNING, Count, _inside
+from reki_feast.store.materialize import BEGINNING, Count, inside_repo
 
 # ibis 12 calls a method that DuckDB 2.0 deprecates.
 pytestmark = pytest.mark.filterwarnings(
@@ -161,7 +161,7 @@ def test_a_module_of_another_name_stays(tmp_path: Path) -> None:
     (tmp_path / "threading.py").touch()
     (tmp_path / ".venv").mkdir()
     (tmp_path / ".venv" / "numpy.py").touch()
-    with _inside(tmp_path):
+    with inside_repo(tmp_path):
         assert {"threading", "numpy"} <= set(sys.modules)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import struct
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -51,6 +50,7 @@ from reki_feast.store import embedded, materialize_views
 from reki_feast.store.online import wire
 from reki_feast.store.tensors import TensorReader
 from reki_feast.store.tensors.layouts import HashRows, PackedRows
+from tests.redis_server import HOST, plain_server
 
 NOW = datetime(2026, 3, 1, tzinfo=timezone.utc)
 END = datetime(2026, 9, 1, tzinfo=timezone.utc)
@@ -488,25 +488,27 @@ class TestCallers:
 
 
 @pytest.fixture
-def own_redis(tmp_path: Path) -> Iterator[tuple[Path, str]]:
+def own_redis(tmp_path: Path) -> Iterator[tuple[Path, embedded.Address]]:
     folder = tmp_path / "redis"
-    yield folder, embedded.start(folder).connection_string
+    yield folder, embedded.start(folder)
     embedded.stop(folder)
 
 
 class TestRedisInTrouble:
     @pytest.fixture
-    def reader(self, tmp_path: Path, own_redis: tuple[Path, str]) -> Iterator[TensorReader]:
-        store = make(tmp_path, own_redis[1], "trouble")
+    def reader(
+        self, tmp_path: Path, own_redis: tuple[Path, embedded.Address]
+    ) -> Iterator[TensorReader]:
+        store = make(tmp_path, own_redis[1].connection_string, "trouble")
         some = view(tmp_path, "some", [USER], {"a": Int64})
         store.apply([USER, some])
         with TensorReader(store, ["some:a"], timeout=0.1) as reader:
             assert reader.read({"user_id": [1]})["a"].tolist() == [0]
             yield reader
 
-    def test_gone(self, reader: TensorReader, own_redis: tuple[Path, str]) -> None:
+    def test_gone(self, reader: TensorReader, own_redis: tuple[Path, embedded.Address]) -> None:
         embedded.stop(own_redis[0])
-        message = rf"Redis at {own_redis[1]} answers\n  found: ConnectionError"
+        message = rf"Redis at {own_redis[1].path} answers\n  found: ConnectionError"
         with pytest.raises(StoreError, match=message) as caught:
             reader.read({"user_id": [1]})
         assert isinstance(caught.value.__cause__, redis.ConnectionError)
@@ -514,10 +516,9 @@ class TestRedisInTrouble:
             asyncio.run(reader.read_async({"user_id": [1]}))
 
     def test_too_slow_and_well_again(
-        self, reader: TensorReader, own_redis: tuple[Path, str]
+        self, reader: TensorReader, own_redis: tuple[Path, embedded.Address]
     ) -> None:
-        host, port = own_redis[1].split(":")
-        with redis.Redis(host, int(port)) as client:
+        with redis.Redis(unix_socket_path=own_redis[1].path) as client:
             client.execute_command("CLIENT", "PAUSE", 1_500)
             with pytest.raises(StoreError, match=r"answers in time\n(.|\n)*raise `timeout`"):
                 reader.read({"user_id": [1]})
@@ -527,22 +528,21 @@ class TestRedisInTrouble:
         assert reader.read({"user_id": [1]})["a"].tolist() == [0]
 
     def test_a_connection_that_was_cut_is_opened_again(
-        self, reader: TensorReader, own_redis: tuple[Path, str]
+        self, reader: TensorReader, own_redis: tuple[Path, embedded.Address]
     ) -> None:
-        host, port = own_redis[1].split(":")
-        with redis.Redis(host, int(port)) as client:
+        with redis.Redis(unix_socket_path=own_redis[1].path) as client:
             client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
         assert reader.read({"user_id": [1]})["a"].tolist() == [0]
 
     def test_a_time_in_the_connection_string(
-        self, tmp_path: Path, own_redis: tuple[Path, str]
+        self, tmp_path: Path, own_redis: tuple[Path, embedded.Address]
     ) -> None:
-        store = make(tmp_path, f"{own_redis[1]},socket_timeout=0.05", "trouble")
+        store = make(tmp_path, f"{own_redis[1].connection_string},socket_timeout=0.05", "trouble")
         given = {None: (0.05, 1.0), 0.3: (0.3, 0.3)}
         store.apply([USER, view(tmp_path, "some", [USER], {"a": Int64})])
         for timeout, (answer, connect) in given.items():
             reader = TensorReader(store, ["some:a"], timeout=timeout)
-            assert reader._connections._given == {
+            assert reader._connections._waits == {
                 "socket_timeout": answer,
                 "socket_connect_timeout": connect,
             }
@@ -558,27 +558,14 @@ async def _closing(reader: TensorReader) -> None:
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[str]:
     """A cluster of one node that serves all slots."""
-    port = embedded._free_port()
-    while port > 55_000:  # its bus takes a port 10,000 above
-        port = embedded._free_port()
-    options = ["--port", str(port), "--bind", "127.0.0.1", "--cluster-enabled", "yes"]
-    command = [str(embedded.server_binary()), *options, "--save", "", "--dir", str(tmp_path)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as server:
-        try:
-            _serve_all_slots(port)
-            yield f"127.0.0.1:{port}"
-        finally:
-            server.terminate()
+    with plain_server(tmp_path / "cluster", "--cluster-enabled", "yes") as port:
+        _serve_all_slots(port)
+        yield f"{HOST}:{port}"
 
 
 def _serve_all_slots(port: int) -> None:
-    with redis.Redis("127.0.0.1", port) as client:
-        for _ in range(200):
-            try:
-                client.execute_command("CLUSTER", "ADDSLOTS", *range(16_384))
-                break
-            except redis.ConnectionError:
-                time.sleep(0.05)
+    with redis.Redis(HOST, port) as client:
+        client.execute_command("CLUSTER", "ADDSLOTS", *range(16_384))
         while client.cluster("INFO")["cluster_state"] != "ok":
             time.sleep(0.05)
 

@@ -149,4 +149,4 @@ def test_relative_data_starts_at_the_feast_repo_of_the_caller(published: Any) ->
     code = "user, item = e\nviews = reki_views('../movies', user=user, item=item)"
     exec(compile(code, str(caller), "exec"), scope)
     views: Any = scope["views"]
-    assert views.user.batch_source.path == str(published.folder / "user_aug")
+    assert views.user.batch_source.path == "../movies/user_aug"

@@ -18,7 +18,9 @@ from reki_feast.llm.batch import entries as batches
 from reki_feast.llm.batch.collecting import Collector, StoppedError
 from reki_feast.llm.batch.entries import Batch, Filled, Filling
 from reki_feast.llm.batch.remote import OpenAIBatchLLM
-from reki_feast.llm.batch.shipping import Shipped, Shipping, loop_time
+from reki_feast.llm.batch.shipped import Shipped
+from reki_feast.llm.batch.shipping import Shipping, loop_time
+from reki_feast.llm.budget import QuotaError
 from reki_feast.llm.intake import Intake
 from reki_feast.llm.ledger.calls import NoClaim
 from reki_feast.llm.ledger.scribe import Scribe
@@ -58,6 +60,8 @@ async def ask_in_batches_async(
         with stopping_gracefully(batching.interrupt):
             try:
                 await batching.work()
+            except QuotaError as error:
+                batching.stop("quota", error.faults[0].found)
             except LLMError:
                 with contextlib.suppress(LLMError):  # of the ledger, if it is what broke
                     await batching.let_go()
@@ -104,7 +108,11 @@ class Batching:
 
     def interrupt(self) -> None:
         """Stop at once; batches stay open."""
-        self._set(stopped="interrupted")
+        self.stop("interrupted")
+
+    def stop(self, why: str, limit: str = "") -> None:
+        """The same, for a reason of :class:`~reki_feast.llm.report.RunReport`."""
+        self._set(stopped=why, limit=limit)
         self._stop.set()
 
     def report(self) -> RunReport:
@@ -113,6 +121,7 @@ class Batching:
         return replace(
             self._collector.report,
             seconds=self._clock() - self._begun,
+            notes=tuple(self._run.notes.values()),
             batches=len(there),
             batch_done=sum(one.done for one in there),
         )

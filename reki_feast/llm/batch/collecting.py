@@ -12,14 +12,17 @@ from typing import IO
 from reki_feast.errors import LLMError
 from reki_feast.llm.batch import entries as batches
 from reki_feast.llm.batch.entries import Batch, Outcome
-from reki_feast.llm.batch.remote import OpenAIBatchLLM, Style
+from reki_feast.llm.batch.remote import OpenAIBatchLLM
+from reki_feast.llm.budget import QuotaError
 from reki_feast.llm.ledger.calls import Claim, Settlement
 from reki_feast.llm.ledger.scribe import Scribe
 from reki_feast.llm.port import Answer, Request, RequestError
+from reki_feast.llm.replies import has_form
 from reki_feast.llm.report import Failure, RunReport, counted
 from reki_feast.llm.run import Run
+from reki_feast.llm.style import Style
 from reki_feast.llm.terms import Tries, settle_answer, settle_error
-from reki_feast.llm.wire import TroubleError, has_form
+from reki_feast.llm.wire import TroubleError
 
 #: Calls entered in one transaction.
 _CHUNK = 200
@@ -196,6 +199,7 @@ class Collector:
 
     def count(self, request: Request, done: Settlement) -> None:
         """Count what is on disk."""
+        self._run.heed(request, done)
         fault = str(done.error) if done.error else done.verdict.fault
         self.report = counted(self.report, done, Failure(request.kind, request.owner, fault))
         self._lost += int(done.state in ("failed", "quarantined"))
@@ -205,11 +209,13 @@ class Collector:
         if isinstance(outcome, Answer):
             return settle_answer(request, claim, outcome, terms)
         if not isinstance(outcome, RequestError):
-            self._fatal = self._fatal or outcome
-            outcome = RequestError(outcome.faults[0].rule, found=outcome.faults[0].found)
+            self._fatal, fatal = self._fatal or outcome, outcome
+            outcome = RequestError(fatal.faults[0].rule, found=fatal.faults[0].found)
+            if isinstance(fatal, QuotaError):
+                return _not_sent(request, claim, outcome)
         tries = self._tries.setdefault(claim.key, Tries())
         done, wait_s = settle_error(request, claim, outcome, terms, tries, is_proven=True)
-        self.wait_s = max(self.wait_s, wait_s)
+        self.wait_s = max(self.wait_s, wait_s, outcome.wait_s or 0.0)
         return done
 
 
@@ -222,12 +228,10 @@ def _is_reply(outcome: Outcome, factors: tuple[str, ...]) -> bool:
     """Whether the model answered in the form asked for, or in vain."""
     if isinstance(outcome, Answer):
         return has_form(outcome.text, factors)
-    return isinstance(outcome, RequestError) and bool(outcome.gate)
+    return isinstance(outcome, TroubleError) and outcome.was_answered
 
 
 def _may_be_form(outcome: Outcome, factors: tuple[str, ...]) -> bool:
     if isinstance(outcome, Answer):  # another form than was asked for: that one is ignored
         return not has_form(outcome.text, factors)
-    if not isinstance(outcome, TroubleError):
-        return False
-    return outcome.may_be_form and not outcome.wants_other_tokens_field
+    return isinstance(outcome, TroubleError) and outcome.may_be_form

@@ -13,16 +13,18 @@ from dataclasses import dataclass
 from typing import IO, Any, Literal
 
 from reki_feast.errors import LLMError
-from reki_feast.llm import wire
+from reki_feast.llm import replies, wire
 from reki_feast.llm.batch.entries import Outcome
-from reki_feast.llm.openai import FORMS, OpenAILLM
-from reki_feast.llm.port import Request
-from reki_feast.llm.wire import Form, TroubleError
+from reki_feast.llm.hiding import hidden
+from reki_feast.llm.openai import OpenAILLM
+from reki_feast.llm.port import Request, RequestError
+from reki_feast.llm.said import said_of
+from reki_feast.llm.style import FORMAT, FORMS, TOKENS_FIELDS, Style, refused_field
+from reki_feast.llm.wire import GoneError, TroubleError
 
 _ENDPOINT: Literal["/v1/chat/completions"] = "/v1/chat/completions"
 _NAME = re.compile(r"reki-(\d{12})")
 _OVER = ("completed", "failed", "expired", "cancelled")
-_TOKENS_FIELDS = ("max_tokens", "max_completion_tokens")
 # Legal within a line of JSON, and taken for the end of one by some readers.
 _LINE_ENDS = {0x85: "\\u0085", 0x2028: "\\u2028", 0x2029: "\\u2029"}
 _NO_BATCHES = (
@@ -34,32 +36,22 @@ _NO_BATCH = (
     "name the base_url and the key that it was submitted with; `reki ledger give-up-batches` "
     "frees its prompts, to be paid for again",
 )
+#: How servers say that they do not have a file, or have not got it ready.
+_LACKS_FILE = re.compile(
+    r"no such file"
+    r"|(?:cannot|can't|could not|unable to) (?:find|locate|access)\b.*\bfile"
+    r"|\bfile\b.*\b(?:not (?:be )?found|not exist|not (?:yet )?(?:ready|processed|available)"
+    r"|still (?:being )?process|pending|being (?:processed|imported))",
+    re.IGNORECASE | re.DOTALL,
+)
 _NO_FILE = (
     "the server still has the answers of the batch",
     "the prompts are asked again: collect within a month next time",
 )
 
 
-@dataclass(frozen=True)
-class Style:
-    """How lines are written; ``str`` of it, and :meth:`of`, keep it in the ledger."""
-
-    form: Form
-    tokens_field: str
-
-    def __str__(self) -> str:
-        return f"{self.form} {self.tokens_field}"
-
-    @staticmethod
-    def of(text: str) -> Style | None:
-        """The style of such a text; None if it is none.
-
-        >>> Style.of(str(Style("off", "max_tokens")))
-        Style(form='off', tokens_field='max_tokens')
-        """
-        form, _, tokens_field = text.partition(" ")
-        found = next((one for one in FORMS if one == form), None)
-        return Style(found, tokens_field) if found and tokens_field else None
+class LateFileError(RequestError):
+    """The server does not have the file that it was given, or has not got it ready."""
 
 
 @dataclass(frozen=True)
@@ -87,12 +79,18 @@ class Remote:
         """Whether nothing more will come of it."""
         return self.status in _OVER
 
+    @property
+    def lacks_file(self) -> bool:
+        """Whether it failed since the server did not have its file."""
+        return self.status == "failed" and lacks_file(" ".join((*self.codes, self.faults)))
+
 
 class OpenAIBatchLLM(OpenAILLM):
     """A model asked in batches; its answers and those of :class:`OpenAILLM` are one in the ledger.
 
     Args:
         poll_s: seconds between two looks at a batch.
+        file_wait_s: seconds that the server gets to know of a file, or a batch, that it has made.
         max_requests: requests of one file, at most.
         max_bytes: bytes of one file, at most.
         how: as for :class:`OpenAILLM`. With ``structured="auto"`` the richest form of answer is
@@ -103,36 +101,31 @@ class OpenAIBatchLLM(OpenAILLM):
         self,
         *,
         poll_s: float = 30.0,
+        file_wait_s: float = 300.0,
         max_requests: int = 50_000,
         max_bytes: int = 200_000_000,
         **how: Any,
     ) -> None:
         super().__init__(**how)
-        self.poll_s, self.max_requests, self.max_bytes = poll_s, max_requests, max_bytes
+        self.poll_s, self.file_wait_s = poll_s, file_wait_s
+        self.max_requests, self.max_bytes = max_requests, max_bytes
 
     def __repr__(self) -> str:
         return f"OpenAIBatchLLM(model={self._model!r}, host={self._host!r})"
 
-    @property
-    def style(self) -> Style:
-        """How lines are written now."""
-        return Style(self._form or FORMS[self._probe], self._tokens_field)
-
     def line(self, call: int, request: Request, style: Style) -> bytes:
         """The line of a call, with its end."""
-        body = self._body(request, style.form)
-        body[style.tokens_field] = body.pop(self._tokens_field)
         line = {
             "custom_id": f"reki-{call:012}",
             "method": "POST",
             "url": _ENDPOINT,
-            "body": body,
+            "body": self._body(request, style),
         }
         return (json.dumps(line, ensure_ascii=False).translate(_LINE_ENDS) + "\n").encode()
 
     def size(self, request: Request) -> int:
         """Bytes of a request's line, in the longest of the styles that it may be written in."""
-        return len(self.line(0, request, Style(self.style.form, _TOKENS_FIELDS[-1])))
+        return len(self.line(0, request, Style(self._forms.form, TOKENS_FIELDS[-1])))
 
     async def upload(self, file: IO[bytes], batch: str) -> str:
         """Upload a batch's file; its id there.
@@ -150,6 +143,7 @@ class OpenAIBatchLLM(OpenAILLM):
         """Let the server begin with an uploaded file.
 
         Raises:
+            LateFileError: the server does not have the file, or not yet.
             RequestError: no word came; it may have begun all the same (:meth:`find`).
             LLMError: it never will.
         """
@@ -159,7 +153,13 @@ class OpenAIBatchLLM(OpenAILLM):
             completion_window="24h",
             metadata={"reki": batch},
         )
-        return _remote(await self._told(call))
+        try:
+            return _remote(await self._told(call))
+        except (TroubleError, GoneError) as error:
+            found = error.faults[0].found
+            if getattr(error, "again", False) or not lacks_file(found):
+                raise
+            raise LateFileError("the server has the file that was uploaded", found=found) from None
 
     async def find(self, batch: str, file: str) -> Remote | None:
         """The batch that was submitted under this name or with this file, if there is one.
@@ -218,20 +218,27 @@ class OpenAIBatchLLM(OpenAILLM):
 
     def heed(self, sent: Style, *, has_answers: bool, has_form_faults: bool) -> None:
         """Learn from a batch whether the server has the form of answer that it was sent with."""
-        if self._form is not None:
+        if self._forms.is_settled:
             return
         if has_answers:
-            self._form = sent.form
-        elif has_form_faults and FORMS[self._probe] == sent.form:
-            self._probe = min(self._probe + 1, len(FORMS) - 1)
+            self._forms.settle(sent.form)
+        elif has_form_faults:
+            self._forms.rule_out(sent.form, "no line of a batch was answered in it")
 
     def heed_failure(self, sent: Style, remote: Remote) -> bool:
         """Learn from a batch that failed as a whole; whether another style may help."""
-        if "max_completion_tokens" in remote.faults:
-            self._tokens_field = _TOKENS_FIELDS[-1]
-        elif "response_format" in remote.faults or "json_schema" in remote.faults:
+        field = refused_field(said_of(remote.faults), self._sent(sent))
+        if field == FORMAT:
             self.heed(sent, has_answers=False, has_form_faults=True)
+        elif field:
+            self._learnt.leave_out(field, remote.faults)
         return self.style != sent
+
+    def _sent(self, style: Style) -> list[str]:
+        """Names of what lines are sent along with; a line cannot ask for a stream."""
+        form = [FORMAT] if style.form != "off" else []
+        names = [style.tokens_field, "temperature", *form, *self._extra_body, "stream"]
+        return [name for name in names if name not in style.left_out]
 
     def _outcome(self, line: dict[str, Any], style: Style) -> Outcome:
         response = line.get("response")
@@ -239,12 +246,12 @@ class OpenAIBatchLLM(OpenAILLM):
             return _unanswered(line.get("error"))
         body, status = response.get("body"), response.get("status_code", wire.OK)
         if status == wire.OK and not line.get("error"):
-            env, text = self._key_env, json.dumps(body)
+            env, text = self._key_env, _as_text(body)
             try:
-                return wire.answer_of(text, {}, model=self._model, key_env=env, latency_s=0.0)
+                return replies.answer_of(text, {}, model=self._model, key_env=env, latency_s=0.0)
             except TroubleError as trouble:
                 return trouble
-        said = _said(body.get("error") if isinstance(body, dict) else line.get("error") or body)
+        said = said_of(hidden(_as_text(body or line.get("error")), self._key_env))
         code = status if isinstance(status, int) else 0
         told = wire.refusal(self._host, code, said, {}, key_env=self._key_env, model=self._model)
         if isinstance(told, TroubleError):
@@ -253,10 +260,9 @@ class OpenAIBatchLLM(OpenAILLM):
 
     def _excuse(self, trouble: TroubleError, sent: Style) -> None:
         """A fault of the style that its batch was sent with is none of the request's own."""
-        if trouble.wants_other_tokens_field and sent.tokens_field == _TOKENS_FIELDS[0]:
-            self._tokens_field = _TOKENS_FIELDS[-1]
-            trouble.again, trouble.is_free = True, True
-        elif trouble.may_be_form and FORMS.index(sent.form) < FORMS.index(self.style.form):
+        self._learnt.heed(trouble, self._sent(sent))
+        is_richer = FORMS.index(sent.form) < FORMS.index(self._forms.form)
+        if trouble.may_be_form and is_richer:
             trouble.again, trouble.is_free = True, True
 
     async def _told(
@@ -265,10 +271,21 @@ class OpenAIBatchLLM(OpenAILLM):
         with wire.mapped(self._host, self._key_env, self._model, self._timeout_s, gone):
             response = await call
         try:
-            return wire.body_of(response.text)
+            return replies.body_of(response.text)
         except TroubleError as trouble:
             trouble.again = True
             raise
+
+
+def lacks_file(said: str) -> bool:
+    """Whether a server says that it does not have a file, or has not got it ready.
+
+    >>> lacks_file("No such File object: file-1"), lacks_file("code: file_not_found")
+    (True, True)
+    >>> lacks_file("the file holds 60000 lines")
+    False
+    """
+    return _LACKS_FILE.search(said.replace("_", " ")) is not None
 
 
 def _remote(told: dict[str, Any]) -> Remote:
@@ -300,14 +317,13 @@ def _text(told: dict[str, Any], name: str) -> str:
     raise trouble
 
 
-def _said(error: object) -> tuple[str, str]:
-    """Message and code of an error."""
-    if not isinstance(error, dict):
-        return str(error), ""
-    return str(error.get("message") or error), str(error.get("code") or "")
+def _as_text(body: object) -> str:
+    """A body as it would have come over the line."""
+    return body if isinstance(body, str) else json.dumps(body)
 
 
 def _unanswered(error: object) -> LLMError:
-    trouble = TroubleError("the server answers each line of a batch", found=_said(error)[0][:200])
+    said = said_of(_as_text(error))
+    trouble = TroubleError("the server answers each line of a batch", found=said.sentence[:200])
     trouble.again = True  # expired, cancelled or broken: nothing was answered, nothing is charged
     return trouble

@@ -12,7 +12,7 @@ import asyncio
 import random
 import tempfile
 from collections.abc import Coroutine
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import IO, Any, TypeVar
 
@@ -20,10 +20,13 @@ from reki_feast.errors import LLMError
 from reki_feast.llm.batch import entries as batches
 from reki_feast.llm.batch.collecting import Collector, Found, StoppedError
 from reki_feast.llm.batch.entries import Batch
-from reki_feast.llm.batch.remote import OpenAIBatchLLM, Remote, Style
+from reki_feast.llm.batch.remote import LateFileError, OpenAIBatchLLM, Remote
+from reki_feast.llm.batch.shipped import Shipped
 from reki_feast.llm.ledger.scribe import Scribe
+from reki_feast.llm.notices import Notices, told
 from reki_feast.llm.port import RequestError
 from reki_feast.llm.run import Run
+from reki_feast.llm.style import Style
 from reki_feast.llm.terms import to_send
 from reki_feast.llm.wire import GoneError
 
@@ -32,6 +35,8 @@ _CHUNK = 500
 #: The first look at a batch comes after so many seconds, each next one after twice as many.
 _FIRST_LOOK_S = 1.0
 _PAUSE_MAX_S = 60.0
+#: The longest pause before the server is asked again for what it must have.
+_PAUSE_LATE_S = 30.0
 #: What is at the server is not given up lightly: so many times the tries of anything else.
 _PATIENCE = 10
 #: Times that files with lines that cannot be read are fetched anew.
@@ -40,37 +45,6 @@ _TRIES_GARBLED = 3
 _CROWDED = "token_limit_exceeded"
 
 T = TypeVar("T")
-
-
-@dataclass
-class Shipped:
-    """A batch that this run looks after.
-
-    Attributes:
-        entry: as the ledger has it.
-        due: when the next step is due, in seconds of the loop.
-        done: requests that the server has dealt with.
-        looks: how often the server was asked about it.
-        faults: steps in a row that did not succeed.
-        is_new: it was certainly not submitted yet.
-    """
-
-    entry: Batch
-    due: float = 0.0
-    done: int = 0
-    looks: int = 0
-    faults: int = 0
-    is_new: bool = False
-
-    @property
-    def is_there(self) -> bool:
-        """Whether the server has it."""
-        return self.entry.state == "submitted"
-
-    @property
-    def is_pending(self) -> bool:
-        """Whether the server may still refuse it as a whole."""
-        return not self.is_there or self.entry.status in ("", "validating")
 
 
 class Shipping:
@@ -104,6 +78,7 @@ class Shipping:
         self.not_before = 0.0
         self._run, self._llm, self._scribe = run, llm, scribe
         self._collector, self._stop = collector, stop
+        self._notices = Notices()
 
     @property
     def has_room(self) -> bool:
@@ -141,6 +116,8 @@ class Shipping:
             await self._met(one, error)
         else:
             one.faults = 0
+            if not one.late:
+                self._notices.answered()
 
     async def _met(self, one: Shipped, error: RequestError) -> None:
         """A step did not succeed: it is made again, unless that has no hope."""
@@ -153,7 +130,20 @@ class Shipping:
         if one.faults >= terms.attempts * (_PATIENCE if one.is_there else 1):
             raise error
         pause = min(_PAUSE_MAX_S, terms.backoff_s * 2.0 ** (one.faults - 1))
-        one.due = loop_time() + (error.wait_s or 0.0) + pause * random.uniform(0.5, 1.0)
+        self._put_off_by((error.wait_s or 0.0) + pause * random.uniform(0.5, 1.0), one, told(error))
+
+    def _put_off_by(self, seconds: float, one: Shipped, why: str) -> None:
+        now = loop_time()
+        one.due = now + seconds
+        self._notices.wait(seconds, why, now)
+
+    def _may_be_late(self, one: Shipped, error: LLMError) -> bool:
+        """Whether what the server does not know of may only be late: it is asked again, then."""
+        if not one.is_patient(loop_time(), self._llm.file_wait_s):
+            return False
+        pause = min(_PAUSE_LATE_S, self._run.terms.backoff_s * 2.0 ** min(one.late, 30))
+        self._put_off_by(pause, one, error.faults[0].found)
+        return True
 
     async def _upload(self, one: Shipped) -> None:
         style = self._llm.style
@@ -188,8 +178,14 @@ class Shipping:
         if not one.is_new:
             remote = await self._unless_stopped(self._llm.find(batch.id, batch.file))
             one.is_new = remote is None
+        one.was_alone = not self.there
         if remote is None:
-            remote = await self._unless_stopped(self._llm.submit(batch.id, batch.file))
+            try:
+                remote = await self._unless_stopped(self._llm.submit(batch.id, batch.file))
+            except LateFileError as error:
+                if self._may_be_late(one, error):
+                    return
+                raise
         one.looks, one.is_new = 0, False
         await self._enter(one, state="submitted", remote=remote.id, status=remote.status)
         self._put_off(one)
@@ -198,6 +194,8 @@ class Shipping:
         try:
             remote = await self._unless_stopped(self._llm.look(one.entry.remote))
         except GoneError as error:
+            if self._may_be_late(one, error):
+                return
             raise _of_batch(error, one.entry) from None
         one.done = remote.done
         if remote.status != one.entry.status:
@@ -207,6 +205,7 @@ class Shipping:
         elif remote.is_over:
             await self._failed(one, remote)
         else:
+            one.late = one.late if one.is_pending else 0
             self._put_off(one)
 
     def _put_off(self, one: Shipped) -> None:
@@ -225,6 +224,8 @@ class Shipping:
                 try:
                     await self._unless_stopped(self._llm.download(name, file))
                 except GoneError as error:
+                    if self._may_be_late(one, error):
+                        return
                     missing = _missing(error, is_paid=True)
             found = await self._survey(one, file)
             await self._collector.enter(one.entry, file, found, missing)
@@ -251,9 +252,13 @@ class Shipping:
             found=remote.faults or "it failed, and no reason is given",
             mend="mend what it says and run again: nothing was charged for this batch",
         )
+        if remote.lacks_file and self._may_be_late(one, error):
+            one.is_new = True
+            await self._enter(one, state="uploaded")
+            return
         is_crowded = _CROWDED in remote.codes
-        if is_crowded and len(self.there) > 1:
-            self.most_open, one.is_new = len(self.there) - 1, True
+        if is_crowded and not one.was_alone:
+            self.most_open, one.is_new = max(1, len(self.there) - 1), True
             await self._enter(one, state="uploaded")
             one.due = loop_time() + self._llm.poll_s
             return

@@ -6,8 +6,13 @@ import sqlite3
 from pathlib import Path
 
 from reki_feast.errors import LLMError
+from reki_feast.rights import OWNER, Rights, make_file
 
 VERSION = 3
+#: What to do about a file that is not what was written.
+DAMAGED = "the file is damaged: move it away, or put a backup in its place, and run again"
+#: How SQLite tells of that.
+_DAMAGES = ("not a database", "malformed", "no such table", "no such column", "decode to UTF-8")
 _APPLICATION = 0x52454B49  # "REKI": tells our files from other SQLite files
 
 # A prompt, as asked of one model under certain parameters, and what became of it; renewed: when an
@@ -153,16 +158,42 @@ DROP TABLE old
 """
 
 
-def connected(path: Path | None) -> sqlite3.Connection:
+def connected(path: Path | None, rights: Rights = OWNER) -> sqlite3.Connection:
     """A connection whose transactions begin when told to; None: a ledger in memory."""
     if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    name = ":memory:" if path is None else str(path)
-    return sqlite3.connect(name, timeout=30.0, check_same_thread=False, isolation_level=None)
+        make_file(path, rights)  # SQLite gives its mode to the files beside it
+    return connect(":memory:" if path is None else str(path))
+
+
+def connect(
+    name: str, *, kind: type[sqlite3.Connection] = sqlite3.Connection
+) -> sqlite3.Connection:
+    """A connection for all threads, to a file or a ``file:`` URI."""
+    return sqlite3.connect(
+        name,
+        timeout=30.0,
+        check_same_thread=False,
+        isolation_level=None,
+        factory=kind,
+        uri=name.startswith("file:"),
+    )
 
 
 def prepare(connection: sqlite3.Connection, where: str) -> None:
     """Make the tables of an empty file, bring those of an older version up to date.
+
+    Raises:
+        LLMError: the file is something else, or a newer version's.
+    """
+    version = version_of(connection, where)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    if version < VERSION:
+        _bring_up(connection)
+
+
+def version_of(connection: sqlite3.Connection, where: str) -> int:
+    """The version of a ledger; 0 of an empty file.
 
     Raises:
         LLMError: the file is something else, or a newer version's.
@@ -177,8 +208,6 @@ def prepare(connection: sqlite3.Connection, where: str) -> None:
             found=f"{where} is a SQLite file of something else",
             mend="name another file, or move that one away",
         )
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = FULL")
     version = _version(connection)
     if version > VERSION:
         raise LLMError(
@@ -186,8 +215,7 @@ def prepare(connection: sqlite3.Connection, where: str) -> None:
             found=f"{where} has version {version}",
             mend="upgrade reki-feast: pip install -U reki-feast",
         )
-    if version < VERSION:
-        _bring_up(connection)
+    return version
 
 
 def _bring_up(connection: sqlite3.Connection) -> None:
@@ -222,13 +250,15 @@ def _version(connection: sqlite3.Connection) -> int:
     return version
 
 
-def mend_of(error: sqlite3.Error | OSError) -> str:
+def mend_of(error: sqlite3.Error | OSError | UnicodeDecodeError) -> str:
     """What to do about an error of the file."""
     text = str(error)
-    if "not a database" in text or "malformed" in text:
-        return "the file is damaged: move it away, or put a backup in its place, and run again"
+    if isinstance(error, UnicodeDecodeError) or any(said in text for said in _DAMAGES):
+        return DAMAGED
     if "full" in text:
         return "make room on the disk and run again; what was recorded is kept"
     if "locked" in text:
         return "another process holds the ledger: wait for it to end and run again"
-    return "make the folder writable for this user, or name another project folder"
+    return (
+        "make the folder writable for this user (readable, to look only), or name another project"
+    )

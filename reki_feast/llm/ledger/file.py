@@ -19,9 +19,10 @@ from typing import Any, TypeVar
 import pyarrow as pa
 
 from reki_feast.errors import LLMError
-from reki_feast.llm.ledger import database, reading
+from reki_feast.llm.ledger import database, looking, reading
 from reki_feast.llm.ledger.reading import Totals
 from reki_feast.llm.port import LLM, Answer, Renewal, call_key, never
+from reki_feast.rights import OWNER, Rights, make_file
 
 #: Keys a query; SQLite bounds the variables of one.
 _CHUNK = 500
@@ -44,20 +45,37 @@ class Ledger:
     Args:
         path: the file, made when absent (its folder too); None keeps the ledger in memory.
         clock: gives the time that rows bear.
+        rights: of what is made.
+        reading: it is only looked at: an absent file is an empty ledger, and is not made; one that
+            this user cannot write is read as it stands.
 
     Raises:
-        LLMError: the file cannot be made or written, is not a ledger, or is a newer version's.
+        LLMError: the file cannot be made, written or read, is damaged, is not a ledger, or is a
+            newer version's.
     """
 
-    def __init__(self, path: Path | None, *, clock: Callable[[], datetime] = utc_now) -> None:
+    def __init__(
+        self,
+        path: Path | None,
+        *,
+        clock: Callable[[], datetime] = utc_now,
+        rights: Rights = OWNER,
+        reading: bool = False,
+    ) -> None:
         self._path = path
         self._clock = clock
+        self._rights = rights
         # A run uses the ledger from a thread of its own (see run.ask_all). A gate that looks for
         # like answers may do so within a transaction (see batches.settle).
         self._lock = threading.RLock()
         self._connection: sqlite3.Connection | None = None
         with self._mapped():
-            self._connection = database.connected(path)
+            if path is not None:
+                looking.check_place(path)
+            if path is not None and reading:
+                self._connection = looking.looked_at(path, rights)
+                return
+            self._connection = database.connected(path, rights)
             try:
                 database.prepare(self._connection, self._where)
                 self._keep_spare()
@@ -104,6 +122,21 @@ class Ledger:
                 if "full" not in str(error) or not self._give_spare():
                     raise
                 return self._in_transaction(entries)
+
+    def compact(self) -> None:
+        """Write the file anew, so that no byte of what was deleted stays in it.
+
+        Takes about the file's own size beside it meanwhile.
+
+        Raises:
+            LLMError: another process has it open, or the disk is full; the file stands.
+        """
+        with self._mapped(), self._lock:
+            connection = self._open()
+            connection.execute("VACUUM")
+            # what is in the log of writes is in the file then, and the log is cut
+            if connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+                raise sqlite3.OperationalError("database is locked")
 
     def known(
         self, keys: Sequence[str], *, retry_quarantined: bool = False
@@ -214,6 +247,7 @@ class Ledger:
             return
         # no room for it is no fault yet: the first entry that finds none will tell
         with suppress(OSError):
+            make_file(spare, self._rights)
             spare.write_bytes(b"\0" * _SPARE_BYTES)
 
     def _give_spare(self) -> bool:
@@ -256,9 +290,9 @@ class Ledger:
             yield
         except (sqlite3.IntegrityError, sqlite3.ProgrammingError):
             raise  # a defect of ours, not of the file
-        except (sqlite3.Error, OSError) as error:
+        except (sqlite3.Error, OSError, UnicodeDecodeError) as error:
             raise LLMError(
                 "the ledger of answers can be read and written",
-                found=f"{self._where}: {error}",
+                found=f"{self._where}: {getattr(error, 'strerror', None) or error}",
                 mend=database.mend_of(error),
             ) from error

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
+
+from reki_feast.errors import LLMError
+from reki_feast.llm.ledger.database import DAMAGED
 
 #: Runs a query with values.
 Rows = Callable[[str, Sequence[object]], list[tuple[Any, ...]]]
@@ -23,7 +27,8 @@ ANSWERS = pa.schema(
         pa.field("created_timestamp", _TIME, nullable=False),
     ]
 )
-#: What :func:`export` gives back, one row a call; a prompt that was never sent has none.
+#: What :func:`export` gives back, one row a call; a prompt that was never sent has none. Of a call
+#: whose prompt was forgotten there are the numbers alone, and the prompt's state is so named.
 CALLS = pa.schema(
     [
         pa.field("call", pa.int64(), nullable=False),
@@ -57,14 +62,19 @@ CALLS = pa.schema(
         pa.field("answer", pa.string()),
     ]
 )
-_EXPORT = """
-SELECT c.id, c.run, c.batch, p.prompt_hash, p.llm, p.parameters, p.kind, p.channel, p.owner,
-    c.purpose, c.attempt, c.state, p.state, c.gate, p.coverage, c.status, c.finish_reason, c.model,
-    c.prompt_tokens, c.completion_tokens, c.cost, c.presumed, c.latency_s, c.sent, c.ended, c.error,
-    p.system, p.prompt,
+#: The key of calls whose prompts were forgotten (:mod:`reki_feast.llm.ledger.forgetting`).
+NOBODY = ""
+_EXPORT = f"""
+SELECT c.id, c.run, c.batch, COALESCE(p.prompt_hash, ''), COALESCE(p.llm, r.llm, ''),
+    COALESCE(p.parameters, ''), COALESCE(p.kind, ''), COALESCE(p.channel, ''),
+    COALESCE(p.owner, ''), c.purpose, c.attempt, c.state,
+    CASE WHEN c.key = '{NOBODY}' THEN 'forgotten' ELSE p.state END, c.gate, p.coverage, c.status,
+    c.finish_reason, c.model, c.prompt_tokens, c.completion_tokens, c.cost, c.presumed,
+    c.latency_s, c.sent, c.ended, c.error, COALESCE(p.system, ''), COALESCE(p.prompt, ''),
     CASE WHEN c.text IS NOT NULL THEN c.text
          WHEN c.state = 'answered' AND c.gate = '' THEN p.answer END
-FROM calls c JOIN prompts p USING (key) WHERE c.id > ? ORDER BY c.id LIMIT ?
+FROM calls c LEFT JOIN prompts p USING (key) LEFT JOIN runs r ON r.id = c.run
+WHERE c.id > ? ORDER BY c.id LIMIT ?
 """
 _PAGE = 2_000
 
@@ -114,6 +124,25 @@ class Run:
     presumed_cost: float
 
 
+@contextmanager
+def _as_written() -> Iterator[None]:
+    """Have it told as damage when values are not what the ledger writes.
+
+    Raises:
+        LLMError: they are not.
+    """
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        raise _damaged(error) from error
+
+
+def _damaged(error: TypeError | ValueError) -> LLMError:
+    rule = "the ledger's rows are as they were written"
+    return LLMError(rule, found=" ".join(str(error).split()), mend=DAMAGED)
+
+
+@_as_written()
 def totals(rows: Rows) -> Totals:
     """Counts by state, and sums over all runs."""
     states: dict[str, int] = dict(rows("SELECT state, COUNT(*) FROM prompts GROUP BY state", ()))
@@ -123,6 +152,7 @@ def totals(rows: Rows) -> Totals:
     return Totals(**states, **paid)
 
 
+@_as_written()
 def runs(rows: Rows, limit: int = 10) -> list[Run]:
     """The latest runs, the newest first."""
     found = rows(
@@ -180,14 +210,20 @@ def export(rows: Rows) -> Iterator[pa.Table]:
     last = 0
     while found := rows(_EXPORT, (last, _PAGE)):
         last = found[-1][0]
-        columns = [list(column) for column in zip(*found, strict=True)]
-        for at in (CALLS.get_field_index("sent"), CALLS.get_field_index("ended")):
-            columns[at] = [text and datetime.fromisoformat(text) for text in columns[at]]
-        at = CALLS.get_field_index("presumed")
-        columns[at] = [bool(value) for value in columns[at]]
-        yield pa.table(columns, schema=CALLS)
+        yield _calls(found)
 
 
+@_as_written()
+def _calls(rows: list[tuple[Any, ...]]) -> pa.Table:
+    columns = [list(column) for column in zip(*rows, strict=True)]
+    for at in (CALLS.get_field_index("sent"), CALLS.get_field_index("ended")):
+        columns[at] = [text and datetime.fromisoformat(text) for text in columns[at]]
+    at = CALLS.get_field_index("presumed")
+    columns[at] = [bool(value) for value in columns[at]]
+    return pa.table(columns, schema=CALLS)
+
+
+@_as_written()
 def answers_table(rows: list[tuple[Any, ...]]) -> pa.Table:
     """Rows of (hash, answer, model, coverage, time) as a table of :data:`ANSWERS`."""
     parts = [list(part) for part in zip(*rows, strict=True)] or [[] for _ in ANSWERS]
@@ -210,11 +246,17 @@ def is_settled(state: str, answered: str | None, renew_before: datetime | None) 
     if answered is None:
         return False
     # whatever became of a renewal: who wants none takes the answer that there is
-    return renew_before is None or datetime.fromisoformat(answered) >= renew_before
+    try:
+        return renew_before is None or datetime.fromisoformat(answered) >= renew_before
+    except ValueError as error:
+        raise _damaged(error) from error
 
 
 #: Rules that the books keep at any time, each as a query that finds what breaks it.
 _RULES = {
+    "the pages of the file are whole": (
+        "SELECT integrity_check FROM pragma_integrity_check WHERE integrity_check <> 'ok'"
+    ),
     "an answered prompt has an answer": (
         "SELECT key FROM prompts WHERE state = 'answered' AND answer IS NULL"
     ),
@@ -226,14 +268,19 @@ _RULES = {
         " EXISTS (SELECT 1 FROM calls c WHERE c.key = p.key AND c.state = 'sent')"
     ),
     "every call belongs to a prompt": (
-        "SELECT id FROM calls c WHERE NOT EXISTS (SELECT 1 FROM prompts p WHERE p.key = c.key)"
+        f"SELECT id FROM calls c WHERE key <> '{NOBODY}'"
+        " AND NOT EXISTS (SELECT 1 FROM prompts p WHERE p.key = c.key)"
+    ),
+    "a call of a forgotten prompt is over, and has no text": (
+        f"SELECT id FROM calls WHERE key = '{NOBODY}'"
+        " AND (state = 'sent' OR text IS NOT NULL OR error IS NOT NULL)"
     ),
     "every call belongs to a run": (
         "SELECT id FROM calls c WHERE NOT EXISTS (SELECT 1 FROM runs r WHERE r.id = c.run)"
     ),
     "attempts are numbered without gaps": (
-        "SELECT key FROM calls GROUP BY key HAVING COUNT(*) <> MAX(attempt)"
-        " AND MAX(run) <> 'version 1'"
+        f"SELECT key FROM calls WHERE key <> '{NOBODY}' GROUP BY key"
+        " HAVING COUNT(*) <> MAX(attempt) AND MAX(run) <> 'version 1'"
     ),
     "a closed call reserves nothing": (
         "SELECT id FROM calls WHERE state <> 'sent' AND (reserved_tokens OR reserved_cost)"

@@ -14,15 +14,17 @@ from feast.on_demand_feature_view import OnDemandFeatureView
 from feast.utils import compute_non_entity_date_range
 
 from reki_feast.errors import StoreError
+from reki_feast.store.names import case_faults
 
 from .asof import different, historical, result_columns
 from .entities import Entities, entities_of
+from .keys import check_floats, check_frame, check_keys
 from .latest import Asked, all_rows, latest_rows
 from .plan import everything, plan, tables_of
-from .query import Limits, Query
+from .query import Limits, Query, name
 from .retrieval import DuckDBRetrievalJob, Place
 from .scored import added_refs, column_of, scores_of
-from .sources import open_source
+from .sources import Source, open_keyed, written_names
 
 Span = tuple[datetime | None, datetime | None]
 
@@ -38,7 +40,7 @@ def historical_job(
     known_by_then: bool = False,
     span: Span = (None, None),
 ) -> DuckDBRetrievalJob:
-    """The job of a point-in-time join; reads schemas only.
+    """The job of a point-in-time join; reads schemas only, and columns of keys that are floats.
 
     Args:
         config: of the repo.
@@ -52,7 +54,8 @@ def historical_job(
         span: start and end, where there are no entity rows.
 
     Raises:
-        StoreError: a source, a column or the column of times is missing.
+        StoreError: a source, a column or the column of times is missing, or the keys of the two
+            sides cannot be compared.
     """
     limits = limits_of(config)
     with limits.connect() as connection:
@@ -62,6 +65,7 @@ def historical_job(
             entities = replace(everything(connection, tables, start, end), span=(start, end))
         else:
             entities = entities_of(connection, rows)
+        check_keys(connection, entities, tables)
         planned = plan(entities, tables, refs, full_names)
     columns = result_columns(entities, planned)
     scores, others = scores_of(on_demand, refs, columns, full_names)
@@ -93,14 +97,11 @@ def latest_job(
     """The job of each key's last row within a range.
 
     Raises:
-        StoreError: the source or a column is missing.
+        StoreError: the source or a column is missing, or a key has floats too large to be exact.
     """
-    limits = limits_of(config)
-    with limits.connect() as connection:
-        found = open_source(connection, source, limits.folder, "source_0")
-    table = asked.checked(found, source.path).holding(asked.columns, "copy_0")
+    table = _keyed(config, source, asked).holding(asked.columns, "copy_0")
     sql = latest_rows(asked, table, start, end)
-    query = Query(sql, asked.columns, {}, table.tables, table.setup, limits)
+    query = Query(sql, asked.columns, {}, table.tables, table.setup, limits_of(config))
     return DuckDBRetrievalJob(query, _place(config), one_batch=True)
 
 
@@ -114,22 +115,47 @@ def all_job(
     """The job of all rows of a range.
 
     Raises:
-        StoreError: the source or a column is missing.
+        StoreError: the source or a column is missing, or a key has floats too large to be exact.
     """
-    limits = limits_of(config)
-    with limits.connect() as connection:
-        found = open_source(connection, source, limits.folder, "source_0")
-    table = asked.checked(found, source.path)
+    table = _keyed(config, source, asked)
     sql = all_rows(asked, table, start, end)
-    query = Query(sql, asked.columns, tables=table.tables, limits=limits)
+    query = Query(sql, asked.columns, tables=table.tables, limits=limits_of(config))
     return DuckDBRetrievalJob(query, _place(config), one_batch=True)
 
 
-def frame_of(config: RepoConfig, rows: Any) -> Any:
+def _keyed(config: RepoConfig, source: FileSource, asked: Asked) -> Source:
+    """The source, with the columns and with keys that are whole."""
+    limits = limits_of(config)
+    with limits.connect() as connection:
+        found = asked.checked(
+            open_keyed(connection, source, limits.folder, asked.keys), source.path
+        )
+        for key in asked.keys:
+            what = f"{key} in {source.path}"
+            check_floats(connection, what, name(key), found.types[key], found.scan)
+    return found
+
+
+def check_columns(config: RepoConfig, source: FileSource) -> None:
+    """See that a table's columns differ by more than case; one that is not there is let pass.
+
+    Raises:
+        StoreError: some don't.
+    """
+    limits = limits_of(config)
+    with limits.connect() as connection:
+        names = written_names(connection, source, limits.folder)
+    mend = "rename one of them in the table; a view cannot tell them apart"
+    if faults := case_faults(f"Source {source.path}", names, mend):
+        raise StoreError(faults)
+
+
+def frame_of(config: RepoConfig, rows: Any, views: Sequence[FeatureView]) -> Any:
     """Entity rows as Feast's own store takes them: a data frame.
 
     Raises:
-        StoreError: there are no entity rows, or DuckDB cannot run their SQL.
+        StoreError: there are no entity rows, DuckDB cannot run their SQL, or a key of `views` has
+            floats too large to be exact.
     """
     if rows is None:
         raise StoreError(
@@ -139,7 +165,9 @@ def frame_of(config: RepoConfig, rows: Any) -> Any:
         )
     if isinstance(rows, str):
         rows = Query(rows.strip().rstrip(";"), limits=limits_of(config)).arrow()
-    return rows if isinstance(rows, pd.DataFrame) else rows.to_pandas()
+    frame = rows if isinstance(rows, pd.DataFrame) else rows.to_pandas(integer_object_nulls=True)
+    check_frame(frame, views)
+    return frame
 
 
 def limits_of(config: RepoConfig) -> Limits:

@@ -6,11 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from reki_feast.errors import StoreError
-
 from .entities import instant
 from .query import name
-from .sources import Source
+from .sources import Source, missing
 
 
 @dataclass(frozen=True)
@@ -41,13 +39,9 @@ class Asked:
         Raises:
             StoreError: one is missing.
         """
-        missing = [column for column in self.columns if column not in source.types]
-        if missing:
-            raise StoreError(
-                f"Source {path} has columns {', '.join(missing)}",
-                found=f"columns {', '.join(source.types)}",
-                mend="correct the view or its source, then `feast apply`",
-            )
+        lacking = [column for column in self.columns if column not in source.types]
+        if lacking:
+            raise missing(f"Source {path}", lacking, source.types)
         return source
 
 

@@ -10,17 +10,14 @@ from typing import Any
 import duckdb
 from feast import FeatureView, FileSource
 from feast.infra.offline_stores.offline_utils import DEFAULT_ENTITY_DF_EVENT_TIMESTAMP_COL
+from feast.types import String
 
-from reki_feast.errors import StoreError
 from reki_feast.store.defaults import default_vectors
 
 from .asof import Feature, View
 from .entities import Entities, entities_of, instant
 from .query import name
-from .sources import Source, open_source
-
-_NUMBERS = {f"{sign}{size}INT" for sign in ("", "U") for size in ("TINY", "SMALL", "BIG", "HUGE")}
-_NUMBERS |= {"INTEGER", "UINTEGER", "FLOAT", "DOUBLE", "DECIMAL"}
+from .sources import Source, missing, open_source
 
 
 @dataclass(frozen=True)
@@ -49,11 +46,7 @@ class Table:
         for known in (wanted, mapped):
             if known in self.columns:
                 return self.columns[known]
-        raise StoreError(
-            f"The source of feature view {self.view.name} has column {wanted}",
-            found=f"columns {', '.join(self.columns)}",
-            mend="correct the view or its source, then `feast apply`",
-        )
+        raise missing(f"The source of feature view {self.view.name}", [wanted], self.columns)
 
     @property
     def keys(self) -> dict[str, str]:
@@ -68,7 +61,7 @@ class Table:
 def tables_of(
     connection: duckdb.DuckDBPyConnection, views: Sequence[FeatureView], repo: str
 ) -> list[Table]:
-    """Look the sources of views up.
+    """Look the sources of views up; a key that is text is read as text, also where a folder has it.
 
     Raises:
         StoreError: a source is not there or cannot be read.
@@ -77,7 +70,10 @@ def tables_of(
     for n, view in enumerate(views):
         declared = view.batch_source
         assert isinstance(declared, FileSource)
-        source = open_source(connection, declared, repo, f"source_{n}")
+        named = {new: old for old, new in declared.field_mapping.items()}
+        keys = [key.name for key in view.entity_columns if key.dtype == String]
+        texts = [named.get(key, key) for key in keys]
+        source = open_source(connection, declared, repo, f"source_{n}", texts)
         tables.append(Table(view, declared, source, _named(source, declared)))
     return tables
 
@@ -101,7 +97,7 @@ def plan(
         full_names: whether columns are named ``view__feature``.
 
     Raises:
-        StoreError: a column is missing on either side, or a key is text on one side only.
+        StoreError: a column is missing on either side.
     """
     return [_joined(entities, t, n, refs, full_names) for n, t in enumerate(tables)]
 
@@ -114,7 +110,6 @@ def _joined(
     keys = []
     for row_key, key in table.keys.items():
         column = table.column(key)
-        _check_kinds(entities, row_key, table, column)
         keys.append((entities.column(row_key), column))
     time = table.column(declared.timestamp_field)
     made = declared.created_timestamp_column
@@ -131,18 +126,6 @@ def _features(table: Table, refs: Sequence[str], full_names: bool) -> list[Featu
     defaults = default_vectors(table.view)
     wanted = [ref.split(":")[1] for ref in refs if ref.startswith(asked)]
     return [Feature(table.column(f), prefix + f, defaults.get(f)) for f in wanted]
-
-
-def _check_kinds(entities: Entities, row_key: str, table: Table, column: str) -> None:
-    rows_kind = entities.kinds[int(entities.column(row_key)[1:])]
-    kind = table.source.types[column]
-    kinds = {rows_kind.split("(")[0], kind.split("(")[0]}
-    if "VARCHAR" in kinds and kinds & _NUMBERS:
-        raise StoreError(
-            f"Key {row_key} of the entity rows has the type of the source of {table.view.name}",
-            found=f"{rows_kind} in the entity rows, {kind} in the source",
-            mend=f"convert {row_key} in the entity rows",
-        )
 
 
 def everything(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 import uuid
+import weakref
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ import duckdb
 import pyarrow as pa
 
 from reki_feast.errors import StoreError
+from reki_feast.store.names import case_faults
 
 from .types import conform, shown_schema
 
@@ -36,9 +39,11 @@ class Limits:
 
     def connect(self) -> duckdb.DuckDBPyConnection:
         """A database of its own, in memory, in UTC."""
-        options: dict[str, Any] = {"temp_directory": self._spill(), "threads": self.threads}
+        folder = self._spill()
+        options: dict[str, Any] = {"temp_directory": str(folder / "spill"), "threads": self.threads}
         options["memory_limit"] = self.memory_limit
         connection = duckdb.connect(config={k: v for k, v in options.items() if v is not None})
+        weakref.finalize(connection, shutil.rmtree, folder, ignore_errors=True)
         connection.execute("SET TimeZone = 'UTC'")
         # An Arrow table counts as one row; DuckDB would then join by nested loops.
         connection.execute("SET asof_loop_join_threshold = 0")
@@ -47,10 +52,18 @@ class Limits:
             connection.execute(f"SET file_search_path = {text(self.folder)}")
         return connection
 
-    def _spill(self) -> str:
-        """A folder for one connection: two that share one would write into the same files."""
-        parent = Path(self.temp_directory or tempfile.gettempdir())
-        return str(parent / f"reki-duckdb-{uuid.uuid4().hex}")
+    def _spill(self) -> Path:
+        """A folder for one connection: two that share one would write into the same files.
+
+        It is this user's alone, which those that DuckDB makes are not.
+        """
+        folder = Path(
+            self.temp_directory or tempfile.gettempdir(), f"reki-duckdb-{uuid.uuid4().hex}"
+        )
+        with suppress(OSError):  # DuckDB will tell, if it needs it
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(mode=0o700)
+        return folder
 
 
 @dataclass(frozen=True)
@@ -80,7 +93,8 @@ class Query:
         >>> Query.of(pa.table({"a": [1, 2]})).arrow().to_pydict()
         {'a': [1, 2]}
         """
-        return cls("SELECT * FROM rows_of_table", tables={"rows_of_table": table}, limits=limits)
+        names, tables = tuple(table.schema.names), {"rows_of_table": table}
+        return cls("SELECT * FROM rows_of_table", names, tables=tables, limits=limits)
 
     def arrow(self) -> pa.Table:
         """All rows.
@@ -108,8 +122,12 @@ class Query:
         """Write the rows as Parquet, straight from DuckDB.
 
         Raises:
-            StoreError: DuckDB cannot run the query, or cannot write there.
+            StoreError: DuckDB cannot run the query, or cannot write there; or columns differ in
+                their names by case only, and would get others.
         """
+        mend = "pass full_feature_names=True, or rename the column of the entity rows"
+        if faults := case_faults("What DuckDB writes", self.columns, mend):
+            raise StoreError(faults)
         with _told(), self._open() as connection:
             connection.execute(f"COPY ({self.sql}) TO {text(str(place))} (FORMAT parquet{options})")
 

@@ -1,14 +1,15 @@
 """Parquet sources of Feast in DuckDB's terms: local files, and those of object stores.
 
 Where a relative path starts: in the working folder, as for Feast's DuckDB store; where nothing is
-there, in the Feast repo's folder, as for the rest of Feast.
+there, in the Feast repo's folder, as for the rest of Feast. Paths of our views start in the repo's.
 """
 
 from __future__ import annotations
 
 import glob
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -16,12 +17,15 @@ from typing import Any, TypeGuard
 import duckdb
 import pyarrow as pa
 import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 from feast import FileSource
 from feast.data_format import ParquetFormat
 from feast.data_source import DataSource
 from pyarrow import fs
 
 from reki_feast.errors import StoreError
+from reki_feast.store.defaults import FROM_REPO_TAG
+from reki_feast.store.names import alike
 
 from .query import described, name, text
 
@@ -81,7 +85,11 @@ def readable(source: DataSource | None) -> TypeGuard[FileSource]:
 
 
 def open_source(
-    connection: duckdb.DuckDBPyConnection, source: FileSource, repo: str, table: str
+    connection: duckdb.DuckDBPyConnection,
+    source: FileSource,
+    repo: str,
+    table: str,
+    texts: Iterable[str] = (),
 ) -> Source:
     """Look a source up; reads no more than its schema.
 
@@ -90,6 +98,8 @@ def open_source(
         source: one that is :func:`readable`.
         repo: the Feast repo's folder.
         table: name under which a remote source is registered.
+        texts: columns that are texts, also where folders have them (``sku=42``) and DuckDB would
+            take them for numbers or times.
 
     Raises:
         StoreError: there is no Parquet file, or it cannot be read.
@@ -99,24 +109,72 @@ def open_source(
     if source.path.startswith(_BY_DUCKDB):
         scan = f"read_parquet({text(source.path)})"
     else:
-        listed = ", ".join(text(_literal(p)) for p in local_files(connection, source.path, repo))
+        files = local_files(connection, source, repo)
+        listed = ", ".join(text(_literal(file)) for file in files)
         # Listed once: two scans of a pattern could see different files and number them otherwise.
-        scan = f"read_parquet([{listed}], union_by_name = true)"
+        scan = f"read_parquet([{listed}], union_by_name = true{_hive_types(files, texts)})"
     types = described(connection, scan)
     own = {"file_index", "file_row_number"} & {column.lower() for column in types}
     return Source(scan, types, relation="" if own else scan)
 
 
-def local_files(connection: duckdb.DuckDBPyConnection, path: str, repo: str) -> list[str]:
-    """The files of a path, folder or pattern, in order.
+def missing(source: str, wanted: Sequence[str], columns: Iterable[str]) -> StoreError:
+    """The error for columns that a source lacks, or has under a name of another case."""
+    columns = list(columns)
+    for one in wanted:
+        if (other := alike(one, columns)) is not None:
+            return StoreError(
+                f"{source} has column {one}, and no other that differs from it by case only: "
+                "DuckDB takes such names for one",
+                found=f"column {other}",
+                mend="rename one of the table's columns, or write the name as it is there; then "
+                "`feast apply`",
+            )
+    return StoreError(
+        f"{source} has column{'s' if len(wanted) > 1 else ''} {', '.join(wanted)}",
+        found=f"columns {', '.join(columns)}",
+        mend="correct the view or its source, then `feast apply`",
+    )
+
+
+def open_keyed(
+    connection: duckdb.DuckDBPyConnection, source: FileSource, repo: str, keys: Sequence[str]
+) -> Source:
+    """Look a source up of whose keys no types are known: those that folders have are whole numbers
+    or else texts, never times.
+
+    Raises:
+        StoreError: there is no Parquet file, or it cannot be read.
+    """
+    found = open_source(connection, source, repo, "source_0")
+    times = [key for key in keys if found.types.get(key, "").startswith(("DATE", "TIMESTAMP"))]
+    return open_source(connection, source, repo, "source_0", times) if times else found
+
+
+def _hive_types(files: Sequence[str], texts: Iterable[str]) -> str:
+    """The option that reads columns as texts which the folders of all files have."""
+    folders = [
+        {part.split("=")[0] for part in Path(file).parent.parts if "=" in part} for file in files
+    ]
+    named = set.intersection(*folders) & set(texts)
+    types = ", ".join(f"{name(column)}: VARCHAR" for column in sorted(named))
+    return f", hive_types = {{{types}}}" if types else ""
+
+
+def local_files(connection: duckdb.DuckDBPyConnection, source: FileSource, repo: str) -> list[str]:
+    """The files of a source's path, folder or pattern, in order.
 
     Raises:
         StoreError: there is none.
     """
-    path = re.sub("^file:(//)?", "", path)
+    path = re.sub("^file:(//)?", "", source.path)
     places = [Path(path).absolute()]
     if not Path(path).is_absolute() and repo:
         places.append((Path(repo) / path).absolute())
+    if source.tags.get(FROM_REPO_TAG) == "true":
+        places = places[-1:]
+    elif FROM_REPO_TAG not in source.tags:
+        _check_original(places[0], repo)
     for place in places:
         found = _listed(connection, place)
         if found:
@@ -124,8 +182,42 @@ def local_files(connection: duckdb.DuckDBPyConnection, path: str, repo: str) -> 
     raise StoreError(
         f"Source {path} has Parquet files",
         found="none in " + " or ".join(str(place) for place in places),
-        mend="correct the path of the FileSource, or write the table first",
+        mend="if the project was moved or is another machine's, run `feast apply` in its Feast "
+        "repo; else correct the path of the FileSource, or write the table first",
     )
+
+
+def _check_original(place: Path, repo: str) -> None:
+    """That a registry with whole paths was not copied, with its project, from another one's.
+
+    Raises:
+        StoreError: it names a published table of that project, and this one has its own.
+    """
+    root = Path(repo).absolute().parent
+    own = root / "data" / place.parent.name
+    if not repo or not (place.parent / "manifest.json").is_file() or own == place.parent:
+        return
+    if (own / "manifest.json").is_file() and not own.samefile(place.parent):
+        raise StoreError(
+            f"The registry of {repo} is this project's",
+            found=f"it was copied, and names {place}, where {root} has its own",
+            mend=f"cd {repo} && feast apply",
+        )
+
+
+def written_names(
+    connection: duckdb.DuckDBPyConnection, source: FileSource, repo: str
+) -> list[str]:
+    """Columns as a local table has them: DuckDB renames those that differ by case only.
+
+    None where there is no such file yet, or it cannot be read: who joins it is told.
+    """
+    if source.path.startswith((*_BY_DUCKDB, *_BY_ARROW)):
+        return []
+    with suppress(StoreError, pa.ArrowException, OSError):
+        names: list[str] = pq.read_schema(local_files(connection, source, repo)[0]).names
+        return names
+    return []
 
 
 def _listed(connection: duckdb.DuckDBPyConnection, place: Path) -> list[str]:

@@ -20,6 +20,7 @@ from feast.type_map import python_values_to_proto_values
 from feast.value_type import ValueType
 from pyarrow import types
 
+from reki_feast.store.ids import check_ids
 from reki_feast.store.online import protobuf, values
 from reki_feast.store.online.protobuf import Unsupported
 
@@ -75,10 +76,11 @@ class RedisKeys:
 
         Raises:
             Unsupported: a null among the join keys, or a type that cannot be a join key.
+            StoreError: an id that its join key's type would change.
             TypeError: as Feast, where a value cannot be of the join key's type.
             ValueError: likewise; or columns of different lengths.
         """
-        parts = [_parts(columns[name], kind) for name, kind in self._kinds.items()]
+        parts = [_parts(name, columns[name], kind) for name, kind in self._kinds.items()]
         prefix, project = self._prefix, self._project
         if len(parts) == 1:
             return [prefix + part + project for part in parts[0]]
@@ -104,11 +106,12 @@ def _pieces(column: pa.Array, kind: ValueType) -> list[Any]:
     return [protobuf.numbers(_WORD(kind.value) + _WORD(packed.itemsize), packed, known)]
 
 
-def _parts(column: Sequence[Any], kind: ValueType) -> list[bytes]:
+def _parts(name: str, column: Sequence[Any], kind: ValueType) -> list[bytes]:
     """The same of Python values, a row each."""
     column = _unwrapped(column, kind)
     found = set(map(type, column))
-    if kind in _PACKED and all(issubclass(each, (int, np.integer)) for each in found):
+    whole = all(issubclass(each, (int, np.integer)) for each in found) and bool not in found
+    if kind in _PACKED and whole:
         pack = struct.Struct("<II" + _PACKED[kind][1:]).pack
         code, size = kind.value, struct.calcsize(_PACKED[kind])
         with suppress(struct.error):  # out of range: Feast says so
@@ -119,6 +122,7 @@ def _parts(column: Sequence[Any], kind: ValueType) -> list[bytes]:
         return _texts(column, kind)
     messages = list(column)
     if found != {Value}:
+        check_ids(name, messages, kind)
         messages = python_values_to_proto_values(messages, kind)
     return [_message(value) for value in messages]
 

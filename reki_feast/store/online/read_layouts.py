@@ -19,16 +19,19 @@ class Found(NamedTuple):
     Attributes:
         columns: for each feature the rows' Value messages; empty or None where there is none.
         times: the rows' Timestamp messages; None for a row that is not there.
+        old: for each row whether it is older than its view's ttl; empty where none is.
     """
 
     columns: list[Sequence[bytes | None]]
     times: Sequence[bytes | None]
+    old: Sequence[bool] = ()
 
     def at(self, places: Sequence[int]) -> Found:
         """The rows at some places."""
         return Found(
             [[column[place] for place in places] for column in self.columns],
             [self.times[place] for place in places],
+            [self.old[place] for place in places] if self.old else (),
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from typing import Any
 
@@ -21,7 +21,10 @@ from feast.online_response import OnlineResponse
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
 
+from reki_feast.store.address import Place, from_configured
+from reki_feast.store.connecting import reached
 from reki_feast.store.defaults import default_values
+from reki_feast.store.lifetimes import lifetime
 
 from .read_layouts import Layout, PackedRows, hash_rows
 from .reading import Asked, Part, fill, hashes, part_of
@@ -46,6 +49,13 @@ class RedisReader(RedisOnlineStore):
     def at(self, config: RepoConfig) -> RepoConfig:
         """Take note of where the repo is, before a client is made."""
         return config
+
+    def place(self, config: Any) -> Place:
+        """Where Redis is."""
+        return from_configured(config.connection_string)
+
+    def _reached(self, config: RepoConfig) -> AbstractContextManager[None]:
+        return reached(self.place(self.at(config).online_store))
 
     def packs(self, config: RepoConfig, table: FeatureView) -> bool:  # noqa: ARG002
         """Whether a view's rows are packed."""
@@ -178,6 +188,7 @@ class RedisReader(RedisOnlineStore):
                     given,
                     join_key_of,
                     version,
+                    lifetime(view, config.online_store),
                 )
                 for view, features in views
             ]
@@ -193,7 +204,8 @@ class RedisReader(RedisOnlineStore):
         names = list(features or [field.name for field in view.features])
         version = config.entity_key_serialization_version
         entities = [serialize_entity_key(key, version) for key in keys]
-        return Part(view, names, self._rows_of(config, view, names), entities, None)
+        span = lifetime(view, config.online_store)
+        return Part(view, names, self._rows_of(config, view, names), entities, None, span)
 
     def _rows_of(self, config: RepoConfig, view: FeatureView, features: Sequence[str]) -> Layout:
         name, options = _versioned_fv_name(view, config), config.online_store
@@ -206,21 +218,29 @@ class RedisReader(RedisOnlineStore):
     def _replies(self, config: RepoConfig, asked: Asked) -> list[Any]:
         if not asked.count:
             return []
-        options = self.at(config).online_store
-        if options.client == RedisClient.glide and (plain := hashes(asked)):
-            return list(self._read_hash_fields(config, plain))
-        return ask(self._get_client(options), asked.commands, asked.count)
+        with self._reached(config):
+            options = config.online_store
+            if options.client == RedisClient.glide and (plain := hashes(asked)):
+                return list(self._read_hash_fields(config, plain))
+            return ask(self._get_client(options), asked.commands, asked.count)
 
     async def _replies_async(self, config: RepoConfig, asked: Asked) -> list[Any]:
         if not asked.count:
             return []
-        client = await self._get_client_async(self.at(config).online_store)
-        return await ask_async(client, asked.commands, asked.count)
+        with self._reached(config):
+            client = await self._get_client_async(config.online_store)
+            return await ask_async(client, asked.commands, asked.count)
 
     def _rows(self, config: RepoConfig, asked: Asked, replies: Sequence[Any]) -> list[Row]:
         (part,), (found,) = asked.parts, asked.found(replies)
         name = _versioned_fv_name(part.view, config)
-        values = zip(*found.columns, found.times, strict=True)
+        columns = [*found.columns, found.times]
+        if found.old:  # as if they were not there
+            columns = [
+                [None if old else value for value, old in zip(column, found.old, strict=True)]
+                for column in columns
+            ]
+        values = zip(*columns, strict=True)
         rows: list[Row] = self._convert_redis_values_to_protobuf(
             list(values), name, [*part.features, f"_ts:{name}"]
         )

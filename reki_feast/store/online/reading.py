@@ -17,6 +17,7 @@ from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.value_type import ValueType
 
 from reki_feast.store.defaults import default_values
+from reki_feast.store.lifetimes import expired
 
 from .keys import VERSION, RedisKeys
 from .protobuf import Unsupported
@@ -34,6 +35,7 @@ class Part(NamedTuple):
         layout: how its rows stand in Redis.
         entities: the entity keys, each once, without the project.
         places: for each row of the call its entity's place; None where they are in order.
+        span: nanoseconds for which rows are used; None for ever.
     """
 
     view: FeatureView
@@ -41,6 +43,14 @@ class Part(NamedTuple):
     layout: Layout
     entities: list[bytes]
     places: list[int] | None
+    span: int | None
+
+    def aged(self, found: Found) -> Found:
+        """Rows, with those told that are too old."""
+        if self.span is None:
+            return found
+        old = expired(found.times, self.span)
+        return found if old is None else found._replace(old=old.tolist())
 
 
 class Asked:
@@ -63,7 +73,7 @@ class Asked:
         """The rows of each view's entities, out of all replies."""
         rows, first = [], 0
         for part, count in zip(self.parts, self._counts, strict=True):
-            rows.append(part.layout.found(replies[first : first + count]))
+            rows.append(part.aged(part.layout.found(replies[first : first + count])))
             first += count
         return rows
 
@@ -75,6 +85,7 @@ def part_of(
     given: Mapping[str, Any],
     join_key_of: Mapping[str, str],
     version: int,
+    span: int | None,
 ) -> Part:
     """One view's part of a call.
 
@@ -85,6 +96,7 @@ def part_of(
         given: the call's join keys, each a ``Column`` or a list of messages.
         join_key_of: each entity's join key, by the entity's name.
         version: of the serialization of entity keys.
+        span: nanoseconds for which rows are used; None for ever.
 
     Raises:
         KeyError: none of the view's join keys is given, or they have no values.
@@ -101,9 +113,10 @@ def part_of(
         _feasts_fault(view, given, names)
     unique = dict.fromkeys(entities)
     if len(unique) == len(entities):
-        return Part(view, list(features), layout, entities, None)
+        return Part(view, list(features), layout, entities, None, span)
     place = {entity: number for number, entity in enumerate(unique)}
-    return Part(view, list(features), layout, list(unique), [place[one] for one in entities])
+    places = [place[one] for one in entities]
+    return Part(view, list(features), layout, list(unique), places, span)
 
 
 def fill(

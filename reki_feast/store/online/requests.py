@@ -22,6 +22,8 @@ from feast.protos.feast.types.Value_pb2 import Value
 from feast.type_map import python_values_to_proto_values
 from feast.value_type import ValueType
 
+from reki_feast.store.ids import check_ids
+
 from .response import add_known
 
 #: How many different requests are remembered.
@@ -136,6 +138,7 @@ class Requests:
 
         Raises:
             ValueError: rows that don't fit together; and whatever Feast raises.
+            StoreError: an id that its entity's type would change.
         """
         context = self.context(registry, project, features, full_names)
         return _request(context, rows_to_columns(rows) if isinstance(rows, list) else rows)
@@ -214,6 +217,7 @@ def _context(registry: Any, project: str, features: Any, full_names: bool) -> Co
 def _request(context: Context, given: Mapping[str, Any]) -> Request:
     columns = {
         name: _column(
+            name,
             list(values) if isinstance(values, Sequence) else list(values.val),  # RepeatedValue
             context.kinds.get(name, ValueType.UNKNOWN),
         )
@@ -236,13 +240,15 @@ def _request(context: Context, given: Mapping[str, Any]) -> Request:
         add_known(response, name, column.messages)
     names = {*context.names, *join_keys}
     if context.entityless:
-        join_keys[DUMMY_ENTITY_ID] = _column([DUMMY_ENTITY_VAL] * rows, DUMMY_ENTITY.value_type)
+        values = [DUMMY_ENTITY_VAL] * rows
+        join_keys[DUMMY_ENTITY_ID] = _column(DUMMY_ENTITY_ID, values, DUMMY_ENTITY.value_type)
     return Request(context, join_keys, names, response)
 
 
-def _column(values: list[Any], kind: ValueType) -> Column:
+def _column(name: str, values: list[Any], kind: ValueType) -> Column:
     field, types = _QUICK.get(kind, ("", set()))
     if types.issuperset(map(type, values)):
         return Column(values, [Value(**{field: value}) for value in values], kind)
+    check_ids(name, values, kind)
     messages = python_values_to_proto_values(values, kind)
     return Column(messages, messages, kind)

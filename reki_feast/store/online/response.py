@@ -22,6 +22,7 @@ from .read_layouts import Found
 #: Tags of a feature vector's values, statuses and event timestamps.
 VALUE, STATUSES, TIME = b"\x0a", b"\x12", b"\x1a"
 PRESENT, NOT_FOUND = bytes([FieldStatus.PRESENT]), bytes([FieldStatus.NOT_FOUND])
+OLD = bytes([FieldStatus.OUTSIDE_MAX_AGE])
 #: Types whose values may stand in the store as plain text.
 _HINTED = {
     ValueType.UUID,
@@ -73,8 +74,9 @@ def add_view(
 ) -> int:
     """Add a view's columns; how many of their values are there.
 
-    A row that is not there has the default, status NOT_FOUND. So has a null in a row that is there,
-    if there is a default; without one it is PRESENT, null, as with the stock store.
+    A row that is not there has the default, status NOT_FOUND; one that is too old has it, too,
+    status OUTSIDE_MAX_AGE. So has a null in a row that is there, if there is a default; without one
+    it is PRESENT, null, as with the stock store.
 
     Args:
         response: takes the columns.
@@ -85,7 +87,7 @@ def add_view(
     times = _repeated(TIME, [time or b"" for time in found.times])
     there = 0
     for name, column, default in zip(names, found.columns, defaults, strict=True):
-        values, statuses = _filled(column, found.times, default)
+        values, statuses = _filled(column, found, default)
         there += statuses.count(PRESENT)
         response.metadata.feature_names.val.append(name)
         response.results.add().MergeFromString(
@@ -103,21 +105,27 @@ def add_version(response: GetOnlineFeaturesResponse, view: FeatureView) -> None:
 
 
 def _filled(
-    column: Sequence[bytes | None], times: Sequence[bytes | None], default: bytes | None
+    column: Sequence[bytes | None], found: Found, default: bytes | None
 ) -> tuple[Sequence[bytes], bytes]:
     """A feature's values without gaps, and their statuses."""
-    if None not in times:
+    times = found.times
+    if None not in times and not found.old:
         if all(column):
             return column, PRESENT * len(column)  # type: ignore[return-value]
         if default is None:
             return [value or b"" for value in column], PRESENT * len(column)
-    lacking = [
-        time is None or not (value or default is None)
+    states = [
+        NOT_FOUND if time is None or not (value or default is None) else PRESENT
         for value, time in zip(column, times, strict=True)
     ]
+    if found.old:
+        states = [OLD if old else state for state, old in zip(states, found.old, strict=True)]
     instead = default or b""
-    values = [instead if no else value or b"" for value, no in zip(column, lacking, strict=True)]
-    return values, b"".join([NOT_FOUND if no else PRESENT for no in lacking])
+    values = [
+        value or b"" if state is PRESENT else instead
+        for value, state in zip(column, states, strict=True)
+    ]
+    return values, b"".join(states)
 
 
 def _repeated(tag: bytes, messages: Sequence[bytes]) -> bytes:

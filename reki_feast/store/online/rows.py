@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-from feast import FeatureView
+from feast import FeatureView, ValueType
 from feast.feature_view import DUMMY_ENTITY_ID, DUMMY_ENTITY_VAL
 from feast.infra.key_encoding_utils import serialize_entity_key
 from feast.utils import _convert_arrow_to_proto, _validate_vector_field_lengths, make_tzaware
 from google.protobuf.timestamp_pb2 import Timestamp  # type: ignore[import-untyped]
+
+from reki_feast.store.ids import check_column
 
 from .keys import VERSION, RedisKeys
 from .values import Unsupported, encode, timestamps
@@ -66,21 +68,23 @@ def rows_of_batch(view: FeatureView, batch: pa.RecordBatch, version: int) -> Ite
 
     Raises:
         ValueError: a column is missing, or its values do not fit the view's types.
+        StoreError: a key's column has ids that the key's type would change.
     """
     _validate_vector_field_lengths(batch, view)
     batch = _with_dummy(view, batch)
+    keys = {column.name: column.dtype.to_value_type() for column in view.entity_columns}
+    for name, kind in keys.items():
+        check_column(name, _column(batch, name), kind)
     try:
         if version != VERSION:
             raise Unsupported(f"entity keys of version {version}")
-        yield _columns(view, batch)
+        yield _columns(view, batch, keys)
     except Unsupported:
-        keys = {column.name: column.dtype.to_value_type() for column in view.entity_columns}
         yield from rows_of_messages(_convert_arrow_to_proto(batch, view, keys), version)
 
 
-def _columns(view: FeatureView, batch: pa.RecordBatch) -> Rows:
+def _columns(view: FeatureView, batch: pa.RecordBatch, keys: Mapping[str, ValueType]) -> Rows:
     source: Any = view.batch_source
-    keys = {column.name: column.dtype.to_value_type() for column in view.entity_columns}
     entities = RedisKeys("", keys).of_columns({name: _column(batch, name) for name in keys})
     values = {
         field.name: encode(_column(batch, field.name), field.dtype.to_value_type())

@@ -200,6 +200,13 @@ class _More:
 
 _MORE = _More()
 _ODD = (_More, Exception, hiredis.PushNotification)
+_KINDS: dict[str, type[Exception]] = {
+    "LOADING": exceptions.BusyLoadingError,
+    "NOAUTH": exceptions.AuthenticationError,
+    "NOPERM": exceptions.NoPermissionError,
+    "OOM": exceptions.OutOfMemoryError,
+    "READONLY": exceptions.ReadOnlyError,
+}
 
 
 def _reader() -> Any:
@@ -224,11 +231,7 @@ def _take(reader: Any, found: list[Any], count: int) -> bool:
 
 
 def _fault(message: str) -> Exception:
-    if message.startswith("READONLY"):
-        return exceptions.ReadOnlyError(message)
-    if message.startswith("LOADING"):
-        return exceptions.BusyLoadingError(message)
-    return exceptions.ResponseError(message)
+    return _KINDS.get(message.split(" ", 1)[0], exceptions.ResponseError)(message)
 
 
 def _arguments(commands: Packed) -> Iterator[list[bytes]]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
 from threading import Lock
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -13,14 +11,16 @@ import redis
 from feast import FeatureStore
 from feast.infra.online_stores.redis import RedisOnlineStore, RedisOnlineStoreConfig, RedisType
 from redis import asyncio as redis_asyncio
-from redis.backoff import NoBackoff
 
 from reki_feast.errors import StoreError
+from reki_feast.store.address import Place, from_configured
+from reki_feast.store.connecting import client_of, reached
 from reki_feast.store.online import wire
 from reki_feast.store.redis_online import RekiRedisOnlineStore
 
 #: Seconds to wait for Redis, where neither the caller nor the repo says.
 PATIENCE = 1.0
+_SLOW = "raise `timeout` of the TensorReader, or ask for fewer rows at once"
 
 
 class Connections:
@@ -32,12 +32,11 @@ class Connections:
         Raises:
             StoreError: the online store is not Redis.
         """
-        self._options = _options(store)
-        nodes, given = RedisOnlineStore._parse_connection_string(self._options.connection_string)
-        self._nodes = [(node["host"], int(node["port"])) for node in nodes]
+        self._options, self._place = _place(store)
         patience = PATIENCE if timeout is None else timeout
         waits = dict.fromkeys(("socket_timeout", "socket_connect_timeout"), patience)
-        self._given = {**waits, **given} if timeout is None else {**given, **waits}
+        given = self._place.options if timeout is None else {}
+        self._waits = {name: given.get(name, wait) for name, wait in waits.items()}
         self._client: Any = None
         self._by_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = WeakKeyDictionary()
         self._lock = Lock()
@@ -53,7 +52,7 @@ class Connections:
         Raises:
             StoreError: Redis does not answer, or not in time.
         """
-        with _reached(self._nodes):
+        with reached(self._place, _SLOW):
             with self._lock:
                 self._client = self._client or self._made(redis)
             return wire.ask(self._client, commands, count)
@@ -61,7 +60,7 @@ class Connections:
     async def ask_async(self, commands: bytes, count: int) -> list[Any]:
         """The same, on the running event loop."""
         loop = asyncio.get_running_loop()
-        with _reached(self._nodes):
+        with reached(self._place, _SLOW):
             with self._lock:
                 client = self._by_loop.get(loop) or self._made(redis_asyncio)
                 self._by_loop[loop] = client
@@ -82,21 +81,12 @@ class Connections:
             await client.aclose()
 
     def _made(self, library: Any) -> Any:
-        """A client of ``redis``, or of ``redis.asyncio``, which has the same names."""
-        # Again where a connection was found closed, as after a restart; never after a timeout.
-        again = library.retry.Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,))
-        if self.cluster:
-            nodes = [library.cluster.ClusterNode(host, port) for host, port in self._nodes]
-            return library.RedisCluster(startup_nodes=nodes, retry=again, **self._given)
-        if self._options.redis_type == RedisType.redis_sentinel:
-            sentinel = library.Sentinel(self._nodes, retry=again, **self._given)
-            return sentinel.master_for(self._options.sentinel_master)
-        host, port = self._nodes[0]
-        return library.Redis(host=host, port=port, retry=again, **self._given)
+        kind, master = self._options.redis_type, self._options.sentinel_master
+        return client_of(library, self._place, kind, master, **self._waits)
 
 
-def _options(store: FeatureStore) -> RedisOnlineStoreConfig:
-    """The online store's options, with an address that Redis clients understand."""
+def _place(store: FeatureStore) -> tuple[RedisOnlineStoreConfig, Place]:
+    """The online store's options, and where its Redis is."""
     online: Any = store._get_provider().online_store
     options = store.config.online_store
     if not isinstance(online, RedisOnlineStore) or not isinstance(options, RedisOnlineStoreConfig):
@@ -108,21 +98,5 @@ def _options(store: FeatureStore) -> RedisOnlineStoreConfig:
         )
     if isinstance(online, RekiRedisOnlineStore):
         online.at(store.config)
-        return online._located(options)
-    return options
-
-
-@contextmanager
-def _reached(nodes: list[tuple[str, int]]) -> Iterator[None]:
-    try:
-        yield
-    except redis.RedisError as error:
-        slow = isinstance(error, redis.TimeoutError)
-        place = ", ".join(f"{host}:{port}" for host, port in nodes)
-        raise StoreError(
-            f"Redis at {place} answers{' in time' if slow else ''}",
-            found=f"{type(error).__name__}: {error}",
-            mend="raise `timeout` of the TensorReader, or ask for fewer rows at once"
-            if slow
-            else "see that it runs, and that connection_string of feature_store.yaml names it",
-        ) from error
+        return options, online.place(options)
+    return options, from_configured(options.connection_string)

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from reki_feast.errors import Fault, StoreError
+from reki_feast.store.ids import check_sequence
 
 #: A column of ids: a list or tuple, a numpy array, a tensor, an Arrow array, a pandas Series.
 Ids = Any
@@ -44,6 +45,7 @@ def _listed(name: str, ids: Ids) -> list[Any]:
         listed = ids.to_pylist()
     else:
         listed = ids.tolist() if hasattr(ids, "tolist") else list(ids)
+    check_sequence(name, ids, listed)
     if not listed:
         raise StoreError(
             f"{name} has an id at least",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -10,8 +10,9 @@ from feast import ValueType
 from feast.protos.feast.types.Value_pb2 import Value
 
 from reki_feast.errors import Fault, StoreError
+from reki_feast.store.lifetimes import expired, too_old
 from reki_feast.store.online import read_layouts
-from reki_feast.store.online.stored import scalars, vectors
+from reki_feast.store.online.stored import Found, scalars, vectors
 
 LISTS = {ValueType.FLOAT_LIST, ValueType.DOUBLE_LIST}
 SCALARS = {
@@ -53,12 +54,24 @@ class Layout(Protocol):
 class HashRows:
     """Feast's own layout: one hash an entity, one field a feature."""
 
-    def __init__(self, project: str, view: str, features: Sequence[tuple[str, ValueType]]) -> None:
-        """Of one view; its name with the version where Feast adds one."""
-        self._features = list(features)
-        self._rows = read_layouts.HashRows(
-            project, view, [name for name, _ in features], times=False
-        )
+    def __init__(
+        self,
+        project: str,
+        view: str,
+        features: Sequence[tuple[str, ValueType]],
+        span: int | None = None,
+    ) -> None:
+        """Of one view.
+
+        Args:
+            project: the Feast project.
+            view: the view's name, with its version where Feast adds one.
+            features: those to read, and their types.
+            span: nanoseconds for which rows are used; None for ever.
+        """
+        self._features, self._span = list(features), span
+        names = [name for name, _ in features]
+        self._rows = read_layouts.HashRows(project, view, names, times=span is not None)
 
     def ask(self, entities: Sequence[bytes]) -> tuple[bytes, int]:
         """One HGET or HMGET an entity."""
@@ -66,7 +79,13 @@ class HashRows:
 
     def columns(self, replies: Sequence[Any]) -> list[Column]:
         """The fields' Value messages, read."""
-        found = [replies] if len(self._features) == 1 else zip(*replies, strict=True)
+        if self._span is not None:
+            fields, times = self._rows.found(replies)[:2]
+            columns, old = self._read(fields), expired(times, self._span)
+            return columns if old is None else without(columns, old)
+        return self._read([replies] if len(self._features) == 1 else zip(*replies, strict=True))
+
+    def _read(self, found: Iterable[Found]) -> list[Column]:
         return [
             _column(values, feature, kind)
             for values, (feature, kind) in zip(found, self._features, strict=True)
@@ -77,11 +96,17 @@ class PackedRows:
     """The packed layout: one string an entity."""
 
     def __init__(
-        self, project: str, view: str, features: Sequence[str], asked: Sequence[str], cluster: bool
+        self,
+        project: str,
+        view: str,
+        features: Sequence[str],
+        asked: Sequence[str],
+        cluster: bool,
+        span: int | None = None,
     ) -> None:
-        """Of one view; the arguments are those of ``read_layouts.PackedRows``."""
+        """Of one view; ``span`` as of ``HashRows``, the others of ``read_layouts.PackedRows``."""
         self._rows = read_layouts.PackedRows(project, view, features, asked, cluster)
-        self._asked = list(asked)
+        self._asked, self._span = list(asked), span
 
     def ask(self, entities: Sequence[bytes]) -> tuple[bytes, int]:
         """One MGET for all; one each in a cluster."""
@@ -90,10 +115,18 @@ class PackedRows:
     def columns(self, replies: Sequence[Any]) -> list[Column]:
         """The stored numbers, cut apart."""
         _, unpacked = self._rows.unpacked(replies)
-        return [Column(*unpacked.vectors[feature]) for feature in self._asked]
+        columns = [Column(*unpacked.vectors[feature]) for feature in self._asked]
+        if self._span is None:
+            return columns
+        return without(columns, too_old(unpacked.times, self._span))
 
 
-def _column(found: Sequence[bytes | None], feature: str, kind: ValueType) -> Column:
+def without(columns: Sequence[Column], old: np.ndarray) -> list[Column]:
+    """Columns in which some rows are not known: (n,) mask."""
+    return [Column(values, known & ~old) for values, known in columns]
+
+
+def _column(found: Found, feature: str, kind: ValueType) -> Column:
     try:
         if kind == ValueType.FLOAT_LIST:
             return Column(*vectors(found))
@@ -103,7 +136,7 @@ def _column(found: Sequence[bytes | None], feature: str, kind: ValueType) -> Col
         raise StoreError(faults) from error
 
 
-def doubles(found: Sequence[bytes | None]) -> Column:
+def doubles(found: Found) -> Column:
     """Stored lists of doubles as one matrix.
 
     Raises:

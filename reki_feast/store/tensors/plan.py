@@ -20,6 +20,7 @@ from feast.utils import (
 )
 
 from reki_feast.errors import StoreError
+from reki_feast.store.lifetimes import lifetime
 from reki_feast.store.online.keys import RedisKeys
 from reki_feast.store.online.protobuf import Unsupported
 from reki_feast.store.redis_online import RekiRedisOnlineStore
@@ -258,14 +259,15 @@ def _view_plan(
     projection: Any = view.projection
     aliases = projection.join_key_map
     layout: Layout
+    span = lifetime(view, store.config.online_store)
     online = store._get_provider().online_store
     if isinstance(online, RekiRedisOnlineStore) and online.packs(store.config, view):
         asked = [feature.source for feature in features]
         stored = [field.name for field in view.features]
-        layout = PackedRows(store.project, name, stored, asked, cluster)
+        layout = PackedRows(store.project, name, stored, asked, cluster, span)
     else:
         pairs = [(feature.source, feature.kind) for feature in features]
-        layout = HashRows(store.project, name, pairs)
+        layout = HashRows(store.project, name, pairs, span)
     join_keys = {key: aliases.get(key, key) for key in keys if key != DUMMY_ENTITY_ID}
     return ViewPlan(join_keys, keys, RedisKeys("", keys), features, layout)
 

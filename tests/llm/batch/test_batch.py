@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
@@ -157,11 +158,57 @@ def test_like_answers_of_one_batch_are_told(endpoint: Endpoint, ledger: Ledger) 
 def test_faults_of_lines(name: str, endpoint: Endpoint, ledger: Ledger) -> None:
     endpoint.rule = once(FAULTS[name], 1, 4, 5)
     report = ask_all(requests(9), batch_llm(endpoint), ledger, terms=terms())
-    assert report.asked + report.quarantined == report.done == 9
+    assert report.asked + report.quarantined + report.failed == report.done == 9
+    assert report.failed == 0 or FAULTS[name].status == 400  # what a line asks for is refused
     assert report.asked >= 6
     assert endpoint.paid_twice() == []
     assert sum(count for _, count in states(ledger)) == 9
     assert open_batches(ledger) == 0
+
+
+def test_lines_that_are_turned_away_wait_as_long_as_the_server_says(
+    endpoint: Endpoint, ledger: Ledger
+) -> None:
+    said = [{"error": {"code": 429, "message": "no more", "details": [{"retryDelay": "0.3s"}]}}]
+    endpoint.rule = once(Fault("429", 429, is_counted=False, said=said), 1, 4)
+    moments = list[float]()
+
+    def rule(method: str, path: str, nth: int) -> None:
+        if (method, path) == ("POST", "/v1/files") or path.endswith("/content"):
+            moments.append(time.monotonic())
+
+    endpoint.path_rule = rule
+    assert ask_all(requests(9), batch_llm(endpoint), ledger, terms=terms()).asked == 9
+    assert len(moments) == 5, "uploaded, both files fetched, uploaded, fetched"
+    assert moments[3] - moments[2] >= 0.3
+
+
+def test_a_quota_of_the_day_ends_the_run_and_nothing_is_lost(
+    endpoint: Endpoint, ledger: Ledger
+) -> None:
+    said = {"error": {"code": 429, "message": "Limit of requests per day (RPD) reached"}}
+    used_up = Fault("429", 429, is_counted=False, said=said)
+    endpoint.rule = once(used_up, 1, 4)
+    report = ask_all(requests(9), batch_llm(endpoint), ledger, terms=terms())
+    assert (report.stopped, report.asked, report.failed) == ("quota", 7, 0)
+    assert "says 429: Limit of requests per day" in report.limit
+    assert states(ledger) == [("answered", 7), ("planned", 2)]
+    assert ask_all(requests(9), batch_llm(endpoint), ledger, terms=terms()).asked == 2
+
+    endpoint.path_rule = lambda method, path, nth: used_up if method == "POST" else None
+    report = ask_all(requests(12), batch_llm(endpoint), ledger, terms=terms())
+    assert (report.stopped, report.asked) == ("quota", 0)
+    assert states(ledger) == [("answered", 9), ("planned", 3)]
+
+
+def test_answers_to_prompts_that_were_cut_are_told_and_can_be_refused(
+    endpoint: Endpoint, ledger: Ledger
+) -> None:
+    endpoint.rule = lambda text, nth, number: FAULTS["prompts cut"] if text == prompt(3) else None
+    how = terms(read=0.5, mends=2)
+    report = ask_all(requests(9), batch_llm(endpoint), ledger, terms=how)
+    assert (report.asked, report.quarantined, report.calls) == (8, 1, 9)
+    assert ledger.rows("SELECT owner, gate FROM prompts WHERE gate <> ''") == [("3", "unread")]
 
 
 @pytest.mark.parametrize("name", ["429 retry-after", "500", "disconnect before", "html body"])

@@ -20,9 +20,10 @@ from reki_feast.errors import LLMError
 from reki_feast.llm import Answer, Ledger, OpenAIBatchLLM, Request, RequestError, Run
 from reki_feast.llm.batch.collecting import Collector
 from reki_feast.llm.batch.entries import Batch, Filling, fill
-from reki_feast.llm.batch.remote import Remote, Style
+from reki_feast.llm.batch.remote import Remote
 from reki_feast.llm.ledger.reading import broken_rules
 from reki_feast.llm.ledger.scribe import Scribe
+from reki_feast.llm.style import Style
 from tests.llm.batching import AS_OF, batch_llm
 from tests.llm.servers import Endpoint
 

@@ -218,8 +218,10 @@ def test_limits_reach_duckdb(make_store: MakeOurs, tmp_path: Path) -> None:
             connection.execute(f"SELECT current_setting('{name}')").fetchall()[0][0]
             for name in ("memory_limit", "threads", "temp_directory", "TimeZone")
         ]
+        made = [oct(one.stat().st_mode & 0o777) for one in tmp_path.glob("reki-duckdb-*")]
+        assert made == ["0o700"]
     assert settings[:2] == ["200.0 MiB", 1]
-    assert Path(settings[2]).parent == tmp_path
+    assert Path(settings[2]).parents[1] == tmp_path
     assert settings[3] == "UTC"
 
 

@@ -1,0 +1,284 @@
+"""Files that appear whole or not at all, with rights of their folder's; and how damage is told.
+
+A file is written beside its place, synced, then renamed. A folder that others may not enter gives
+its rights to what is put into it; elsewhere the process's umask has its way.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from reki_feast import rights
+from reki_feast.errors import Fault, LakeError
+
+try:
+    import fcntl
+except ImportError:  # on Windows: what a killed writer leaves there stays
+    fcntl = None  # type: ignore[assignment]
+
+Tensors = Mapping[str, npt.NDArray[Any]]
+#: What is raised of arrays that are not what was written.
+_DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, MemoryError)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file in one step: readers see the old one or the new one.
+
+    Raises:
+        LakeError: the folder cannot be written.
+    """
+    atomically(path, lambda tmp: tmp.write_text(text, encoding="utf-8"))
+
+
+def read_text(path: Path) -> str | None:
+    """A text file, None where there is none.
+
+    Raises:
+        LakeError: it cannot be read as UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        mend = "fix the file's rights or encoding"
+        raise LakeError(f"{path} is readable UTF-8", found=str(error), mend=mend) from error
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Replace a JSON object in one step; a checksum stands in it.
+
+    Raises:
+        LakeError: the folder cannot be written.
+    """
+    said = {**value, "checksum": _checksum(value)}
+    write_text(path, json.dumps(said, indent=1, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path, version: int, mend: str) -> dict[str, Any] | None:
+    """A JSON object of a version; None where there is no file.
+
+    Raises:
+        LakeError: the file is damaged, or of another version.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except PermissionError as error:
+        raise LakeError(unreadable(path, error)) from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise LakeError(_foreign(path, version, one_line(error), mend)) from error
+    if not isinstance(value, dict) or value.get("version") != version:
+        raise LakeError(_foreign(path, version, "another version or shape", mend))
+    if not is_sound(value):
+        found = "its checksum is another's, which an edit by hand has to leave out"
+        raise LakeError(_foreign(path, version, found, mend))
+    value.pop("checksum", None)
+    return value
+
+
+def is_sound(value: Mapping[str, Any]) -> bool:
+    """Whether a JSON object is the one that was written; one without a checksum counts as such."""
+    rest = {name: one for name, one in value.items() if name != "checksum"}
+    return "checksum" not in value or value["checksum"] == _checksum(rest)
+
+
+def write_tensors(path: Path, tensors: Tensors, about: Any) -> None:
+    """Write arrays and JSON-able data about them as one safetensors file, in one step.
+
+    Raises:
+        LakeError: the folder cannot be written.
+    """
+    from safetensors.numpy import save
+
+    said = json.dumps(about, ensure_ascii=False)
+    metadata = {"about": said, "checksum": _checksum_of(tensors, said)}
+    raw = save(dict(tensors), metadata)
+    atomically(path, lambda tmp: tmp.write_bytes(raw))
+
+
+def read_tensors(path: Path) -> tuple[dict[str, npt.NDArray[Any]], Any]:
+    """What :func:`write_tensors` wrote.
+
+    Raises:
+        LakeError: the file is missing or damaged.
+    """
+    with _opened_tensors(path) as file:
+        said = file.metadata() or {}
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if said.get("checksum") not in (None, _checksum_of(tensors, said["about"])):
+            raise ValueError("its checksum is another's")
+        return tensors, json.loads(said["about"])
+
+
+def check_tensors(path: Path) -> None:
+    """See that a file of arrays begins and ends as it should.
+
+    Raises:
+        LakeError: it is missing or damaged.
+    """
+    with _opened_tensors(path) as file:
+        file.metadata()
+
+
+@contextlib.contextmanager
+def _opened_tensors(path: Path) -> Iterator[Any]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="np") as file:
+            yield file
+    except PermissionError as error:
+        raise LakeError(unreadable(path, error)) from error
+    except (SafetensorError, *_DAMAGE) as error:
+        found = f"{path}: {one_line(error)}"
+        mend = "restore the file from a backup, or move it away and make it anew"
+        raise LakeError("a stored file of arrays is whole", found=found, mend=mend) from error
+
+
+def atomically(path: Path, write: Callable[[Path], object], *, mode: int | None = None) -> None:
+    """Let ``write`` fill a file beside ``path``, then rename it into place.
+
+    Args:
+        path: the file; its folder is made, if need be, as open as the one that it is in.
+        write: gets the path of a file, and fills it.
+        mode: of the file; None: its folder's.
+
+    Raises:
+        LakeError: the folder cannot be written.
+    """
+    try:
+        _make_folder(path.parent)
+        for left in path.parent.glob(f".{_literal(path.name)}.*.tmp"):
+            sweep(left)
+        folder = rights.inherited(path.parent)
+        mode = mode if mode is not None or folder is None else folder & 0o666
+        tmp, handle = _begun(path, 0o666 if mode is None else mode)
+    except OSError as error:
+        raise LakeError(unwritable(path, error)) from error
+    try:
+        write(tmp)
+        os.fsync(handle)
+        if mode is not None:
+            tmp.chmod(mode)
+        tmp.replace(path)
+    except OSError as error:
+        raise LakeError(unwritable(path, error)) from error
+    finally:
+        tmp.unlink(missing_ok=True)
+        os.close(handle)
+
+
+def touch(path: Path) -> None:
+    """Make an empty file, where there is none, as open as its folder."""
+    _make_folder(path.parent)
+    folder = rights.inherited(path.parent)
+    mode = 0o666 if folder is None else folder & 0o666
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode))
+        if folder is not None:
+            path.chmod(mode)
+
+
+def sweep(tmp: Path) -> None:
+    """Remove a file that a killed writer left; one whose writer lives is locked by it."""
+    with contextlib.suppress(OSError):  # another's, or swept by another
+        handle = os.open(tmp, os.O_RDWR | os.O_NOFOLLOW)
+        try:
+            if fcntl is not None:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                tmp.unlink()
+        finally:
+            os.close(handle)
+
+
+def sweep_all(root: Path) -> None:
+    """Remove what killed writers left in a folder of ours, and in those below."""
+    for folder, _, files in os.walk(root):
+        for name in files:
+            if name.startswith(".") and name.endswith(".tmp"):
+                sweep(Path(folder, name))
+
+
+def unwritable(path: Path, error: OSError) -> Fault:
+    """The fault of a folder that cannot be written."""
+    return Fault(
+        "the data folder can be written",
+        f"{path}: {error.strerror or error}",
+        "free space or fix the rights, then run the command again; what was stored is unharmed",
+    )
+
+
+def unreadable(path: Path, error: OSError) -> Fault:
+    """The fault of a file, or folder, that may not be read."""
+    return Fault(
+        "the data folder can be read",
+        f"{path}: {error.strerror or error}",
+        "run as its owner, who can share it with a group: Privacy(group=…)",
+    )
+
+
+def _begun(path: Path, mode: int) -> tuple[Path, int]:
+    """An empty file beside ``path``, locked while its handle is open."""
+    while True:
+        tmp = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+        handle = os.open(tmp, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode)
+        if fcntl is not None:
+            with contextlib.suppress(OSError):  # a file system without locks: nobody sweeps there
+                fcntl.flock(handle, fcntl.LOCK_EX)
+        if os.fstat(handle).st_nlink:
+            return tmp, handle
+        os.close(handle)  # swept before it was locked
+
+
+def _make_folder(folder: Path) -> None:
+    """Make missing folders, as open as the one that they are in."""
+    if folder.is_dir():
+        return
+    _make_folder(folder.parent)
+    mode = rights.inherited(folder.parent)
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(mode=0o777 if mode is None else mode & 0o777)
+        if mode is not None:
+            folder.chmod(mode)
+
+
+def _literal(name: str) -> str:
+    """A name as a pattern that matches it alone."""
+    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
+
+
+def _checksum(value: Mapping[str, Any]) -> str:
+    read = json.loads(json.dumps(value))  # keys are texts then, whatever they were
+    said = json.dumps(read, sort_keys=True)
+    return hashlib.blake2b(said.encode(), digest_size=8).hexdigest()
+
+
+def _checksum_of(tensors: Tensors, about: str) -> str:
+    made = hashlib.blake2b(about.encode("utf-8", "surrogatepass"), digest_size=16)
+    for name in sorted(tensors):
+        array = np.ascontiguousarray(tensors[name])
+        made.update(f"{name} {array.dtype} {tensors[name].shape}".encode())
+        made.update(array.reshape(-1).view(np.uint8).data)
+    return made.hexdigest()
+
+
+def one_line(error: BaseException) -> str:
+    """What an error says, on one line."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _foreign(path: Path, version: int, found: str, mend: str) -> Fault:
+    rule = f"a manifest is a JSON object of version {version}"
+    return Fault(rule, f"{path}: {found}", f"move the file away and run `{mend}` again")

@@ -1,0 +1,73 @@
+"""What a run waits for, told to its user while it waits."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from reki_feast.llm.port import RequestError
+
+_log = logging.getLogger(__name__)
+
+#: A wait of no more than this is not worth a word; nor are several without an answer between.
+_SOME_S = 5.0
+#: A wait as long as this is told whatever was told before …
+_LONG_S = 300.0
+#: … unless it hardly ends later than the last one told.
+_SLACK_S = 60.0
+#: Shorter waits are told no more often.
+_SELDOM_S = 600.0
+_QUOTED = 300
+
+
+def told(error: RequestError) -> str:
+    """What a server says that did not answer; or that it says nothing."""
+    fault = error.faults[0]
+    return fault.found if error.status else f"no answer came: {fault.found or fault.rule}"
+
+
+class Notices:
+    """Logs a line about the first wait of more than a few seconds, and later ones seldom.
+
+    Args:
+        clock: the time of day.
+    """
+
+    def __init__(self, clock: Callable[[], datetime] = datetime.now) -> None:
+        self._clock = clock
+        self._since: float | None = None
+        self._told_at = self._told_until = -math.inf
+
+    def answered(self) -> None:
+        """The server answered: waits begin anew."""
+        self._since = None
+
+    def wait(self, seconds: float, why: str, at: float) -> None:
+        """A wait begins.
+
+        Args:
+            seconds: how long it takes.
+            why: what the server says.
+            at: when it begins, by any clock in seconds.
+        """
+        self._since = at if self._since is None else self._since
+        until = at + seconds
+        if until - self._since <= _SOME_S:
+            return
+        is_longer = seconds >= _LONG_S and until > self._told_until + _SLACK_S
+        if not is_longer and at - self._told_at < _SELDOM_S:
+            return
+        self._told_at, self._told_until = at, until
+        line = " ".join(why.split())[:_QUOTED]
+        _log.warning("%s; waiting %.0f s, until %s", line, math.ceil(seconds), self._end(seconds))
+
+    def _end(self, seconds: float) -> str:
+        """When a wait ends, with its day if it is another."""
+        now = self._clock()
+        try:
+            end = now + timedelta(seconds=seconds)
+        except OverflowError:
+            return "long after today"
+        return f"{end:%H:%M:%S}" if end.date() == now.date() else f"{end:%Y-%m-%d %H:%M}"
