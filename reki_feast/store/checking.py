@@ -13,11 +13,11 @@ from typing import Any
 from feast.repo_config import RepoConfig, load_repo_config
 from feast.repo_operations import parse_repo
 
-from reki_feast.errors import Fault, RekiError, StoreError
+from reki_feast.errors import Fault, StoreError
 
 from .defaults import SCENARIO_TAG
 from .manifest import expecting
-from .materialize import inside_repo
+from .materialize import inside_repo, read_by_feast
 from .registry import STORE, WholeFileRegistryStore, file_of
 
 
@@ -49,24 +49,17 @@ def check_repo(repo: Path, folder: Path, manifest: Mapping[str, Any]) -> RepoLoo
             scenario, or two views share a name.
     """
     repo = repo.resolve()
-    try:
-        with (
-            inside_repo(repo),
-            expecting(folder, manifest),
-            redirect_stdout(io.StringIO()),
-            warnings.catch_warnings(),
-        ):
-            warnings.simplefilter("ignore")
-            config = load_repo_config(repo, repo / "feature_store.yaml")
-            found = parse_repo(repo)
-    except RekiError:
-        raise
-    except (Exception, SystemExit) as error:  # whatever the repo's own files raise
-        raise StoreError(
-            f"Feast can read the repo {repo}",
-            found=f"{type(error).__name__}: {' '.join(str(error).split())}",
-            mend=f"cd {repo} && feast apply shows the whole error",
-        ) from error
+    mend = f"cd {repo} && feast apply shows the whole error"
+    with (
+        read_by_feast(f"Feast can read the repo {repo}", mend),
+        inside_repo(repo),
+        expecting(folder, manifest),
+        redirect_stdout(io.StringIO()),
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore")
+        config = load_repo_config(repo, repo / "feature_store.yaml")
+        found = parse_repo(repo)
     views = [*found.feature_views, *found.on_demand_feature_views, *found.stream_feature_views]
     faults = list(_name_faults([view.name for view in views]))
     if faults:

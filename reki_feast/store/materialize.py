@@ -7,7 +7,7 @@ import os
 import sys
 import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import AbstractContextManager, contextmanager, redirect_stdout
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -82,18 +82,24 @@ def _apply(repo: Path, config: RepoConfig) -> None:
         apply_total(config, repo, skip_source_validation=False)
 
 
+def _accepted(repo: Path) -> AbstractContextManager[None]:
+    return read_by_feast(f"Feast accepts the repo {repo}", f"cd {repo} && feast apply")
+
+
 @contextmanager
-def _accepted(repo: Path) -> Iterator[None]:
+def read_by_feast(rule: str, mend: str) -> Iterator[None]:
+    """Tell what a repo's own files raise as a fault; errors of this package pass.
+
+    Raises:
+        StoreError: something else was raised.
+    """
     try:
         yield
     except RekiError:
         raise
     except (Exception, SystemExit) as error:  # whatever the repo's own files raise
-        raise StoreError(
-            f"Feast accepts the repo {repo}",
-            found=f"{type(error).__name__}: {error}",
-            mend=f"cd {repo} && feast apply",
-        ) from error
+        found = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise StoreError(rule, found=found, mend=mend) from error
 
 
 @contextmanager
