@@ -1,4 +1,4 @@
-# Everything runs in .venv, made on first use. PYTHON names another interpreter (3.10 or newer).
+# Everything runs in .venv, made on first use. PYTHON names another interpreter (3.11 or newer).
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -7,8 +7,8 @@ READY := $(VENV)/.ready
 export OMP_WAIT_POLICY ?= passive
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo real test check format soak bench bench-clustering bench-streaming bench-llm \
-	bench-stores bench-latency evaluate time tables feast-suite clean
+.PHONY: help setup demo real test matrix check format soak attack bench bench-clustering bench-streaming bench-llm \
+	bench-stores bench-latency bench-rerun evaluate time tables feast-suite clean
 
 help:            ## list the targets
 	@grep -hE '^[a-z-]+: .*##|^[a-z-]+:  *##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 18
@@ -16,13 +16,13 @@ help:            ## list the targets
 setup: $(READY)  ## make the virtual environment with all that demo, tests and checks need
 
 $(READY): pyproject.toml constraints.txt
-	"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 10) and "reki-feast needs Python 3.10 or newer: make PYTHON=python3.11 …")'
+	"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11) and "reki-feast needs Python 3.11 or newer: make PYTHON=python3.12 …")'
 	"$(PYTHON)" -m venv "$(VENV)"
 	"$(BIN)/python" -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[demo,dev]"
 	@touch "$@"
 
 demo: $(READY)   ## the main job on the embedded sample: no key, no server, no download
-	@"$(BIN)/python" -m reki_feast.demo
+	@"$(BIN)/python" -m reki_feast.cli.demo
 
 real: $(READY)   ## the main job on MovieLens (../shared/data, or where REKI_DATA points)
 	@"$(BIN)/python" -m tests.bench.real
@@ -30,10 +30,14 @@ real: $(READY)   ## the main job on MovieLens (../shared/data, or where REKI_DAT
 test: $(READY)   ## all tests, doctests included, a process a core
 	@"$(BIN)/python" -m pytest --numprocesses logical --maxprocesses 8 --dist worksteal
 
-check: $(READY)  ## format, lint and types
+matrix: $(READY) ## tests on every Python here, the lowest and highest libraries, and without extras
+	@"$(BIN)/python" -m tests.matrix $(MATRIX)
+
+check: $(READY)  ## format, lint, types, and which room imports which
 	@"$(BIN)/ruff" format --check .
 	@"$(BIN)/ruff" check .
 	@"$(BIN)/mypy"
+	@"$(BIN)/lint-imports"
 
 format: $(READY) ## mend format and lint where a machine can
 	@"$(BIN)/ruff" check --fix-only --quiet .
@@ -63,11 +67,17 @@ soak: $(READY)   ## 20,000 prompts with faults, and three kills; 10,000 reads be
 	@"$(BIN)/python" -m tests.bench.soak
 	@"$(BIN)/python" -m tests.bench.serving
 
+attack: $(READY) ## kills, copies, two writers, readers, damaged files and leaks: ATTACK="--seed 1 --tries 20"
+	@"$(BIN)/python" -m tests.bench.attack $(ATTACK)
+
 bench-stores: $(READY) ## materializing, reading and joining beside Feast's own stores
 	@"$(BIN)/python" -m tests.bench.stores
 
 bench-latency: $(READY) ## milliseconds a request under 1, 8 and 64 callers, beside Feast's own
 	@"$(BIN)/python" -m tests.bench.latency
+
+bench-rerun: $(READY) ## seconds of a run that changes nothing, beside an earlier commit's
+	@"$(BIN)/python" -m tests.bench.rerun
 
 feast-suite: $(READY) ## Feast's own tests against our stores (clones Feast, or FEAST_SOURCE=FOLDER)
 	@FEAST_SOURCE="$(FEAST_SOURCE)" "$(BIN)/python" -m tests.feast_suite

@@ -6,7 +6,7 @@ from entities import item, user
 from feast import FeatureView, Field, FileSource
 from feast.types import Float32, Int64, String
 
-from reki_feast.store import reki_match, reki_views
+from reki_feast.views import reki_match, reki_views
 
 # How well a film fits a viewer: the score, and the two views that it is computed of.
 match, reki_user_match, reki_item_match = reki_match("../data/movies", user=user, item=item)

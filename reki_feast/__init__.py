@@ -1,15 +1,16 @@
 """Open-world knowledge of large language models as ordinary Feast features.
 
-The names here are what a ``generators/*.py`` file declares, and :func:`push`, by which a service
-brings users' match states up to date at the moment of a click. The Feast side is
-``from reki_feast.store import reki_views``.
+:class:`Project` has the commands of ``reki`` as methods. The declarations (:class:`Scenario`,
+:class:`Sources`, :class:`LLM`, …) are what a ``generators/*.py`` file says. :func:`push` brings
+users' match states up to date at the moment of a click. The Feast side is
+``from reki_feast.views import reki_views``.
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from reki_feast.pipeline import Pusher, push
-    from reki_feast.scenario import (
+    from reki_feast.api import Project
+    from reki_feast.declare import (
         LLM,
         Budget,
         Collective,
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
         Sources,
         Training,
     )
+    from reki_feast.stages import Pusher, push
 
 __version__ = "0.1.0"
 __all__ = [
@@ -33,22 +35,25 @@ __all__ = [
     "Gates",
     "Individual",
     "Privacy",
+    "Project",
     "Pusher",
     "Scenario",
     "Sources",
     "Training",
     "push",
 ]
+#: Where names are that are not declarations.
+_MODULES = {"Project": "api", "Pusher": "stages", "push": "stages"}
 
 
 def __getattr__(name: str) -> Any:
-    """Import the names on first use: `reki --help` does not wait for them."""
-    if name in ("Pusher", "push"):
-        from reki_feast import pipeline
+    """Import a name on first use: `reki --help` does not wait for it."""
+    if name not in __all__:
+        raise AttributeError(f"module 'reki_feast' has no attribute {name!r}")
+    from importlib import import_module
 
-        return getattr(pipeline, name)
-    if name in __all__:
-        from reki_feast import scenario
+    return getattr(import_module(f"reki_feast.{_MODULES.get(name, 'declare')}"), name)
 
-        return getattr(scenario, name)
-    raise AttributeError(f"module 'reki_feast' has no attribute {name!r}")
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

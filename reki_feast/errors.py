@@ -17,7 +17,7 @@
     ├── StoreError                the Feast side: views, stores, the embedded Redis
     └── MissingExtraError         an optional package is not installed
 
-Every error carries one or more :class:`Fault`: the rule, what was found, and the mend.
+Every error carries one or more :class:`Problem`: the rule, what was found, and what to do about it.
 """
 
 from __future__ import annotations
@@ -28,58 +28,72 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Fault:
+class Problem:
     """One broken rule.
 
     Attributes:
-        rule: what must hold, as a plain sentence.
-        found: what was found instead.
-        mend: what to do about it, a command where there is one.
+        problem: the rule that does not hold, as a plain sentence.
+        detail: what was found instead.
+        hint: what to do about it, a command where there is one.
     """
 
-    rule: str
-    found: str = ""
-    mend: str = ""
+    problem: str
+    detail: str = ""
+    hint: str = ""
 
     def __str__(self) -> str:
-        lines = [self.rule]
-        if self.found:
-            lines.append(f"  found: {self.found}")
-        if self.mend:
-            lines.append(f"  mend:  {self.mend}")
+        lines = [self.problem]
+        if self.detail:
+            lines.append(f"  detail: {self.detail}")
+        if self.hint:
+            lines.append(f"  hint:   {self.hint}")
         return "\n".join(lines)
 
 
 class RekiError(Exception):
-    """Base of every error of reki-feast; prints all its faults together.
+    """Base of every error of reki-feast; its message names all problems together.
 
-    >>> print(RekiError("ids are unique", found="7 twice", mend="drop one of the rows"))
+    Args:
+        problem: the rule that does not hold, or the problems.
+        detail: what was found instead, where ``problem`` is a text.
+        hint: what to do about it, where ``problem`` is a text.
+
+    Attributes:
+        problems: one or more :class:`Problem`.
+        done: a :class:`reki_feast.report.Report` of what was done, and paid for, before the error;
+            None where nothing was.
+
+    >>> print(RekiError("ids are unique", detail="7 twice", hint="drop one of the rows"))
     ids are unique
-      found: 7 twice
-      mend:  drop one of the rows
+      detail: 7 twice
+      hint:   drop one of the rows
     """
 
-    #: The report of what was done, and paid for, before this happened.
     done: Any = None
 
     def __init__(
-        self, rule: str | Fault | Sequence[Fault], *, found: str = "", mend: str = ""
+        self, problem: str | Problem | Sequence[Problem], *, detail: str = "", hint: str = ""
     ) -> None:
-        if isinstance(rule, str):
-            faults: tuple[Fault, ...] = (Fault(rule, found, mend),)
-        elif isinstance(rule, Fault):
-            faults = (rule,)
+        self.problems: tuple[Problem, ...]
+        if isinstance(problem, str):
+            self.problems = (Problem(problem, detail, hint),)
+        elif isinstance(problem, Problem):
+            self.problems = (problem,)
         else:
-            faults = tuple(rule)
-        self.faults = faults
-        super().__init__(_message(faults))
+            self.problems = tuple(problem)
+        super().__init__(_message(self.problems))
+
+    @property
+    def faults(self) -> tuple[Problem, ...]:
+        """The name of ``problems`` in 0.1."""
+        return self.problems
 
 
-def _message(faults: tuple[Fault, ...]) -> str:
-    if len(faults) == 1:
-        return str(faults[0])
-    numbered = [f"{n}. {fault}" for n, fault in enumerate(faults, start=1)]
-    return f"{len(faults)} faults\n" + "\n".join(numbered)
+def _message(problems: tuple[Problem, ...]) -> str:
+    if len(problems) == 1:
+        return str(problems[0])
+    numbered = [f"{n}. {problem}" for n, problem in enumerate(problems, start=1)]
+    return f"{len(problems)} problems\n" + "\n".join(numbered)
 
 
 class DeclarationError(RekiError):

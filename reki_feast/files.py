@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from reki_feast import rights
-from reki_feast.errors import Fault, LakeError
+from reki_feast import permissions
+from reki_feast.errors import LakeError, Problem
 
 try:
     import fcntl
@@ -51,8 +51,8 @@ def read_text(path: Path) -> str | None:
     except FileNotFoundError:
         return None
     except (OSError, UnicodeDecodeError) as error:
-        mend = "fix the file's rights or encoding"
-        raise LakeError(f"{path} is readable UTF-8", found=str(error), mend=mend) from error
+        hint = "fix the file's rights or encoding"
+        raise LakeError(f"{path} is readable UTF-8", detail=str(error), hint=hint) from error
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
@@ -65,7 +65,7 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
     write_text(path, json.dumps(said, indent=1, ensure_ascii=False) + "\n")
 
 
-def read_json(path: Path, version: int, mend: str) -> dict[str, Any] | None:
+def read_json(path: Path, version: int, hint: str) -> dict[str, Any] | None:
     """A JSON object of a version; None where there is no file.
 
     Raises:
@@ -78,12 +78,12 @@ def read_json(path: Path, version: int, mend: str) -> dict[str, Any] | None:
     except PermissionError as error:
         raise LakeError(unreadable(path, error)) from error
     except (OSError, ValueError, RecursionError) as error:
-        raise LakeError(_foreign(path, version, one_line(error), mend)) from error
+        raise LakeError(_foreign(path, version, one_line(error), hint)) from error
     if not isinstance(value, dict) or value.get("version") != version:
-        raise LakeError(_foreign(path, version, "another version or shape", mend))
+        raise LakeError(_foreign(path, version, "another version or shape", hint))
     if not is_sound(value):
         found = "its checksum is another's, which an edit by hand has to leave out"
-        raise LakeError(_foreign(path, version, found, mend))
+        raise LakeError(_foreign(path, version, found, hint))
     value.pop("checksum", None)
     return value
 
@@ -143,8 +143,8 @@ def _opened_tensors(path: Path) -> Iterator[Any]:
         raise LakeError(unreadable(path, error)) from error
     except (SafetensorError, *_DAMAGE) as error:
         found = f"{path}: {one_line(error)}"
-        mend = "restore the file from a backup, or move it away and make it anew"
-        raise LakeError("a stored file of arrays is whole", found=found, mend=mend) from error
+        hint = "restore the file from a backup, or move it away and make it anew"
+        raise LakeError("a stored file of arrays is whole", detail=found, hint=hint) from error
 
 
 def atomically(path: Path, write: Callable[[Path], object], *, mode: int | None = None) -> None:
@@ -162,7 +162,7 @@ def atomically(path: Path, write: Callable[[Path], object], *, mode: int | None 
         _make_folder(path.parent)
         for left in path.parent.glob(f".{_literal(path.name)}.*.tmp"):
             sweep(left)
-        folder = rights.inherited(path.parent)
+        folder = permissions.inherited(path.parent)
         mode = mode if mode is not None or folder is None else folder & 0o666
         tmp, handle = _begun(path, 0o666 if mode is None else mode)
     except OSError as error:
@@ -183,7 +183,7 @@ def atomically(path: Path, write: Callable[[Path], object], *, mode: int | None 
 def touch(path: Path) -> None:
     """Make an empty file, where there is none, as open as its folder."""
     _make_folder(path.parent)
-    folder = rights.inherited(path.parent)
+    folder = permissions.inherited(path.parent)
     mode = 0o666 if folder is None else folder & 0o666
     with contextlib.suppress(FileExistsError):
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode))
@@ -211,18 +211,18 @@ def sweep_all(root: Path) -> None:
                 sweep(Path(folder, name))
 
 
-def unwritable(path: Path, error: OSError) -> Fault:
+def unwritable(path: Path, error: OSError) -> Problem:
     """The fault of a folder that cannot be written."""
-    return Fault(
+    return Problem(
         "the data folder can be written",
         f"{path}: {error.strerror or error}",
         "free space or fix the rights, then run the command again; what was stored is unharmed",
     )
 
 
-def unreadable(path: Path, error: OSError) -> Fault:
+def unreadable(path: Path, error: OSError) -> Problem:
     """The fault of a file, or folder, that may not be read."""
-    return Fault(
+    return Problem(
         "the data folder can be read",
         f"{path}: {error.strerror or error}",
         "run as its owner, who can share it with a group: Privacy(group=…)",
@@ -247,7 +247,7 @@ def _make_folder(folder: Path) -> None:
     if folder.is_dir():
         return
     _make_folder(folder.parent)
-    mode = rights.inherited(folder.parent)
+    mode = permissions.inherited(folder.parent)
     with contextlib.suppress(FileExistsError):
         folder.mkdir(mode=0o777 if mode is None else mode & 0o777)
         if mode is not None:
@@ -279,6 +279,6 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _foreign(path: Path, version: int, found: str, mend: str) -> Fault:
+def _foreign(path: Path, version: int, found: str, hint: str) -> Problem:
     rule = f"a manifest is a JSON object of version {version}"
-    return Fault(rule, f"{path}: {found}", f"move the file away and run `{mend}` again")
+    return Problem(rule, f"{path}: {found}", f"move the file away and run `{hint}` again")

@@ -31,14 +31,14 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass
-class _Held:
+class _LockState:
     """A lock as this process has it: the system's does not keep its threads apart."""
 
     lock: contextlib.AbstractContextManager[Any] = field(default_factory=threading.RLock)
     depth: int = 0
 
 
-_here: dict[Path, _Held] = {}
+_here: dict[Path, _LockState] = {}
 _adding = threading.Lock()
 
 
@@ -55,7 +55,7 @@ def alone(path: Path, doing: str, *, tell: bool = True) -> Iterator[None]:
         LakeError: the file cannot be made.
     """
     with _adding:
-        held = _here.setdefault(path.resolve(), _Held())
+        held = _here.setdefault(path.resolve(), _LockState())
     with held.lock:
         held.depth += 1
         try:

@@ -1,6 +1,7 @@
-"""A user's project: its folder, what it declares, and the outside world made from that.
+"""A project's folder, its declarations, and the objects made from them.
 
-The language model, the encoder, the ledger and the lake are opened here and handed to the stages.
+The language model, the encoder, the ledger and the stored tables are made here and passed to the
+stages.
 """
 
 from __future__ import annotations
@@ -10,27 +11,28 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reki_feast import files, lake, scenario
+from reki_feast import declare, files
+from reki_feast.declare import Declarations
 from reki_feast.errors import DeclarationError, LakeError, LLMError
-from reki_feast.extract import FactorsFile, Templates, Wording, require_confirmed
-from reki_feast.extract.factors import loads
-from reki_feast.lake import Lake
+from reki_feast.knowledge import FactorsFile, Templates, Wording, require_confirmed
+from reki_feast.knowledge.factors.file import loads
 from reki_feast.locking import alone
-from reki_feast.rights import OWNER, Rights, make_file
-from reki_feast.scenario import Declarations
+from reki_feast.permissions import OWNER, Rights, make_file
+from reki_feast.tables import duckdb_session
+from reki_feast.tables.lake import Lake
 
 if TYPE_CHECKING:
-    from reki_feast.encode import Encoder, Pooling
-    from reki_feast.encode import Progress as EncodeProgress
-    from reki_feast.extract.gates import Limits as GateLimits
-    from reki_feast.llm import LLM, Ledger, Price, Terms
+    from reki_feast.encoding import Pooling, TextEncoder
+    from reki_feast.encoding import Progress as EncodeProgress
+    from reki_feast.knowledge.validation.gates import AnswerRules
+    from reki_feast.llm import LanguageModel, Ledger, Price, RequestPolicy
 
 
-#: What groups are formed from, a part of what a project writes.
+#: The part of a project's files that groups are formed from; it has a lock of its own.
 GROUPS = "groups."
 
 
@@ -40,8 +42,13 @@ def now() -> datetime:
 
 
 @dataclass(frozen=True)
-class Project:
-    """One scenario of a project folder."""
+class DeclaredProject:
+    """One scenario of a project folder.
+
+    Attributes:
+        root: the folder, resolved.
+        declared: what ``generators/NAME.py`` declares.
+    """
 
     root: Path
     declared: Declarations
@@ -76,12 +83,12 @@ class Project:
         """The scenario's tables."""
         return Lake(self.data, self.rights)
 
-    def alone(self, doing: str, part: str = "") -> AbstractContextManager[None]:
-        """Be the project folder's only writer for a while; wait for whoever writes.
+    def write_lock(self, doing: str, part: str = "") -> AbstractContextManager[None]:
+        """Lock the project folder for writing; wait while another process holds the lock.
 
         Args:
-            doing: what is done, told to those who wait.
-            part: of what is written; without one, the tables that are published and the Feast repo.
+            doing: what is done, shown to those who wait.
+            part: the part of the files; empty for the published tables and the Feast repo.
 
         Raises:
             LakeError: the data folder cannot be written.
@@ -89,21 +96,21 @@ class Project:
         self.lake.claim()
         lock = self.root / "data" / f".{part}lock"
         try:
-            make_file(lock, self.rights)  # whoever can open it can have others wait
+            make_file(lock, self.rights)  # who can open it can block others
         except OSError as error:
             raise LakeError(files.unwritable(lock, error)) from error
         return alone(lock, doing)
 
     @property
     def rights(self) -> Rights:
-        """Who may read and write what is stored."""
-        said = self.declared.privacy
-        umask = said.umask if said.umask is not None else (0o007 if said.group else OWNER.umask)
-        return Rights(umask, said.group)
+        """Permissions of stored files."""
+        privacy = self.declared.privacy
+        default = 0o007 if privacy.group else OWNER.umask
+        return Rights(default if privacy.umask is None else privacy.umask, privacy.group)
 
     @cached_property
     def templates(self) -> Templates:
-        """Prompt templates; files in ``generators/templates/`` go before the shipped ones."""
+        """Prompt templates: the shipped ones, and those of ``generators/templates/`` instead."""
         folder = self.declared.path.parent / "templates"
         return Templates.load(folder if folder.is_dir() else None)
 
@@ -125,171 +132,186 @@ class Project:
         return self.factors(allow_unconfirmed=True) if named else ()
 
     def factors_file(self) -> FactorsFile | None:
-        """What the factors file says; None without one."""
+        """The factors file, parsed; None without one."""
         text = files.read_text(self.factors_path)
         return None if text is None else loads(text, source=str(self.factors_path))
 
     def wording(self, factors: tuple[str, ...] = ()) -> Wording:
         """The scenario's words for the prompts."""
-        said = self.declared.scenario
+        declared = self.declared.scenario
         return Wording(
-            user_key=said.user_key,
-            item_key=said.item_key,
-            title=said.title,
-            description=said.description or f"{{{{ {said.title} }}}}",
+            user_key=declared.user_key,
+            item_key=declared.item_key,
+            title=declared.title,
+            description=declared.description or f"{{{{ {declared.title} }}}}",
             factors=factors,
-            profile=said.profile,
-            rating="rating" if said.rating else None,
-            rating_scale=said.rating_scale,
-            item=said.item,
-            user=said.user,
-            action=said.action,
-            n=said.history,
-            language=said.language,
+            profile=declared.profile,
+            rating="rating" if declared.rating else None,
+            rating_scale=declared.rating_scale,
+            item=declared.item,
+            user=declared.user,
+            action=declared.action,
+            n=declared.history,
+            language=declared.language,
             facts=tuple(self.declared.gates.facts),
         )
 
-    def llm(self, *, online: bool = False) -> LLM:
+    def llm(self, *, online: bool = False) -> LanguageModel:
         """The declared language model; nothing is sent yet.
 
         Args:
-            online: call by call, also where batches are declared: for a few questions now.
+            online: call by call, also where batches are declared.
 
         Raises:
             DeclarationError: provider ``recorded`` without ``answers``.
             LLMError: the server's address is none, or one that a private scenario does not allow.
         """
-        from reki_feast.llm import EchoLLM, OpenAILLM, RecordedLLM
+        from reki_feast.llm import (
+            BatchOptions,
+            CompletionOptions,
+            EchoLLM,
+            OpenAIBatchLLM,
+            OpenAILLM,
+            RecordedLLM,
+        )
 
-        said = self.declared.llm
-        if said.provider == "echo":
+        declared = self.declared.llm
+        if declared.provider == "echo":
             return EchoLLM()
-        if said.provider == "recorded":
-            if said.answers is None:
-                rule, mend = "LLM.answers: provider 'recorded' has a table", "add answers=…"
-                raise DeclarationError(rule, found="no answers", mend=mend)
+        if declared.provider == "recorded":
+            if declared.answers is None:
+                rule, hint = "LLM.answers: provider 'recorded' has a table", "add answers=…"
+                raise DeclarationError(rule, detail="no answers", hint=hint)
             setup = self.declared.sources.setup
-            answers = lake.query(said.answers, root=self.root, setup=setup)
-            return RecordedLLM(answers, name=f"recorded/{said.model}")
+            answers = duckdb_session.query(declared.answers, root=self.root, setup=setup)
+            return RecordedLLM(answers, name=f"recorded/{declared.model}")
         privacy = self.declared.privacy
-        how: dict[str, Any] = {
-            "model": said.model,
-            "base_url": said.base_url,
-            "api_key_env": said.api_key_env,
-            "temperature": said.temperature,
-            "max_tokens": said.max_tokens,
-            "timeout_s": said.timeout_s,
-            "structured": said.structured,
-            "extra_body": said.extra_body,
-            "allow_hosts": privacy.allow_hosts if privacy.private else None,
-        }
-        if said.provider == "openai-batch" and not online:
-            from reki_feast.llm import OpenAIBatchLLM
-
-            return OpenAIBatchLLM(**how, poll_s=said.poll_s)
-        return OpenAILLM(**how)
+        options = CompletionOptions(
+            temperature=declared.temperature,
+            max_tokens=declared.max_tokens,
+            timeout_s=declared.timeout_s,
+            structured=declared.structured,
+            extra_body=declared.extra_body or {},
+        )
+        make: Callable[..., OpenAILLM] = OpenAILLM
+        if declared.provider == "openai-batch" and not online:
+            make = partial(OpenAIBatchLLM, batches=BatchOptions(poll_s=declared.poll_s))
+        return make(
+            model=declared.model,
+            base_url=declared.base_url,
+            api_key_env=declared.api_key_env,
+            allow_hosts=privacy.allow_hosts if privacy.private else None,
+            options=options,
+        )
 
     def check_key(self) -> None:
-        """See that a declared variable holds a key, also for servers that may need none.
+        """Check that a declared variable holds a key, also for servers that may need none.
 
         Raises:
             LLMError: it does not.
         """
-        said = self.declared.llm
-        asks = said.provider in ("openai", "openai-batch")
-        if asks and "api_key_env" in said.model_fields_set and not os.environ.get(said.api_key_env):
+        declared = self.declared.llm
+        has_key = os.environ.get(declared.api_key_env)
+        is_needed = declared.provider in ("openai", "openai-batch")
+        if is_needed and "api_key_env" in declared.model_fields_set and not has_key:
             raise LLMError(
-                f"the declared variable {said.api_key_env} holds the key",
-                found="it is not set",
-                mend=f"export {said.api_key_env}=…, or leave api_key_env out where a server on "
+                f"the declared variable {declared.api_key_env} holds the key",
+                detail="it is not set",
+                hint=f"export {declared.api_key_env}=…, or leave api_key_env out where a server on "
                 "this machine needs no key",
             )
 
-    def prices(self, *, online: bool = False) -> dict[str, Price]:
-        """Prices by model: the scenario's own, else the table's; half of that for batches."""
-        from reki_feast.llm.price import PRICES, Price, halved
+    def price(self, *, online: bool = False) -> Price | None:
+        """The model's price: the declared one, else its list price; None: unknown.
 
-        said = self.declared.llm
-        if said.provider in ("recorded", "echo"):
-            return {**PRICES, said.model: Price(0.0, 0.0), "echo": Price(0.0, 0.0)}
-        if said.price is not None:
-            return {**PRICES, said.model: Price(*said.price)}
-        is_batch = said.provider == "openai-batch" and not online
-        return halved(PRICES) if is_batch else dict(PRICES)
+        Args:
+            online: as for :meth:`llm`.
+        """
+        from reki_feast.llm.openai import server_address
+        from reki_feast.llm.pricing import Price, price_of
 
-    def terms(
+        declared = self.declared.llm
+        if declared.provider in ("recorded", "echo"):
+            return Price(0.0, 0.0)
+        if declared.price is not None:
+            return Price(*declared.price, source="LLM(price=…)")
+        is_batch = declared.provider == "openai-batch" and not online
+        return price_of(declared.model, server_address(declared.base_url), is_batch=is_batch)
+
+    def request_policy(
         self,
-        llm: LLM,
+        llm: LanguageModel,
         ledger: Ledger,
         *,
         limits: Mapping[str, float | None] | None = None,
         retry_quarantined: bool = False,
         online: bool = False,
-    ) -> Terms:
-        """On which terms the model is asked.
+    ) -> RequestPolicy:
+        """Limits, retries and validation of the calls to the model.
 
         Args:
             llm: the model.
             ledger: where nearly equal answers are looked up.
-            limits: max_cost, max_calls, max_tokens of this run, before the declared ones.
+            limits: ``max_cost``, ``max_calls``, ``max_tokens`` of this run, instead of the declared
+                ones.
             retry_quarantined: ask again for what failed a gate in an earlier run.
             online: as for :meth:`llm`.
         """
-        from reki_feast.extract.gates import Gates
-        from reki_feast.llm import Limits, Terms, price_of
+        from reki_feast.knowledge.validation.gates import AnswerValidator
+        from reki_feast.llm import RequestPolicy, SpendLimits
 
-        said, gates = self.declared.llm, self.declared.gates
+        declared, gates = self.declared.llm, self.declared.gates
         given = {name: value for name, value in (limits or {}).items() if value is not None}
-        is_free = not llm.longest_answer
-        return Terms(
-            concurrency=said.concurrency,
-            requests_per_minute=said.requests_per_minute,
-            tokens_per_minute=said.tokens_per_minute,
-            attempts=said.attempts,
-            judge=Gates(self.gate_limits(), alike=ledger.alike).judge,
+        is_free = not llm.max_answer_tokens
+        return RequestPolicy(
+            concurrency=declared.concurrency,
+            requests_per_minute=declared.requests_per_minute,
+            tokens_per_minute=declared.tokens_per_minute,
+            attempts=declared.attempts,
+            validator=AnswerValidator(self.answer_rules(), alike=ledger.alike).validate,
             # an answer from a table is the same however often it is asked for
-            mends=0 if is_free else gates.mends,
+            re_prompts=0 if is_free else gates.mends,
             read=gates.read,
             review=gates.review and not is_free,
-            price=price_of(llm.name.split("/", 1)[-1], self.prices(online=online)),
-            of_run=Limits("the run", **{**self._budget("run"), **given}),
-            of_project=Limits("the project", **self._budget("project")),
+            price=self.price(online=online),
+            run_limits=SpendLimits("the run", **{**self._budget("run"), **given}),
+            project_limits=SpendLimits("the project", **self._budget("project")),
             retry_quarantined=retry_quarantined,
         )
 
-    def gate_limits(self) -> GateLimits:
-        """What answers, and texts made elsewhere, must keep to."""
-        from reki_feast.extract.gates import Limits as GateLimits
+    def answer_rules(self) -> AnswerRules:
+        """What answers and imported texts are validated by."""
+        from reki_feast.knowledge.validation.gates import AnswerRules
 
-        said = self.declared.gates
-        return GateLimits(
-            coverage=said.coverage,
-            shortest=said.shortest,
-            longest=said.longest,
-            language=self.declared.scenario.language if said.language else None,
+        declared = self.declared.gates
+        return AnswerRules(
+            coverage=declared.coverage,
+            shortest=declared.shortest,
+            longest=declared.longest,
+            language=self.declared.scenario.language if declared.language else None,
             # the echo has few words, and says the same of many
-            duplicates=None if self.declared.llm.provider == "echo" else said.duplicates,
+            duplicates=None if self.declared.llm.provider == "echo" else declared.duplicates,
         )
 
     def _budget(self, per: str) -> dict[str, Any]:
-        said = self.declared.budget(per)
-        return {} if said is None else said.model_dump(exclude={"per"})
+        declared = self.declared.budget(per)
+        return {} if declared is None else declared.model_dump(exclude={"per"})
 
     def redact(self) -> Callable[[str], str]:
-        """What strikes from prompts that may not leave.
+        """The function that redacts prompts.
 
         Raises:
             MissingExtraError: presidio is declared and not installed.
         """
-        from reki_feast.extract.redact import redactor
+        from reki_feast.knowledge.prompts.redaction import redactor_of
 
-        return redactor(self.declared.privacy.redact)
+        return redactor_of(self.declared.privacy.redact)
 
     def ledger(self, *, reading: bool = False) -> Ledger:
         """The scenario's ledger of answers, made on first use; close it after use.
 
         Args:
-            reading: none is made, and one that cannot be written is read.
+            reading: open it read-only where it cannot be written, and do not make one.
         """
         from reki_feast.llm import Ledger
 
@@ -303,39 +325,48 @@ class Project:
         *,
         model: str | None = None,
         pooling: Pooling | None = None,
-    ) -> Encoder:
-        """The declared encoder, or another ``model`` used alike; it is loaded when first used.
+    ) -> TextEncoder:
+        """The declared encoder, or another model with its options; it is loaded on first use.
 
         Args:
             progress: called after every batch.
-            model: in place of the declared one.
-            pooling: in place of the declared one.
+            model: instead of the declared one.
+            pooling: instead of the declared one.
 
         Raises:
             MissingExtraError: the package that carries it is not installed.
         """
-        from reki_feast.encode import HashEncoder, SentenceTransformerEncoder
+        from reki_feast.encoding import EncoderOptions, HashEncoder, SentenceTransformerEncoder
 
-        said = self.declared.encoder
-        name = model or said.model
+        declared = self.declared.encoder
+        name = model or declared.model
         if name == "hash":
             return HashEncoder()
         return SentenceTransformerEncoder(
             name,
-            pooling=pooling or said.pooling,
-            prompt=said.prompt if name == said.model else None,
-            batch_size=said.batch_size,
-            max_tokens=said.max_tokens,
+            EncoderOptions(
+                pooling=pooling or declared.pooling,
+                prompt=declared.prompt if name == declared.model else None,
+                batch_size=declared.batch_size,
+                max_tokens=declared.max_tokens,
+                local_only=self.declared.privacy.private,
+            ),
             progress=progress,
-            local_only=self.declared.privacy.private,
         )
 
 
-def open_project(root: Path, name: str | None = None) -> Project:
+def open_project(root: Path, name: str | None = None) -> DeclaredProject:
     """Read a project's declarations.
+
+    Args:
+        root: folder of the project.
+        name: which ``generators/NAME.py``, if there are several.
+
+    Returns:
+        The declared project; :class:`reki_feast.Project` has the commands.
 
     Raises:
         DeclarationError: there is no declarations file, or it has faults.
     """
     root = root.resolve()
-    return Project(root, scenario.load(scenario.find(root, name)))
+    return DeclaredProject(root, declare.load(declare.find(root, name)))

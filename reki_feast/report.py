@@ -1,4 +1,4 @@
-"""What a command has to say: tables, notes, the next commands. Printing is somebody else's."""
+"""The form in which a command is shown: a title, tables, notes and the next commands."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from typing import Any, Protocol
 
 from reki_feast.errors import RekiError
 
-#: Characters of a text in a table, at most.
+#: Maximum number of characters of a text in a table.
 _CELL = 160
-#: Called with how much is done and how much there is in all.
+#: Called with the number of finished units and the total.
 Bar = Callable[[int, int], None]
+#: Called with the name of a step, the number of finished units and the total.
+ProgressCallback = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -29,14 +31,14 @@ class Table:
 
 @dataclass(frozen=True)
 class Report:
-    """The outcome of a command.
+    """What a command shows.
 
     Attributes:
         title: one line.
-        tables: what was measured or found.
+        tables: figures and rows.
         notes: sentences the user should read.
-        next: commands that make sense now.
-        failed: how many parts of the work failed; the exit code is 1 if any did.
+        next: commands to run next.
+        failed: number of parts of the work that failed; the exit code is 1 if any did.
     """
 
     title: str
@@ -46,7 +48,7 @@ class Report:
     failed: int = 0
 
     def plain(self) -> dict[str, Any]:
-        """The report as JSON-able data; a table is a list of objects."""
+        """The report as data for JSON; a table is a list of objects."""
         tables = {
             table.title: [
                 {name: _plain(value) for name, value in zip(table.columns, row, strict=True)}
@@ -59,7 +61,7 @@ class Report:
 
 
 def merged(title: str, reports: Sequence[Report]) -> Report:
-    """Several reports as one; the last one's next commands stand."""
+    """Several reports as one, with the next commands of the last one."""
     return Report(
         title,
         tables=[table for report in reports for table in report.tables],
@@ -70,7 +72,7 @@ def merged(title: str, reports: Sequence[Report]) -> Report:
 
 
 def shortened(text: str) -> str:
-    """A text as one line, and no longer than a cell of a table.
+    """A text as one line, cut to a cell of a table.
 
     >>> shortened(" A long   text"), len(shortened("word " * 100))
     ('A long text', 160)
@@ -79,12 +81,23 @@ def shortened(text: str) -> str:
     return line if len(line) <= _CELL else line[: _CELL - 1] + "…"
 
 
+def first_line(text: str) -> str:
+    """The first line of a text that is not a heading, cut to a cell of a table.
+
+    >>> first_line("Taste:\\n quiet films\\n slow films")
+    'quiet films'
+    """
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    line = next((line for line in lines if not line.endswith(":")), "".join(lines[:1]))
+    return line if len(line) <= _CELL else line[: _CELL - 1].rstrip() + "…"
+
+
 @contextlib.contextmanager
-def told_on_failure(done: Callable[[], Report | None]) -> Iterator[None]:
-    """Have an error that is raised meanwhile bear the report of what was done before it.
+def attach_report(done: Callable[[], Report | None]) -> Iterator[None]:
+    """Attach a report of the finished part of the work to an error that is raised inside.
 
     Args:
-        done: makes that report when it is wanted; None where nothing was done.
+        done: makes that report when it is needed; None where nothing was finished.
     """
     try:
         yield
@@ -104,14 +117,31 @@ class Progress(Protocol):
     """Shows how far a long step is."""
 
     def bar(self, label: str) -> AbstractContextManager[Bar]:
-        """A bar that lives as long as the step."""
+        """Open a bar for one step; it is closed with the context."""
         ...
 
 
 class Silent:
-    """Progress for programs and tests: shows nothing."""
+    """Progress that shows nothing."""
 
     @contextlib.contextmanager
     def bar(self, label: str) -> Iterator[Bar]:  # noqa: ARG002
-        """A bar that shows nothing."""
+        """Open a bar that shows nothing."""
         yield lambda done, total: None
+
+
+@dataclass(frozen=True)
+class CallbackProgress:
+    """Progress that calls a function.
+
+    >>> with CallbackProgress(print).bar("encoding") as bar:
+    ...     bar(64, 1_800)
+    encoding 64 1800
+    """
+
+    callback: ProgressCallback
+
+    @contextlib.contextmanager
+    def bar(self, label: str) -> Iterator[Bar]:
+        """Open a bar that passes each update on, with its label."""
+        yield lambda done, total: self.callback(label, done, total)

@@ -14,13 +14,17 @@ from dataclasses import dataclass
 from typing import Literal
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 Kind = Literal["user", "item"]
 KINDS: tuple[Kind, Kind] = ("user", "item")
 
+#: ``version`` of the JSON objects beside the tables, ``manifest.json`` among them.
+MANIFEST_VERSION = 1
+
 #: What a user's or an item's representations can be made of, in the order they are stored.
 TASTE = "taste"
+#: Vectors from elsewhere, as one more channel of both.
+EXTERNAL = "imported"
 USER_CHANNELS = ("knowledge", "liked", "disliked", "history", TASTE)
 ITEM_CHANNELS = ("knowledge", "description")
 #: Channels whose text a language model writes. The others come from the tables themselves;
@@ -47,23 +51,6 @@ class Key:
     def field(self) -> pa.Field:
         """The key's column in a table's schema."""
         return pa.field(self.name, self.type, nullable=False)
-
-
-def blurred(ids: pa.Array | pa.ChunkedArray) -> float | None:
-    """The largest of ids that are floats, if floats of that size stand for several whole numbers.
-
-    >>> blurred(pa.array([7.0, None])) is None
-    True
-    >>> blurred(pa.array([7.0, 2.0**53]))
-    9007199254740992.0
-    """
-    if not pa.types.is_floating(ids.type):
-        return None
-    exact = 2 ** {16: 11, 32: 24, 64: 53}[ids.type.bit_width]
-    numbers = ids.cast(pa.float64())
-    sizes = pc.abs(numbers.filter(pc.fill_null(pc.is_finite(numbers), False)))
-    largest: float | None = pc.max(sizes).as_py()
-    return largest if largest is not None and largest >= exact else None
 
 
 #: One row a question to the language model. ``channel`` is one of KNOWLEDGE_CHANNELS; ``grouped``
@@ -100,8 +87,8 @@ KNOWLEDGE = pa.schema(
     ]
 )
 
-#: What a prompt was made of, by what it asks about and its hash: the factors, the frame
-#: (:mod:`reki_feast.extract.frames`) with what it frames, and how many interactions of the user
+#: What a prompt was made of, by what it asks about and its hash: the factors, the fingerprint
+#: (:mod:`reki_feast.knowledge.prompts.fingerprints`), and how many interactions of the user
 #: there were. ``wording`` and ``seen`` are null where the text itself is all that counts.
 ASKED = pa.schema(
     [

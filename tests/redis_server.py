@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 import redis
 
-from reki_feast.store.embedded import server_binary
+from reki_feast.stores.embedded import server_binary
 
 HOST = "127.0.0.1"
-PATIENCE = 10.0  # seconds
+PATIENCE = 120.0  # seconds
 
 
 def free_port() -> int:

@@ -17,9 +17,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from reki_feast import files, parquet
+from reki_feast import files
 from reki_feast.errors import LakeError
-from reki_feast.lake import Lake
+from reki_feast.tables import parquet
+from reki_feast.tables.lake import Lake
 
 TABLE = pa.table(
     {
@@ -91,7 +92,7 @@ def test_damage_is_one_fault_with_a_mend(
 ) -> None:
     path = stored(tmp_path) / name
     damage(path)
-    with pytest.raises(LakeError, match=rf"(?s){path.name}.*mend:.*(backup|move the file away)"):
+    with pytest.raises(LakeError, match=rf"(?s){path.name}.*hint:.*(backup|move the file away)"):
         KINDS[name](path)
 
 
@@ -133,7 +134,7 @@ def test_all_damage_of_a_table_is_told_together(tmp_path: Path) -> None:
     assert store.size("table")[:2] == (3, 9)
     for number in (0, 2):
         empty(tmp_path / "table" / f"{number}.parquet")
-    with pytest.raises(LakeError, match=r"(?s)2 faults.*0\.parquet.*2\.parquet"):
+    with pytest.raises(LakeError, match=r"(?s)2 problems.*0\.parquet.*2\.parquet"):
         store.size("table")
 
 
@@ -148,9 +149,9 @@ def test_what_stands_beside_the_tables_is_looked_at(
     store.check()
     path = next(tmp_path.glob("hein-*")) if name == "hein" else tmp_path / name
     damage(path)
-    with pytest.raises(LakeError, match=rf"found: {path}") as raised:
+    with pytest.raises(LakeError, match=rf"detail: {path}") as raised:
         store.check()
-    assert len(raised.value.faults) == 1
+    assert len(raised.value.problems) == 1
 
 
 # --- killed writers -------------------------------------------------------------------------
@@ -158,7 +159,8 @@ def test_what_stands_beside_the_tables_is_looked_at(
 WRITER = """
 import sys, time
 from pathlib import Path
-from reki_feast import files, parquet
+from reki_feast import files
+from reki_feast.tables import parquet
 
 def write(tmp):
     tmp.write_text("half")

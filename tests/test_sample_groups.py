@@ -11,8 +11,8 @@ from datetime import datetime, timezone
 import pyarrow as pa
 import pytest
 
-from reki_feast.extract import parse_answer
-from reki_feast.llm.port import Request
+from reki_feast.knowledge import parse_answer
+from reki_feast.llm.interface import Request
 from reki_feast.llm.recorded import RecordedLLM
 from reki_feast.sample import FACTORS, Film, answer_groups, load_films
 from reki_feast.schema import GROUPS

@@ -15,11 +15,11 @@ import torch
 from common import needed
 from torch import Tensor, nn
 
-from reki_feast.condense import condense
-from reki_feast.pipeline.learning import learning, settings
+from reki_feast.models.data import Samples
+from reki_feast.models.hein import HeinData, fit_hein
+from reki_feast.models.inputs import InputSpec
 from reki_feast.project import open_project
-from reki_feast.recommend.data import Samples
-from reki_feast.recommend.inputs import InputSpec
+from reki_feast.stages.training_data import settings, training_data
 
 with needed("torch-rechub"):
     from torch_rechub.basic.features import DenseFeature, SparseFeature
@@ -57,9 +57,11 @@ def main() -> None:
     """Train it without vectors and with them."""
     here = Path(__file__).resolve().parent.parent.parent
     project = open_project(Path(sys.argv[1]) if len(sys.argv) > 1 else here)
-    found = learning(project)
-    made = condense(
-        found.interactions, found.users, found.items, backbone=Rechub, settings=settings(project)
+    found = training_data(project)
+    made = fit_hein(
+        HeinData(found.interactions, found.users, found.items),
+        backbone=Rechub,
+        config=settings(project),
     )
     report = made.report
     assert report is not None

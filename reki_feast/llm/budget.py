@@ -1,14 +1,14 @@
-"""Limits on what a run, or a project in all, may cost; and the worst that a call can cost."""
+"""Spending limits of a run and of a project, and the worst case of a call."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from reki_feast.errors import LLMError
-from reki_feast.llm.price import Price
+from reki_feast.llm.pricing import Price
 
 #: What mends a server's quota that is used up.
-QUOTA_MEND = (
+QUOTA_HINT = (
     "run again when it is renewed: nothing is lost, and nothing is paid for twice; or raise it, or "
     "name another model"
 )
@@ -37,7 +37,7 @@ class Spent:
 
 
 @dataclass(frozen=True)
-class Limits:
+class SpendLimits:
     """The most that may be spent; None: no limit.
 
     Attributes:
@@ -50,11 +50,11 @@ class Limits:
     max_tokens: int | None = None
 
     def passed_by(self, spent: Spent) -> str:
-        """The limit that so much would pass, as a sentence's part; empty: none.
+        """The limit that this spending would exceed, as part of a sentence; empty: none.
 
-        >>> Limits(max_calls=10).passed_by(Spent(calls=11))
+        >>> SpendLimits(max_calls=10).passed_by(Spent(calls=11))
         'max_calls=10 of the run'
-        >>> Limits(max_calls=10).passed_by(Spent(calls=10))
+        >>> SpendLimits(max_calls=10).passed_by(Spent(calls=10))
         ''
         """
         pairs = (
@@ -72,16 +72,16 @@ class Limits:
         return ""
 
 
-def worst_case(text_bytes: int, longest_answer: int, price: Price | None) -> Spent:
+def worst_case(text_bytes: int, max_answer_tokens: int, price: Price | None) -> Spent:
     """The most that a call can cost: a token is at least a byte, an answer at most its limit.
 
     >>> worst_case(968, 1000, Price(1.0, 2.0))
     Spent(calls=1, tokens=2000, cost=0.003)
     """
-    if not longest_answer:  # a model that costs nothing
+    if not max_answer_tokens:  # a model that costs nothing
         return Spent(1)
     prompt = text_bytes + _FRAME
-    return Spent(1, prompt + longest_answer, cost_of(prompt, longest_answer, price))
+    return Spent(1, prompt + max_answer_tokens, cost_of(prompt, max_answer_tokens, price))
 
 
 def cost_of(prompt_tokens: int, completion_tokens: int, price: Price | None) -> float:
@@ -91,7 +91,7 @@ def cost_of(prompt_tokens: int, completion_tokens: int, price: Price | None) -> 
     return (prompt_tokens * price.prompt + completion_tokens * price.completion) / 1e6
 
 
-def check_price(limits: tuple[Limits, ...], price: Price | None, model: str) -> None:
+def check_price(limits: tuple[SpendLimits, ...], price: Price | None, model: str) -> None:
     """A limit in money needs a price.
 
     Raises:
@@ -100,7 +100,7 @@ def check_price(limits: tuple[Limits, ...], price: Price | None, model: str) -> 
     if price is None and any(one.max_cost is not None for one in limits):
         raise BudgetError(
             "max_cost needs the price of the model",
-            found=f"no price of {model!r} is known",
-            mend="give LLM(price=(prompt, completion)), money a million tokens, or limit "
+            detail=f"no price of {model!r} is known",
+            hint="give LLM(price=(prompt, completion)), money a million tokens, or limit "
             "max_tokens instead",
         )

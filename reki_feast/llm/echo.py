@@ -6,12 +6,12 @@ import asyncio
 import json
 from collections.abc import Callable, Collection
 
-from reki_feast.llm.port import Answer, Request, RequestError, canonical
-from reki_feast.llm.price import estimate_tokens
+from reki_feast.llm.interface import Answer, Request, RequestError, canonical_json
+from reki_feast.llm.pricing import estimate_tokens
 from reki_feast.schema import content_hash
 
 #: Which requests: owners by name, or a question asked of the request.
-Chosen = Collection[str] | Callable[[Request], bool]
+RequestFilter = Collection[str] | Callable[[Request], bool]
 
 _FACTORS = ("genre", "theme", "mood", "setting", "director", "cast", "time period", "pacing")
 _WORDS = ("quiet", "bold", "warm", "bleak", "playful", "grand", "tender", "strange", "sharp")
@@ -30,26 +30,26 @@ class EchoLLM:
 
     Attributes:
         asked: the requests seen, in order of arrival.
-        most_at_once: the largest number of requests in flight together.
+        max_in_flight: the largest number of requests in flight together.
     """
 
     def __init__(
         self,
         *,
         name: str = "echo",
-        fail: Chosen = (),
-        garble: Chosen = (),
-        delay: Chosen | None = None,
+        fail: RequestFilter = (),
+        garble: RequestFilter = (),
+        delay: RequestFilter | None = None,
         delay_s: float = 0.0,
         answer: Callable[[Request], str] | None = None,
     ) -> None:
         self.name = name
-        self.parameters = canonical({})
+        self.parameters = canonical_json({})
         self.asked: list[Request] = []
-        self.most_at_once = 0
+        self.max_in_flight = 0
         self._fail, self._garble, self._delay = fail, garble, delay
         self._delay_s = delay_s
-        self._answer = answer or sentences
+        self._answer = answer or default_answer
         self._at_once = 0
 
     async def ask(self, request: Request) -> Answer:
@@ -60,14 +60,14 @@ class EchoLLM:
         """
         self.asked.append(request)
         self._at_once += 1
-        self.most_at_once = max(self.most_at_once, self._at_once)
+        self.max_in_flight = max(self.max_in_flight, self._at_once)
         try:
             if self._delay is None or _is_chosen(request, self._delay):
                 await asyncio.sleep(self._delay_s)
         finally:
             self._at_once -= 1
         if _is_chosen(request, self._fail):
-            raise RequestError("the model answers", found="told to fail this request")
+            raise RequestError("the model answers", detail="told to fail this request")
         text = "~#~" if _is_chosen(request, self._garble) else self._answer(request)
         return Answer(
             text=text,
@@ -78,7 +78,7 @@ class EchoLLM:
         )
 
     @property
-    def longest_answer(self) -> int:
+    def max_answer_tokens(self) -> int:
         """0: its answers cost nothing."""
         return 0
 
@@ -86,7 +86,7 @@ class EchoLLM:
         """Nothing to let go of."""
 
 
-def sentences(request: Request) -> str:
+def default_answer(request: Request) -> str:
     """A JSON object with a sentence per factor, or a list of factors when none are asked for."""
     if not request.factors:
         return json.dumps({"factors": list(_FACTORS)})
@@ -99,5 +99,5 @@ def _sentence(request: Request, factor: str) -> str:
     return f"As to {factor}, this {request.kind} is {_WORDS[first]} and {_WORDS[second]}."
 
 
-def _is_chosen(request: Request, chosen: Chosen) -> bool:
+def _is_chosen(request: Request, chosen: RequestFilter) -> bool:
     return chosen(request) if callable(chosen) else request.owner in chosen

@@ -1,16 +1,16 @@
-"""What a run will take, said before anything is spent."""
+"""Estimates the calls, tokens and cost of a run."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from reki_feast.llm.interface import LanguageModel, RenewalPolicy, never_renew
 from reki_feast.llm.ledger import Ledger
-from reki_feast.llm.port import LLM, Renewal, never
-from reki_feast.llm.price import BYTES_A_TOKEN, PRICES, Price, price_of
+from reki_feast.llm.policy import RequestPolicy
+from reki_feast.llm.pricing import BYTES_A_TOKEN, Price
 
 #: Tokens of an answer: this many a factor, plus a frame.
 _PER_FACTOR = 60
@@ -22,7 +22,7 @@ _REVIEW = 110
 
 
 @dataclass(frozen=True)
-class Plan:
+class CallEstimate:
     """What asking a table of prompts would take.
 
     Attributes:
@@ -52,27 +52,26 @@ class Plan:
     note: str
 
 
-def plan(
+def estimate_calls(
     prompts: pa.Table,
     *,
-    llm: LLM,
+    llm: LanguageModel,
     ledger: Ledger | None = None,
-    prices: Mapping[str, Price] = PRICES,
-    renew_before: Renewal = never,
-    review: bool = False,
-    retry_quarantined: bool = False,
-) -> Plan:
+    policy: RequestPolicy | None = None,
+    renew_before: RenewalPolicy = never_renew,
+) -> CallEstimate:
     """Count what a run over these prompts would send; nothing is sent and no key is needed.
 
     Args:
         prompts: a ``schema.PROMPTS`` table.
         llm: the model that would be asked.
         ledger: answers already paid for; None when there is no ledger yet.
-        prices: by model name; free models have a price of 0.
+        policy: how the run would ask: its price, reviews, and whether it retries quarantined
+            prompts; None for the defaults.
         renew_before: by kind and as-of time, before when an answer is too old.
-        review: each answer is checked in a second call, which holds the first one.
-        retry_quarantined: what failed a gate is asked again.
     """
+    policy = policy or RequestPolicy()
+    retry_quarantined, price = policy.retry_quarantined, policy.price
     distinct = pc.count_distinct(prompts["prompt_hash"]).as_py()
     if ledger is None:
         waiting, quarantined = _distinct(prompts), 0
@@ -82,16 +81,15 @@ def plan(
         )
         quarantined = 0 if retry_quarantined else len(ledger.quarantined(prompts, llm))
     model = llm.name.split("/", 1)[-1]
-    price = price_of(model, prices)
     asked, answered = _prompt_tokens(waiting), _completion_tokens(waiting)
-    if review:
+    if policy.review:
         asked, answered = 2 * asked + answered + waiting.num_rows * _REVIEW, 2 * answered
     money = None
     if price is not None:
         money = (asked * price.prompt + answered * price.completion) / 1e6
-    return Plan(
+    return CallEstimate(
         prompts=prompts.num_rows,
-        calls=waiting.num_rows * (2 if review else 1),
+        calls=waiting.num_rows * (2 if policy.review else 1),
         answered=distinct - waiting.num_rows - quarantined,
         quarantined=quarantined,
         to_ask=waiting.num_rows,
@@ -129,4 +127,4 @@ def _note(model: str, price: Price | None) -> str:
     rule = f"tokens estimated: {BYTES_A_TOKEN} bytes a token, {_PER_FACTOR} tokens a factor"
     if price is None:
         return f"{rule}; unknown model {model!r}: no price, tokens only"
-    return f"{rule}; ${price.prompt:g} and ${price.completion:g} a million tokens"
+    return f"{rule}; {price} a million tokens"

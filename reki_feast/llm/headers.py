@@ -1,4 +1,4 @@
-"""What a reply's headers ask for: pauses, and limits by the minute."""
+"""Rate limits and pauses in the headers of replies."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 
-from reki_feast.llm.port import RateLimits
+from reki_feast.llm.interface import RateLimits
 
 #: Seconds of a unit, by its first letters.
 _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "mil": 1e-3}
@@ -54,17 +54,17 @@ _DAYS = ("x-ratelimit-{}-requests-day", "x-ratelimit-{}-tokens-day", "x-ratelimi
 _DRAFT = re.compile(r"\b(?:r|remaining)=0\b.*?\b(?:t|reset)=(\d+)")
 
 
-def wait_of(headers: Mapping[str, str], now: datetime) -> float | None:
+def retry_after_s(headers: Mapping[str, str], now: datetime) -> float | None:
     """Seconds that a reply asks to wait: ``Retry-After``, else the end of a window used up.
 
     >>> noon = datetime(2026, 1, 1, 12, tzinfo=timezone.utc)
-    >>> wait_of({"retry-after": "300"}, noon), wait_of({"retry-after-ms": "50"}, noon)
+    >>> retry_after_s({"retry-after": "300"}, noon), retry_after_s({"retry-after-ms": "50"}, noon)
     (300.0, 0.05)
-    >>> wait_of({"retry-after": "Thu, 01 Jan 2026 12:01:00 GMT"}, noon)
+    >>> retry_after_s({"retry-after": "Thu, 01 Jan 2026 12:01:00 GMT"}, noon)
     60.0
-    >>> wait_of({"x-ratelimit-remaining": "0", "x-ratelimit-reset": "30"}, noon)
+    >>> retry_after_s({"x-ratelimit-remaining": "0", "x-ratelimit-reset": "30"}, noon)
     30.0
-    >>> wait_of({"retry-after": "soon"}, noon) is None
+    >>> retry_after_s({"retry-after": "soon"}, noon) is None
     True
     """
     seconds = _number(headers.get("retry-after-ms"), 0.001)
@@ -75,46 +75,48 @@ def wait_of(headers: Mapping[str, str], now: datetime) -> float | None:
     return None if seconds is None else max(0.0, seconds)
 
 
-def is_day_used_up(headers: Mapping[str, str]) -> bool:
+def is_daily_limit_used_up(headers: Mapping[str, str]) -> bool:
     """Whether a limit by the day has nothing left."""
-    return any(_number(headers.get(form.format("remaining")), 1.0) == 0 for form in _DAYS)
+    return any(_number(headers.get(template.format("remaining")), 1.0) == 0 for template in _DAYS)
 
 
-def limits_of(headers: Mapping[str, str], now: datetime | None = None) -> RateLimits | None:
-    """What headers say of limits that fill steadily.
+def rate_limits_of(headers: Mapping[str, str], now: datetime | None = None) -> RateLimits | None:
+    """The rate limits in headers, of limits that refill steadily.
 
-    How fast a limit comes back follows from when it will be whole again: in how long, or at which
-    moment, by ``now`` or else by the clock.
+    The refill rate follows from when a limit will be full again: after a duration, or at a moment,
+    by ``now`` or else by the clock.
 
-    >>> limits_of({"x-ratelimit-limit-requests": "60", "x-ratelimit-remaining-requests": "58",
+    >>> rate_limits_of({"x-ratelimit-limit-requests": "60", "x-ratelimit-remaining-requests": "58",
     ...            "x-ratelimit-reset-requests": "2s"})
     RateLimits(requests=58.0, requests_a_second=1.0, tokens=None, tokens_a_second=None)
-    >>> limits_of({}) is None
+    >>> rate_limits_of({}) is None
     True
     """
-    told = {name: value for name, value in headers.items() if "ratelimit" in name}
-    forms = [_form_in(told, names) for names in _STEADY.values()] if told else []
-    if not any(forms):
+    limit_headers = {name: value for name, value in headers.items() if "ratelimit" in name}
+    templates = (
+        [_template_in(limit_headers, names) for names in _STEADY.values()] if limit_headers else []
+    )
+    if not any(templates):
         return None
     moment = now or datetime.now(timezone.utc)
-    requests, tokens = (_limit_of(told, form, moment) for form in forms)
+    requests, tokens = (_limit_of(limit_headers, template, moment) for template in templates)
     return RateLimits(*requests, *tokens)
 
 
-def _form_in(headers: Mapping[str, str], forms: tuple[str, ...]) -> str:
+def _template_in(headers: Mapping[str, str], templates: tuple[str, ...]) -> str:
     """The first of the forms in which the headers say what is left; "": in none."""
-    return next((form for form in forms if form.format("remaining") in headers), "")
+    return next((template for template in templates if template.format("remaining") in headers), "")
 
 
 def _limit_of(
-    headers: Mapping[str, str], form: str, now: datetime
+    headers: Mapping[str, str], template: str, now: datetime
 ) -> tuple[float | None, float | None]:
     """What is left of a limit, and how many come back a second."""
-    if not form:
+    if not template:
         return None, None
-    limit, left = (_number(headers.get(form.format(n)), 1.0) for n in ("limit", "remaining"))
-    whole_in = seconds_until(headers.get(form.format("reset"), ""), now)
-    if whole_in is None and form.endswith("-minute"):
+    limit, left = (_number(headers.get(template.format(n)), 1.0) for n in ("limit", "remaining"))
+    whole_in = seconds_until(headers.get(template.format("reset"), ""), now)
+    if whole_in is None and template.endswith("-minute"):
         whole_in = _MINUTE_S
     if left is None or limit is None or whole_in is None or left >= limit:
         return left, None
@@ -127,11 +129,11 @@ def _limit_of(
 def _end_of_window(headers: Mapping[str, str], now: datetime) -> float | None:
     """Seconds until limits with nothing left come back, of those that tell no rate."""
     ends = [float(found[1]) for found in [_DRAFT.search(headers.get("ratelimit", ""))] if found]
-    for form in (*_WINDOWS, *_STEADY["requests"], *_STEADY["tokens"]):
-        left = _number(headers.get(form.format("remaining")), 1.0)
-        if left != 0 or (form not in _WINDOWS and form.format("limit") in headers):
+    for template in (*_WINDOWS, *_STEADY["requests"], *_STEADY["tokens"]):
+        left = _number(headers.get(template.format("remaining")), 1.0)
+        if left != 0 or (template not in _WINDOWS and template.format("limit") in headers):
             continue
-        end = seconds_until(headers.get(form.format("reset"), ""), now)
+        end = seconds_until(headers.get(template.format("reset"), ""), now)
         ends += [] if end is None else [end]
     return max(ends, default=None)
 
@@ -145,7 +147,7 @@ def seconds_until(text: str, now: datetime) -> float | None:
     >>> seconds_until("1m30s", noon), seconds_until("2026-01-01T12:00:05Z", noon)
     (90.0, 5.0)
     """
-    seconds = duration_of(text)
+    seconds = parse_duration(text)
     if seconds is None:
         return _seconds_to_date(text, now)
     if seconds > _EPOCH:
@@ -165,12 +167,12 @@ def _seconds_to_date(text: str, now: datetime) -> float | None:
     return None
 
 
-def duration_of(text: str) -> float | None:
+def parse_duration(text: str) -> float | None:
     """Seconds of a duration as servers write it; a bare number is seconds.
 
-    >>> duration_of("6m0s"), duration_of("1h2m3.5s"), duration_of("20ms"), duration_of("1.5")
-    (360.0, 3723.5, 0.02, 1.5)
-    >>> duration_of("26 seconds"), duration_of("soon")
+    >>> [parse_duration(text) for text in ("6m0s", "1h2m3.5s", "20ms", "1.5")]
+    [360.0, 3723.5, 0.02, 1.5]
+    >>> parse_duration("26 seconds"), parse_duration("soon")
     (26.0, None)
     """
     bare = _number(text, 1.0)

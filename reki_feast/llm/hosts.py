@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from reki_feast.errors import DeclarationError, Fault, LLMError
+from reki_feast.errors import DeclarationError, LLMError, Problem
 
 _URL = re.compile(r"(?P<scheme>https?)://(?P<host>[^/?#]+)(?:[/?#][!-\[\]-~]*)?", re.IGNORECASE)
 _HOST = re.compile(
@@ -40,14 +40,14 @@ class _Host(NamedTuple):
         return is_whole or (self.name[0] == "*" and other.name.endswith(self.name[1:]))
 
 
-def is_this_machine(url: str) -> bool:
+def is_loopback(url: str) -> bool:
     """Whether a url's host is this machine: ``localhost`` or a loopback address.
 
     Names below ``localhost`` are not, for resolvers may ask the network for them.
 
-    >>> [is_this_machine(f"http://{host}/v1") for host in ("localhost.:8000", "127.0.0.2", "[::1]")]
+    >>> [is_loopback(f"http://{host}/v1") for host in ("localhost.:8000", "127.0.0.2", "[::1]")]
     [True, True, True]
-    >>> is_this_machine("https://my-localhost.example.com"), is_this_machine("http://app.localhost")
+    >>> is_loopback("https://my-localhost.example.com"), is_loopback("http://app.localhost")
     (False, False)
     """
     try:
@@ -57,10 +57,10 @@ def is_this_machine(url: str) -> bool:
     return _is_this_machine(name.removesuffix("."))
 
 
-def without_lookup(url: str) -> str:
+def without_dns_lookup(url: str) -> str:
     """The same url, with this machine's name in the form that no resolver asks the network for.
 
-    >>> without_lookup("http://localhost.:8000/v1")
+    >>> without_dns_lookup("http://localhost.:8000/v1")
     'http://localhost:8000/v1'
     """
     return _ABSOLUTE.sub(r"\1", url, count=1)
@@ -82,8 +82,8 @@ def check_host(url: str, allowed: Sequence[str] | None) -> None:
     >>> check_host("https://api.openai.com/v1", ["llm.internal"])
     Traceback (most recent call last):
     reki_feast.errors.LLMError: a private scenario talks only to hosts in allow_hosts
-      found: api.openai.com:443; allowed: llm.internal
-      mend:  name a host that is allowed as base_url (or OPENAI_BASE_URL), or add it to allow_hosts
+      detail: api.openai.com:443; allowed: llm.internal
+      hint:   name a host that is allowed as base_url (or OPENAI_BASE_URL), or add it to allow_hosts
     """
     if allowed is None:
         return
@@ -92,8 +92,8 @@ def check_host(url: str, allowed: Sequence[str] | None) -> None:
     if not _is_this_machine(host.name) and not any(entry.covers(host) for entry in entries):
         raise LLMError(
             "a private scenario talks only to hosts in allow_hosts",
-            found=f"{_shown(host)}; allowed: {', '.join(allowed) or 'none but this machine'}",
-            mend="name a host that is allowed as base_url (or OPENAI_BASE_URL), or add it to "
+            detail=f"{_shown(host)}; allowed: {', '.join(allowed) or 'none but this machine'}",
+            hint="name a host that is allowed as base_url (or OPENAI_BASE_URL), or add it to "
             "allow_hosts",
         )
 
@@ -101,7 +101,7 @@ def check_host(url: str, allowed: Sequence[str] | None) -> None:
 def _entries(allowed: Sequence[str]) -> list[_Host]:
     entries = {entry: _parsed(_bracketed(entry)) for entry in allowed}
     faults = [
-        Fault("allow_hosts names hosts", repr(entry), f"write {_FORMS}")
+        Problem("allow_hosts names hosts", repr(entry), f"write {_FORMS}")
         for entry, host in entries.items()
         if host is None
     ]
@@ -117,8 +117,8 @@ def _host_of(url: str) -> _Host:
         # What stands before an "@" may be a password.
         raise LLMError(
             "a private scenario's base_url tells its host plainly",
-            found=repr(url.rsplit("@", 1)[-1][:_QUOTED]),
-            mend="write it as http://llm.internal:8000/v1; without user name, in ASCII",
+            detail=repr(url.rsplit("@", 1)[-1][:_QUOTED]),
+            hint="write it as http://llm.internal:8000/v1; without user name, in ASCII",
         )
     return host if host.port is not None else _Host(host.name, _PORTS[parts["scheme"].lower()])
 

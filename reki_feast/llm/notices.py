@@ -1,4 +1,4 @@
-"""What a run waits for, told to its user while it waits."""
+"""Log messages about long waits."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from reki_feast.llm.port import RequestError
+from reki_feast.llm.interface import RequestError
 
 _log = logging.getLogger(__name__)
 
@@ -22,13 +22,13 @@ _SELDOM_S = 600.0
 _QUOTED = 300
 
 
-def told(error: RequestError) -> str:
+def error_summary(error: RequestError) -> str:
     """What a server says that did not answer; or that it says nothing."""
-    fault = error.faults[0]
-    return fault.found if error.status else f"no answer came: {fault.found or fault.rule}"
+    fault = error.problems[0]
+    return fault.detail if error.status else f"no answer came: {fault.detail or fault.problem}"
 
 
-class Notices:
+class WaitNotices:
     """Logs a line about the first wait of more than a few seconds, and later ones seldom.
 
     Args:
@@ -38,7 +38,7 @@ class Notices:
     def __init__(self, clock: Callable[[], datetime] = datetime.now) -> None:
         self._clock = clock
         self._since: float | None = None
-        self._told_at = self._told_until = -math.inf
+        self._logged_at = self._logged_until = -math.inf
 
     def answered(self) -> None:
         """The server answered: waits begin anew."""
@@ -56,10 +56,10 @@ class Notices:
         until = at + seconds
         if until - self._since <= _SOME_S:
             return
-        is_longer = seconds >= _LONG_S and until > self._told_until + _SLACK_S
-        if not is_longer and at - self._told_at < _SELDOM_S:
+        is_longer = seconds >= _LONG_S and until > self._logged_until + _SLACK_S
+        if not is_longer and at - self._logged_at < _SELDOM_S:
             return
-        self._told_at, self._told_until = at, until
+        self._logged_at, self._logged_until = at, until
         line = " ".join(why.split())[:_QUOTED]
         _log.warning("%s; waiting %.0f s, until %s", line, math.ceil(seconds), self._end(seconds))
 

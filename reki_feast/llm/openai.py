@@ -1,12 +1,12 @@
-"""Any server that speaks the chat-completions protocol of OpenAI.
+"""Client of any server with the chat-completions protocol of OpenAI.
 
-One call at a time: pauses, retries and limits are the run's (:mod:`reki_feast.llm.run`). The SDK's
-own retries are off: it gives up when a server asks for a pause of more than two minutes. The SDK's
-client belongs to one event loop, so there is one a loop. What the servers say is mapped to our
-errors in :mod:`reki_feast.llm.wire` and :mod:`reki_feast.llm.replies`; the key is read from the
-environment when a client is made and appears in none of them. What a model does not take is learnt
-from its refusals, once for all calls: the form of answer in :mod:`reki_feast.llm.forms`, other
-fields in :mod:`reki_feast.llm.style`.
+It makes one call at a time: pauses, retries and limits are those of the run
+(:mod:`reki_feast.llm.run`). The SDK's own retries are off, since it gives up when a server asks for
+a pause of more than two minutes. The SDK's client belongs to one event loop, so there is one for
+each loop. Errors are translated in :mod:`reki_feast.llm.wire` and :mod:`reki_feast.llm.responses`;
+the API key is read from the environment when a client is made, and appears in none of them. What a
+model does not support is learned from its error replies, once for all calls: response formats in
+:mod:`reki_feast.llm.response_format`, other fields in :mod:`reki_feast.llm.dialect`.
 """
 
 from __future__ import annotations
@@ -21,31 +21,64 @@ from urllib.request import getproxies
 from weakref import WeakKeyDictionary
 
 from reki_feast.errors import LLMError
-from reki_feast.llm import replies, wire
-from reki_feast.llm.address import address_of
-from reki_feast.llm.forms import Forms
-from reki_feast.llm.hosts import check_host, is_this_machine, without_lookup
+from reki_feast.llm import responses, wire
+from reki_feast.llm._openai import get_models, post_chat
+from reki_feast.llm.dialect import FORMAT_FIELD, Dialect, LearnedDialect, response_format
+from reki_feast.llm.hosts import check_host, is_loopback, without_dns_lookup
+from reki_feast.llm.interface import Answer, Request, canonical_json
 from reki_feast.llm.messages import messages_of
-from reki_feast.llm.models import models_of
-from reki_feast.llm.port import Answer, Request, canonical
-from reki_feast.llm.style import FORMAT, Learnt, Style, response_format
-from reki_feast.llm.wire import TroubleError
+from reki_feast.llm.model_list import parse_model_names
+from reki_feast.llm.pricing import OPENAI_URL
+from reki_feast.llm.response_format import ResponseFormatSelector
+from reki_feast.llm.server_url import parse_server_url
+from reki_feast.llm.wire import CallError
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
-#: Fields that are ours to set: budgets, the ledger and the reading of replies build on them.
+#: Fields that reki sets itself: budgets, the ledger and the parsing of replies rely on them.
 _OURS = frozenset(
     ("model", "messages", "n", "stream", "response_format", "max_tokens", "max_completion_tokens")
 )
 
 
 @dataclass
-class _Session:
+class _LoopState:
     """What belongs to one event loop."""
 
     client: AsyncOpenAI
     probing: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompletionOptions:
+    """The parameters of each call.
+
+    Attributes:
+        temperature: None leaves it to the server, as happens with models that refuse it.
+        max_tokens: the longest answer; one that is cut off there is a failure.
+        timeout_s: seconds that one call may take in all.
+        structured: the response format that is asked for; ``auto`` finds out what the server
+            supports: ``json_schema``, else ``json_object``, else none (``off``).
+        extra_body: further fields of the request's body, as in the server's documentation. It is
+            part of the ledger's key, so no secrets in it. Fields that reki sets itself are refused;
+            one that the server refuses is left out.
+    """
+
+    temperature: float | None = 0.0
+    max_tokens: int = 2048
+    timeout_s: float = 120.0
+    structured: Literal["auto", "json_schema", "json_object", "off"] = "auto"
+    extra_body: Mapping[str, object] = field(default_factory=dict)
+
+
+#: The parameters of calls that nothing else is said of.
+DEFAULT_OPTIONS = CompletionOptions()
+
+
+def server_address(base_url: str | None) -> str:
+    """The address that calls go to: a declared one, ``OPENAI_BASE_URL``, else OpenAI's own."""
+    return base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI_URL
 
 
 class OpenAILLM:
@@ -57,15 +90,8 @@ class OpenAILLM:
             one (``?api-version=…``); None: ``OPENAI_BASE_URL``, else OpenAI's own.
         api_key_env: the environment variable that holds the key. A server on this machine needs
             none.
-        temperature: None leaves it to the server, as happens with models that refuse it.
-        max_tokens: the longest answer; one that is cut off there is a failure.
-        timeout_s: seconds that one call may take in all.
-        structured: how the answer's form is asked for; ``auto`` finds out what the server has:
-            ``json_schema``, else ``json_object``, else nothing (``off``).
-        extra_body: further fields of the request's body, as in the server's documentation. It is
-            part of the ledger's key, so no secrets in it. Fields that are set here are refused;
-            one that the server refuses is left out.
         allow_hosts: the only hosts that may be talked to; None: any.
+        options: the parameters of each call.
 
     Raises:
         LLMError: the url is none, its host is not allowed, or ``extra_body`` sets what is ours.
@@ -77,56 +103,54 @@ class OpenAILLM:
         model: str,
         base_url: str | None = None,
         api_key_env: str = "OPENAI_API_KEY",
-        temperature: float | None = 0.0,
-        max_tokens: int = 2048,
-        timeout_s: float = 120.0,
-        structured: Literal["auto", "json_schema", "json_object", "off"] = "auto",
-        extra_body: Mapping[str, object] | None = None,
         allow_hosts: Sequence[str] | None = None,
+        options: CompletionOptions = DEFAULT_OPTIONS,
     ) -> None:
-        self._model = model
-        url = base_url or os.environ.get("OPENAI_BASE_URL") or wire.OPENAI_URL
-        self._host = wire.host_of(url)
+        url = server_address(base_url)
+        self._endpoint = wire.Endpoint(wire.host_of(url), api_key_env, model)
         check_host(url, allow_hosts)
-        self._address = address_of(without_lookup(url))
-        self._is_local, self._is_private = is_this_machine(url), allow_hosts is not None
-        self._key_env = api_key_env
-        self._temperature = temperature
-        self._max_tokens = max_tokens
-        self._timeout_s = timeout_s
-        self._forms = Forms(None if structured == "auto" else structured)
-        self._extra_body = dict(extra_body or {})
-        _check_extra(self._extra_body)
-        self._sessions: WeakKeyDictionary[asyncio.AbstractEventLoop, _Session] = WeakKeyDictionary()
-        self._learnt = Learnt()
+        self._address = parse_server_url(without_dns_lookup(url))
+        self._is_local, self._is_private = is_loopback(url), allow_hosts is not None
+        self._options, structured = options, options.structured
+        self._formats = ResponseFormatSelector(None if structured == "auto" else structured)
+        _check_extra(options.extra_body)
+        self._sessions: WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopState] = (
+            WeakKeyDictionary()
+        )
+        self._learned = LearnedDialect()
 
     def __repr__(self) -> str:
-        return f"OpenAILLM(model={self._model!r}, host={self._host!r})"
+        return f"OpenAILLM(model={self._endpoint.model!r}, host={self._endpoint.host!r})"
 
     @property
     def name(self) -> str:
         """``openai/`` and the model; the server's address is not part of it."""
-        return f"openai/{self._model}"
+        return f"openai/{self._endpoint.model}"
 
     @property
     def parameters(self) -> str:
-        """What changes whole answers; their form and longest length do not."""
-        return canonical({"temperature": self._temperature, "extra_body": self._extra_body})
+        """The parameters that change answers; response format and longest length do not."""
+        return canonical_json(
+            {
+                "temperature": self._options.temperature,
+                "extra_body": dict(self._options.extra_body),
+            }
+        )
 
     @property
-    def longest_answer(self) -> int:
+    def max_answer_tokens(self) -> int:
         """``max_tokens``."""
-        return self._max_tokens
+        return self._options.max_tokens
 
     @property
-    def style(self) -> Style:
+    def dialect(self) -> Dialect:
         """How calls are written now."""
-        return self._learnt.style(self._forms.form)
+        return self._learned.dialect(self._formats.form)
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What calls go without, and why: a sentence for each."""
-        return (*self._learnt.notes, *self._forms.notes)
+        """Request fields and formats that calls omit, and why: a sentence for each."""
+        return (*self._learned.notes, *self._formats.notes)
 
     async def ask(self, request: Request) -> Answer:
         """Make one call.
@@ -143,9 +167,9 @@ class OpenAILLM:
 
     async def _ask(self, request: Request) -> Answer:
         session = self._session()
-        if request.factors and not self._forms.is_settled:
+        if request.factors and not self._formats.is_settled:
             async with session.probing:
-                if not self._forms.is_settled:
+                if not self._formats.is_settled:
                     return await self._call(session.client, request)
         return await self._call(session.client, request)
 
@@ -161,21 +185,17 @@ class OpenAILLM:
         Raises:
             LLMError: no key, key refused, or no answer in time.
         """
-        from httpx2 import Response
-
-        call = self._session().client.get(
-            "/models", cast_to=Response, options={"timeout": timeout_s}
-        )
+        call = get_models(self._session().client, timeout_s)
         try:
-            with wire.mapped(self._host, self._key_env, self._model, timeout_s, gone=("", "")):
+            with wire.translated_errors(self._endpoint, timeout_s, gone=("", "")):
                 response = await asyncio.wait_for(call, timeout_s)
-        except (wire.GoneError, wire.ForbiddenError):
+        except (wire.NotFoundError, wire.ForbiddenError):
             return []
-        except TroubleError as trouble:
-            if 400 <= trouble.status < wire.SERVER_FAULT:  # it answers, if not to this
+        except CallError as trouble:
+            if 400 <= trouble.status < wire.SERVER_ERROR:  # it answers, if not to this
                 return []
             raise
-        return models_of(response.text)
+        return parse_model_names(response.text)
 
     async def aclose(self) -> None:
         """Close the running event loop's connections."""
@@ -184,43 +204,39 @@ class OpenAILLM:
             await session.client.close()
 
     async def _call(self, client: AsyncOpenAI, request: Request) -> Answer:
-        from httpx2 import Response
+        from reki_feast.llm.transport import track_next_call
 
-        begun, form = time.perf_counter(), self._forms.of(request)
-        body = self._body(request, self._learnt.style(form))
-        # The SDK's typed method spends more time on looking through the body than all the rest
-        # takes, so the path is named; the options are the SDK's own.
-        call = client.post("/chat/completions", cast_to=Response, body=body)
+        started, form = time.perf_counter(), self._formats.of(request)
+        body = self._body(request, self._learned.dialect(form))
+        sending = track_next_call()
+        call, timeout_s = post_chat(client, body), self._options.timeout_s
         try:
-            with wire.mapped(self._host, self._key_env, self._model, self._timeout_s):
-                response = await asyncio.wait_for(call, self._timeout_s)
-            answer = replies.answer_of(
-                response.text,
-                response.headers,
-                model=self._model,
-                key_env=self._key_env,
-                latency_s=time.perf_counter() - begun,
-                host=self._host,
+            with wire.translated_errors(self._endpoint, timeout_s):
+                response = await asyncio.wait_for(call, timeout_s)
+            latency_s = time.perf_counter() - started
+            answer = responses.parse_completion(
+                response.text, response.headers, self._endpoint, latency_s=latency_s
             )
-        except TroubleError as trouble:
-            self._learnt.heed(trouble, body)
-            self._forms.failed(request, form, trouble)
+        except CallError as trouble:
+            trouble.is_lost = trouble.is_lost and sending.has_begun
+            self._learned.observe(trouble, body)
+            self._formats.failed(request, form, trouble)
             raise
-        self._forms.answered(request, form, answer.text)
+        self._formats.answered(request, form, answer.text)
         return answer
 
-    def _body(self, request: Request, style: Style) -> dict[str, Any]:
-        body: dict[str, Any] = {"model": self._model, "messages": messages_of(request)}
-        if self._temperature is not None:
-            body["temperature"] = self._temperature
-        if request.factors and style.form != "off":
-            body[FORMAT] = response_format(request.factors, style.form)
-        return style.written(body | self._extra_body, self._max_tokens)
+    def _body(self, request: Request, dialect: Dialect) -> dict[str, Any]:
+        body: dict[str, Any] = {"model": self._endpoint.model, "messages": messages_of(request)}
+        if self._options.temperature is not None:
+            body["temperature"] = self._options.temperature
+        if request.factors and dialect.form != "off":
+            body[FORMAT_FIELD] = response_format(request.factors, dialect.form)
+        return dialect.written({**body, **self._options.extra_body}, self._options.max_tokens)
 
-    def _session(self) -> _Session:
+    def _session(self) -> _LoopState:
         loop = asyncio.get_running_loop()
         if loop not in self._sessions:
-            self._sessions[loop] = _Session(self._connected())
+            self._sessions[loop] = _LoopState(self._connected())
         return self._sessions[loop]
 
     def key(self) -> str:
@@ -229,25 +245,26 @@ class OpenAILLM:
         Raises:
             LLMError: there is none, or it cannot be one.
         """
-        key = os.environ.get(self._key_env, "").strip()
+        key_env = self._endpoint.key_env
+        key = os.environ.get(key_env, "").strip()
         if not key and not self._is_local:
             raise LLMError(
-                f"the API key is in the environment variable {self._key_env}",
-                found="it is not set",
-                mend=f"export {self._key_env}=…, or name a server on this machine as base_url",
+                f"the API key is in the environment variable {key_env}",
+                detail="it is not set",
+                hint=f"export {key_env}=…, or name a server on this machine as base_url",
             )
         if not (key.isascii() and key.isprintable()):
             raise LLMError(
                 "the API key is made of printable ASCII characters",
-                found=f"{self._key_env} holds others, such as a line break or typographic quotes",
-                mend=f"copy the key alone, without quotes, into {self._key_env}",
+                detail=f"{key_env} holds others, such as a line break or typographic quotes",
+                hint=f"copy the key alone, without quotes, into {key_env}",
             )
         return key
 
     def _connected(self) -> AsyncOpenAI:
         from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
-        from reki_feast.llm.transport import Pools
+        from reki_feast.llm.transport import ConnectionPools, request_hook
 
         key = self.key()
         # A proxy for the outer world does not know this machine's own servers, and a private
@@ -257,15 +274,16 @@ class OpenAILLM:
             api_key=key or "none",
             base_url=self._address.base,
             default_headers=self._address.headers(key),
-            timeout=self._timeout_s,
+            timeout=self._options.timeout_s,
             max_retries=0,
             http_client=DefaultAsyncHttpxClient(
                 # The key and the prompts go to the server that was named, and to no other.
                 follow_redirects=False,
                 params=self._address.query,
                 trust_env=may_use_proxy,
+                event_hooks={"request": [request_hook]},
                 # with a transport of its own the client knows no proxy
-                transport=None if may_use_proxy else Pools(),
+                transport=None if may_use_proxy else ConnectionPools(),
             ),
         )
 
@@ -275,7 +293,7 @@ def _check_extra(fields: Mapping[str, object]) -> None:
     if ours:
         raise LLMError(
             "extra_body sets no field that reki sets itself",
-            found=", ".join(ours),
-            mend="leave it out; model, max_tokens and structured have settings of their own, and "
+            detail=", ".join(ours),
+            hint="leave it out; model, max_tokens and structured have settings of their own, and "
             "one whole answer to each prompt is what is asked for",
         )

@@ -1,4 +1,4 @@
-"""Answers from a table: for demonstrations, tests and answers bought elsewhere."""
+"""Answers from a table: for demonstrations, tests and answers from elsewhere."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from datetime import datetime, timezone
 
 import pyarrow as pa
 
-from reki_feast.errors import Fault, LLMError
-from reki_feast.llm.port import Answer, Request, RequestError, canonical
+from reki_feast.errors import LLMError, Problem
+from reki_feast.llm.interface import Answer, Request, RequestError, canonical_json
 from reki_feast.schema import TIMESTAMP, content_hash
 
 _REQUIRED = ("kind", "owner", "text")
@@ -35,7 +35,7 @@ class RecordedLLM:
         rows = _rows(table)
         self._answers = _indexed(rows, name)
         # Other answers under the same name must not be taken for these by the ledger.
-        self.parameters = canonical({"table": content_hash(*(str(r) for r in rows))})
+        self.parameters = canonical_json({"table": content_hash(*(str(r) for r in rows))})
 
     async def ask(self, request: Request) -> Answer:
         """The recorded answer.
@@ -49,15 +49,15 @@ class RecordedLLM:
         if not held:
             raise RequestError(
                 "the table of recorded answers has one for every prompt",
-                found=f"none for {request.kind} {request.owner!r}, channel {request.channel},"
+                detail=f"none for {request.kind} {request.owner!r}, channel {request.channel},"
                 f" as of {request.event_timestamp.isoformat()}",
-                mend="add the row, or name a provider that can answer in the scenario's llm",
+                hint="add the row, or name a provider that can answer in the scenario's llm",
             )
         _, text, model = held[-1]
         return Answer(text=text, model=model)
 
     @property
-    def longest_answer(self) -> int:
+    def max_answer_tokens(self) -> int:
         """0: its answers cost nothing."""
         return 0
 
@@ -70,8 +70,8 @@ def _rows(table: pa.Table) -> list[dict[str, object]]:
     if missing:
         raise LLMError(
             f"a table of recorded answers has the columns {', '.join(_REQUIRED)}",
-            found=f"no {', '.join(missing)} among {', '.join(table.column_names)}",
-            mend="rename or add the columns",
+            detail=f"no {', '.join(missing)} among {', '.join(table.column_names)}",
+            hint="rename or add the columns",
         )
     names = [*_REQUIRED, "channel", "event_timestamp", "model"]
     table = table.select([name for name in names if name in table.column_names])
@@ -89,22 +89,22 @@ def _with_utc_times(table: pa.Table) -> pa.Table:
     if not pa.types.is_timestamp(kind) or kind.tz is None:
         raise LLMError(
             "event_timestamp of recorded answers is a timestamp with a time zone",
-            found=str(kind),
-            mend="cast it, for instance to timestamptz in DuckDB",
+            detail=str(kind),
+            hint="cast it, for instance to timestamptz in DuckDB",
         )
     at = table.column_names.index("event_timestamp")
     cast = table["event_timestamp"].cast(TIMESTAMP, safe=False)
     return table.set_column(at, "event_timestamp", cast)
 
 
-def _faults(rows: list[dict[str, object]]) -> list[Fault]:
+def _faults(rows: list[dict[str, object]]) -> list[Problem]:
     empty = [n for n, row in enumerate(rows) if any(not row[name] for name in ("kind", "text"))]
     nameless = [n for n, row in enumerate(rows) if row["owner"] is None]
     faults = []
     if empty:
-        faults.append(Fault("every recorded answer has a kind and a text", f"rows {empty[:5]}"))
+        faults.append(Problem("every recorded answer has a kind and a text", f"rows {empty[:5]}"))
     if nameless:
-        faults.append(Fault("every recorded answer has an owner", f"rows {nameless[:5]}"))
+        faults.append(Problem("every recorded answer has an owner", f"rows {nameless[:5]}"))
     return faults
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Literal
 
-from reki_feast.llm.ledger.calls import Settlement
+from reki_feast.llm.ledger.records import CallOutcome
 
 #: How many failures a report quotes.
 _QUOTED = 5
@@ -32,7 +32,7 @@ class RunReport:
         failed: requests that the server was at fault with.
         quarantined: requests whose answers failed a gate, in this run or an earlier one.
         in_batch: requests that an open batch holds.
-        mended: answers that failed a gate and were asked for again.
+        re_prompted: answers that failed a gate and were asked for again.
         calls: calls that counted.
         prompt_tokens: tokens paid for questions, as the server counts them.
         completion_tokens: tokens paid for answers, as the server counts them.
@@ -53,7 +53,7 @@ class RunReport:
     failed: int = 0
     quarantined: int = 0
     in_batch: int = 0
-    mended: int = 0
+    re_prompted: int = 0
     calls: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -84,7 +84,7 @@ _SUMMED = [one.name for one in fields(RunReport) if one.type in ("int", "float")
 Progress = Callable[[RunReport], None]
 
 
-def counted(report: RunReport, done: Settlement, failure: Failure) -> RunReport:
+def with_call(report: RunReport, done: CallOutcome, failure: Failure) -> RunReport:
     """The report with one more call."""
     spent = done.spent
     made = replace(
@@ -97,13 +97,13 @@ def counted(report: RunReport, done: Settlement, failure: Failure) -> RunReport:
     if done.state == "answered":
         return replace(made, asked=made.asked + 1)
     if done.state == "planned":
-        return replace(made, mended=made.mended + int(bool(done.verdict.gate)))
+        return replace(made, re_prompted=made.re_prompted + int(bool(done.verdict.gate)))
     quoted = made.failures if len(made.failures) >= _QUOTED else (*made.failures, failure)
     name = "failed" if done.state == "failed" else "quarantined"
     return replace(made, failures=quoted, **{name: getattr(made, name) + 1})
 
 
-def added(one: RunReport, other: RunReport) -> RunReport:
+def merged(one: RunReport, other: RunReport) -> RunReport:
     """Two parts of a run as one."""
     sums = {name: getattr(one, name) + getattr(other, name) for name in _SUMMED}
     return RunReport(

@@ -1,4 +1,4 @@
-"""A run, as the ledger knows it."""
+"""A run in the ledger."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from uuid import uuid4
 
 from reki_feast.errors import LLMError
 from reki_feast.llm.budget import Spent, check_price, worst_case
+from reki_feast.llm.interface import LanguageModel, Request, call_key
 from reki_feast.llm.ledger import Ledger, runs
-from reki_feast.llm.ledger.calls import Settlement
 from reki_feast.llm.ledger.processes import this_process
-from reki_feast.llm.messages import spoken
-from reki_feast.llm.port import LLM, Request, call_key
-from reki_feast.llm.terms import Terms, tokens_sent
-from reki_feast.llm.unread import Readings
+from reki_feast.llm.ledger.records import CallOutcome
+from reki_feast.llm.messages import user_message
+from reki_feast.llm.policy import RequestPolicy, prompt_tokens_of
+from reki_feast.llm.truncation import TruncationMonitor
 
 _log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ _BEYOND = (
 
 
 class Run:
-    """A run as the ledger knows it; a context manager that opens and closes it.
+    """A run in the ledger; a context manager that opens and closes it.
 
     Several calls of :func:`~reki_feast.llm.asking.ask_all` may belong to one run: budgets count
     them together.
@@ -44,7 +44,7 @@ class Run:
     Args:
         ledger: where it is entered.
         llm: the model that is asked.
-        terms: how it is asked; None for the defaults.
+        policy: how it is asked; None for the defaults.
 
     Attributes:
         notes: what the user should know of the answers, a sentence each, by what it is about.
@@ -53,19 +53,21 @@ class Run:
         BudgetError: a limit in money, and no price.
     """
 
-    def __init__(self, ledger: Ledger, llm: LLM, terms: Terms | None = None) -> None:
-        self.ledger, self.llm, self.terms = ledger, llm, terms or Terms()
+    def __init__(
+        self, ledger: Ledger, llm: LanguageModel, policy: RequestPolicy | None = None
+    ) -> None:
+        self.ledger, self.llm, self.policy = ledger, llm, policy or RequestPolicy()
         self.outcome = "done"
-        self.asker = self.terms.asker(uuid4().hex, llm)
+        self.identity = self.policy.identity(uuid4().hex, llm)
         self.notes: dict[str, str] = {}
-        self._readings = Readings()
-        self._beyond = 0
-        check_price(self.asker.limits, self.terms.price, llm.name)
+        self._truncation = TruncationMonitor()
+        self._overshoot = 0
+        check_price(self.identity.limits, self.policy.price, llm.name)
 
     def __enter__(self) -> Run:
         begin = partial(
-            runs.begin_run,
-            asker=self.asker,
+            runs.start_run,
+            identity=self.identity,
             process=this_process(),
             now=self.ledger.now(),
         )
@@ -79,9 +81,11 @@ class Run:
         trace: TracebackType | None,
     ) -> None:
         if error is not None:
-            rule = error.faults[0].rule if isinstance(error, LLMError) else type(error).__name__
+            rule = (
+                error.problems[0].problem if isinstance(error, LLMError) else type(error).__name__
+            )
             self.outcome = f"stopped: {rule}"
-        run, now = self.asker.run, self.ledger.now()
+        run, now = self.identity.run, self.ledger.now()
         end = partial(runs.end_run, run=run, outcome=self.outcome, now=now)
         # where the ledger is what broke, its own error is on the way already
         with contextlib.suppress(LLMError) if error is not None else contextlib.nullcontext():
@@ -89,33 +93,33 @@ class Run:
 
     def expect(self, planned: Spent) -> None:
         """Say what (more) the run is expected to take, for a reckoning afterwards."""
-        self.ledger.do([partial(runs.expect, run=self.asker.run, planned=planned)])
+        self.ledger.do([partial(runs.add_plan, run=self.identity.run, planned=planned)])
 
     def key(self, request: Request) -> str:
         """The ledger's key of a request."""
         return call_key(request.prompt_hash, self.llm.name, self.llm.parameters)
 
-    def worst(self, request: Request) -> Spent:
+    def worst_case(self, request: Request) -> Spent:
         """The most that a call for a request can cost."""
-        size = len((request.system + spoken(request)).encode("utf-8", "surrogatepass"))
+        size = len((request.system + user_message(request)).encode("utf-8", "surrogatepass"))
         # servers count the schema of the answer, too
         size += sum(2 * len(factor.encode()) + _SCHEMA_BYTES for factor in request.factors)
-        longest = self.llm.longest_answer
-        return worst_case(size, longest and longest + self._beyond, self.terms.price)
+        longest = self.llm.max_answer_tokens
+        return worst_case(size, longest and longest + self._overshoot, self.policy.price)
 
-    def heed(self, request: Request, done: Settlement) -> None:
+    def observe(self, request: Request, done: CallOutcome) -> None:
         """Learn from the bill of a call what the worst is, and whether prompts are read whole."""
-        if done.is_presumed or not done.claim.reserved.tokens:
+        if done.is_presumed or not done.lease.reserved.tokens:
             return
-        self._beyond = max(self._beyond, done.spent.tokens - done.claim.reserved.tokens)
-        answered, most = done.spent.tokens - done.prompt_tokens, self.llm.longest_answer
+        self._overshoot = max(self._overshoot, done.spent.tokens - done.lease.reserved.tokens)
+        answered, most = done.spent.tokens - done.prompt_tokens, self.llm.max_answer_tokens
         if answered > most:
             self._note("beyond", _BEYOND.format(answered=answered, most=most))
-        self._readings.add(tokens_sent(request, done.claim), done.prompt_tokens)
-        found = self._readings.found()
+        self._truncation.add(prompt_tokens_of(request, done.lease), done.prompt_tokens)
+        found = self._truncation.found()
         if found and "unread" not in self.notes:
             # Ollama gives a prompt half of it
-            least = 2 * self._readings.longest + self.llm.longest_answer
+            least = 2 * self._truncation.longest + self.llm.max_answer_tokens
             context = -(-least // _CONTEXT) * _CONTEXT
             self._note("unread", _UNREAD.format(found=found, context=context))
 

@@ -1,4 +1,4 @@
-"""Answers that come as a stream of events, read as one: some models know no other way."""
+"""Server-sent events joined into one completion: some models only stream."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def is_stream(text: str) -> bool:
     return _BEGINNING.match(text) is not None
 
 
-def joined(text: str) -> dict[str, Any] | None:
+def join_events(text: str) -> dict[str, Any] | None:
     """The completion whose pieces the events of a stream are; None: its end is missing.
 
-    >>> body = joined('data: {"choices": [{"delta": {"content": "No"}}]}\\n\\n'
+    >>> body = join_events('data: {"choices": [{"delta": {"content": "No"}}]}\\n\\n'
     ...               'data: {"choices": [{"delta": {"content": "ir"}, "finish_reason": "stop"}]}')
     >>> body["choices"][0]["message"]["content"], body["choices"][0]["finish_reason"]
     ('Noir', 'stop')
@@ -33,15 +33,15 @@ def joined(text: str) -> dict[str, Any] | None:
             is_done = True
             break
         try:
-            told = json.loads(event)
+            data = json.loads(event)
         except ValueError:
             return None
-        if not isinstance(told, dict):
+        if not isinstance(data, dict):
             continue
-        body |= {name: told[name] for name in ("model", "error") if told.get(name)}
-        if isinstance(usage := told.get("usage"), dict):  # some tell it part by part
+        body |= {name: data[name] for name in ("model", "error") if data.get(name)}
+        if isinstance(usage := data.get("usage"), dict):  # some tell it part by part
             body["usage"] = body.get("usage", {}) | usage
-        for choice in told.get("choices") or ():
+        for choice in data.get("choices") or ():
             if isinstance(choice, dict) and not choice.get("index"):
                 _add(message, choice.get("delta") or choice.get("message") or {})
                 reason = choice.get("finish_reason") or reason

@@ -24,17 +24,17 @@ _THOUGHTS = ("reasoning_tokens", "thinking_tokens", "thoughts_tokens", "thoughts
 _DETAILS = ("completion_tokens_details", "output_tokens_details")
 
 
-def tokens_of(usage: Any) -> tuple[int, int]:
+def token_counts(usage: Any) -> tuple[int, int]:
     """Tokens of the question and of the answer, thoughts among the latter; 0 where unknown.
 
     What a total holds beyond its parts is taken for thoughts, which cost what answers cost. So
     are thoughts that are counted beside the answer: more of them than the answer has tokens, or
     without a total that could tell.
 
-    >>> tokens_of({"prompt_tokens": 20, "completion_tokens": 198, "total_tokens": 1118})
+    >>> token_counts({"prompt_tokens": 20, "completion_tokens": 198, "total_tokens": 1118})
     (20, 1098)
-    >>> tokens_of({"promptTokenCount": 20, "candidatesTokenCount": 198, "thoughtsTokenCount": 900})
-    (20, 1098)
+    >>> token_counts({"promptTokenCount": 20, "candidatesTokenCount": 198, "thoughtsTokenCount": 9})
+    (20, 207)
     """
     if not isinstance(usage, dict):
         return 0, 0

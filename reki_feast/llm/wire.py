@@ -1,6 +1,6 @@
-"""What goes over the wire to an OpenAI-compatible server, and what its errors mean.
+"""Errors of OpenAI-compatible servers, translated to ours.
 
-Its answers are read in :mod:`reki_feast.llm.replies`.
+Answers are parsed in :mod:`reki_feast.llm.responses`.
 """
 
 from __future__ import annotations
@@ -9,26 +9,26 @@ import asyncio
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from http import HTTPStatus
-from importlib import import_module
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from reki_feast.errors import LLMError
-from reki_feast.llm.budget import QUOTA_MEND, QuotaError
-from reki_feast.llm.headers import limits_of
-from reki_feast.llm.hiding import QUOTED, hidden, safe
-from reki_feast.llm.port import RequestError
-from reki_feast.llm.said import Said, said_of
-from reki_feast.llm.waits import asked_wait, is_lasting
+from reki_feast.llm._openai import transport_error
+from reki_feast.llm.budget import QUOTA_HINT, QuotaError
+from reki_feast.llm.error_bodies import ErrorBody, parse_error_body
+from reki_feast.llm.headers import rate_limits_of
+from reki_feast.llm.interface import FailedReply, RequestError
+from reki_feast.llm.key_masking import EXCERPT_MAX, excerpt, mask_keys
+from reki_feast.llm.retry_after import is_long_term_limit, requested_wait
 
 if TYPE_CHECKING:
     from openai import APIConnectionError, APIStatusError
 
-OPENAI_URL = "https://api.openai.com/v1"
 OK = 200
-SERVER_FAULT = 500
+SERVER_ERROR = 500
 _FORBIDDEN, _MISSING = 403, 404
 _RATE_LIMITED = 429
 #: Statuses that a server may give because it does not know something that was sent along.
@@ -70,12 +70,27 @@ _FILTER_WORDS = re.compile(
     r"(?:flagged|blocked|filtered)|guardrail|safety (?:system|filter|setting|polic)"
     r"|requires moderation|敏感|违规"
 )
-FILTERED_MEND = (
+FILTERED_HINT = (
     "`reki generate --retry-quarantined` asks again, after a change of the template or the model"
 )
 
 
-class GoneError(LLMError):
+@dataclass(frozen=True)
+class Endpoint:
+    """The server and the model that errors are about.
+
+    Attributes:
+        host: the server, with its port; empty where a reply is a line of a batch's file.
+        key_env: the environment variable of the API key.
+        model: the model's name.
+    """
+
+    host: str
+    key_env: str
+    model: str
+
+
+class NotFoundError(LLMError):
     """The server does not know what was asked for by its id."""
 
 
@@ -84,55 +99,50 @@ class ForbiddenError(LLMError):
 
     def of_prompt(self) -> RequestError:
         """The same, of one prompt."""
-        fault = self.faults[0]
-        return RequestError(fault.rule, found=fault.found, mend=fault.mend, status=_FORBIDDEN)
+        fault = self.problems[0]
+        reply = FailedReply(_FORBIDDEN)
+        return RequestError(fault.problem, detail=fault.detail, hint=fault.hint, reply=reply)
 
 
-class TroubleError(RequestError):
+class CallError(RequestError):
     """A call that brought no answer.
 
     Attributes:
-        said: what the server says of it.
-        refused: the field of the request's body that it refuses, where one is found out.
-        spoils_form: the answer went wrong in a way that forms of answers bring about.
+        error_body: the parsed error reply.
+        refused: the request field that the server rejects, if known.
+        spoils_format: the answer went wrong in a way that forms of answers bring about.
     """
 
-    said = Said()
+    error_body = ErrorBody()
     refused = ""
-    spoils_form = False
+    spoils_format = False
 
     @property
-    def may_be_style(self) -> bool:
+    def may_be_dialect(self) -> bool:
         """Whether something sent along with the prompt may be refused."""
         return self.status in _MAY_BE_STYLE and not self.gate
 
     @property
-    def may_be_form(self) -> bool:
+    def may_be_format(self) -> bool:
         """Whether asking for another form of answer may help."""
-        if self.spoils_form or self.refused:
-            return self.spoils_form or self.refused == "response_format"
-        return not self.gate and (self.may_be_style or self.status in _BROKEN)
+        if self.spoils_format or self.refused:
+            return self.spoils_format or self.refused == "response_format"
+        return not self.gate and (self.may_be_dialect or self.status in _BROKEN)
 
     @property
     def was_answered(self) -> bool:
         """Whether the model answered, if in vain, in the form that it was asked for."""
-        return bool(self.gate) and self.status == OK and not self.spoils_form
+        return bool(self.gate) and self.status == OK and not self.spoils_format
 
 
 @contextmanager
-def mapped(
-    host: str,
-    key_env: str,
-    model: str,
-    timeout_s: float,
-    gone: tuple[str, str] | None = None,
+def translated_errors(
+    endpoint: Endpoint, timeout_s: float, gone: tuple[str, str] | None = None
 ) -> Iterator[None]:
     """Turn the SDK's errors into ours; none of them carries the key.
 
     Args:
-        host: the server.
-        key_env: the environment variable of the key.
-        model: the model's name.
+        endpoint: the server and the model.
         timeout_s: seconds that the call may take, for the message.
         gone: rule and mend of a 404, where it means one thing rather than a wrong url.
 
@@ -143,6 +153,7 @@ def mapped(
     """
     import openai
 
+    host, key_env = endpoint.host, endpoint.key_env
     # "from None": the SDK's errors hold the request with its Authorization header.
     try:
         yield
@@ -151,23 +162,14 @@ def mapped(
     except openai.APIConnectionError as error:
         raise _unreachable(host, error, key_env) from None
     except openai.APIStatusError as error:
-        refused = _refused(host, error, key_env, model)
+        refused = _refused(endpoint, error)
         if gone is not None and error.status_code == _MISSING:
-            raise GoneError(gone[0], found=refused.faults[0].found, mend=gone[1]) from None
+            raise NotFoundError(gone[0], detail=refused.problems[0].detail, hint=gone[1]) from None
         raise refused from None
     except openai.OpenAIError as error:
-        raise TroubleError("the SDK makes the call", found=safe(str(error), key_env)) from None
-    except _transport_error() as error:
+        raise CallError("the SDK makes the call", detail=excerpt(str(error), key_env)) from None
+    except transport_error() as error:
         raise _broken(host, error, key_env) from None
-
-
-def _transport_error() -> type[Exception]:
-    """What the SDK's HTTP library raises while a file comes in: the SDK does not map that."""
-    from openai import DefaultAsyncHttpxClient
-
-    library = DefaultAsyncHttpxClient.__mro__[1].__module__.partition(".")[0]
-    error: type[Exception] = import_module(library).TransportError
-    return error
 
 
 def host_of(url: str) -> str:
@@ -187,105 +189,107 @@ def host_of(url: str) -> str:
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise LLMError(
             "base_url is a server's address",
-            found=repr(url.rsplit("@", 1)[-1][:QUOTED]),
-            mend="write it as http://localhost:8000/v1 or https://host/v1",
+            detail=repr(url.rsplit("@", 1)[-1][:EXCERPT_MAX]),
+            hint="write it as http://localhost:8000/v1 or https://host/v1",
         )
     if parts.username is not None or parts.password is not None:
         raise LLMError(
             "base_url holds no user name and no password",
-            found=f"both would stand in logs, before @{parts.hostname}",
-            mend="leave them out; the key is read from the environment (api_key_env)",
+            detail=f"both would stand in logs, before @{parts.hostname}",
+            hint="leave them out; the key is read from the environment (api_key_env)",
         )
     name = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     return name + port
 
 
-def _timeout(host: str, timeout_s: float, cause: BaseException | None) -> TroubleError:
-    trouble = TroubleError(
+def _timeout(host: str, timeout_s: float, cause: BaseException | None) -> CallError:
+    trouble = CallError(
         f"{host} answers within {timeout_s:g} s",
-        found="no whole answer by then",
-        mend="raise timeout_s, or lower concurrency if the server is overloaded",
+        detail="no whole answer by then",
+        hint="raise timeout_s, or lower concurrency if the server is overloaded",
     )
     trouble.again, trouble.is_lost = True, type(cause).__name__ not in _UNSENT
     return trouble
 
 
-def _unreachable(host: str, error: APIConnectionError, key_env: str) -> TroubleError:
+def _unreachable(host: str, error: APIConnectionError, key_env: str) -> CallError:
     return _broken(host, error.__cause__ or error, key_env)
 
 
-def _broken(host: str, cause: BaseException, key_env: str) -> TroubleError:
-    trouble = TroubleError(
+def _broken(host: str, cause: BaseException, key_env: str) -> CallError:
+    trouble = CallError(
         f"{host} can be reached",
-        found=safe(f"{type(cause).__name__}: {cause}", key_env),
-        mend="check base_url and that the server runs",
+        detail=excerpt(f"{type(cause).__name__}: {cause}", key_env),
+        hint="check base_url and that the server runs",
     )
     trouble.again = True
     trouble.is_lost = type(cause).__name__ not in _UNSENT
     return trouble
 
 
-def _refused(host: str, error: APIStatusError, key_env: str, model: str) -> LLMError:
+def _refused(endpoint: Endpoint, error: APIStatusError) -> LLMError:
     response = error.response
     # without a body the SDK could not read it, as of a download that was broken off
-    said = said_of("" if error.body is None else hidden(response.text, key_env))
-    return refusal(host, error.status_code, said, response.headers, key_env=key_env, model=model)
+    error_body = parse_error_body(
+        "" if error.body is None else mask_keys(response.text, endpoint.key_env)
+    )
+    return error_of_status(endpoint, error.status_code, error_body, response.headers)
 
 
-def refusal(
-    host: str,
-    status: int,
-    said: Said,
-    headers: Mapping[str, str],
-    *,
-    key_env: str,
-    model: str,
+def error_of_status(
+    endpoint: Endpoint, status: int, error_body: ErrorBody, headers: Mapping[str, str]
 ) -> LLMError:
     """What a status other than 200 means, with what the server says.
 
     Returns:
-        A :class:`TroubleError` where another call may succeed, else a plain LLMError.
+        A :class:`CallError` where another call may succeed, else a plain LLMError.
     """
-    found = f"{host} says {status}: {safe(said.sentence, key_env) or _phrase(status)}"
-    if is_filter(said, status):
-        return _filtered(found, status, said, headers)
+    message = excerpt(error_body.message, endpoint.key_env) or _phrase(status)
+    found = f"{endpoint.host} says {status}: {message}"
+    if is_content_filter(error_body, status):
+        return _filtered(found, status, error_body, headers)
     if status in _FATAL:
-        rule, mend = _FATAL[status]
+        rule, hint = _FATAL[status]
         kind = ForbiddenError if status == _FORBIDDEN else LLMError
-        return kind(rule, found=found, mend=mend.format(env=key_env, model=model))
-    if status == _RATE_LIMITED and "insufficient_quota" in said.codes:
-        rule, mend = _FATAL[402]
-        return LLMError(rule, found=found, mend=mend.format(env=key_env))
-    if status == _RATE_LIMITED and is_lasting(headers, said.body):
-        return QuotaError("the server's quota lasts for the run", found=found, mend=QUOTA_MEND)
+        return kind(
+            rule, detail=found, hint=hint.format(env=endpoint.key_env, model=endpoint.model)
+        )
+    if status == _RATE_LIMITED and "insufficient_quota" in error_body.codes:
+        rule, hint = _FATAL[402]
+        return LLMError(rule, detail=found, hint=hint.format(env=endpoint.key_env))
+    if status == _RATE_LIMITED and is_long_term_limit(headers, error_body.body):
+        return QuotaError("the server's quota lasts for the run", detail=found, hint=QUOTA_HINT)
     moved = "base_url leads elsewhere: name the final address" if status in _MOVED else ""
-    trouble = TroubleError("the server answers the call", found=found, mend=moved)
-    trouble.said, trouble.status = said, status
+    trouble = CallError("the server answers the call", detail=found, hint=moved)
+    trouble.error_body, trouble.status = error_body, status
     trouble.is_throttled = status == _RATE_LIMITED
-    trouble.limits = limits_of(headers)
-    trouble.again = status in _AGAIN or status >= SERVER_FAULT
+    trouble.limits = rate_limits_of(headers)
+    trouble.again = status in _AGAIN or status >= SERVER_ERROR
     trouble.is_lost = status in _GAVE_UP
     if trouble.again:
-        trouble.wait_s = asked_wait(headers, said.body, datetime.now(timezone.utc))
+        trouble.wait_s = requested_wait(headers, error_body.body, datetime.now(timezone.utc))
     return trouble
 
 
-def is_filter(said: Said, status: int) -> bool:
+def is_content_filter(error_body: ErrorBody, status: int) -> bool:
     """Whether a refusal is of one prompt's content.
 
-    >>> is_filter(said_of('{"error": {"code": "content_filter"}}'), 400)
+    >>> is_content_filter(parse_error_body('{"error": {"code": "content_filter"}}'), 400)
     True
     """
     if status in _OF_NO_PROMPT:
         return False
-    by_words = status < SERVER_FAULT and _FILTER_WORDS.search(said.words) is not None
-    return by_words or bool(_FILTER_CODES & said.codes)
+    by_words = status < SERVER_ERROR and _FILTER_WORDS.search(error_body.words) is not None
+    return by_words or bool(_FILTER_CODES & error_body.codes)
 
 
-def _filtered(found: str, status: int, said: Said, headers: Mapping[str, str]) -> TroubleError:
+def _filtered(
+    found: str, status: int, error_body: ErrorBody, headers: Mapping[str, str]
+) -> CallError:
     rule = "the server's content filter lets the prompt pass"
-    trouble = TroubleError(rule, found=found, mend=FILTERED_MEND, status=status, gate="filtered")
-    trouble.said, trouble.limits = said, limits_of(headers)
+    reply = FailedReply(status, "filtered")
+    trouble = CallError(rule, detail=found, hint=FILTERED_HINT, reply=reply)
+    trouble.error_body, trouble.limits = error_body, rate_limits_of(headers)
     return trouble
 
 

@@ -1,1 +1,1 @@
-"""Backbone recommenders that HEIN is trained with, their data, training and metrics."""
+"""The name of version 0.1.0 for :mod:`reki_feast.models`, for scripts written then."""

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from reki_feast.parquet import write_table
+from reki_feast.tables.parquet import write_table
 
 from .answers import Seen, compose_answer
 from .films import Film, load_films

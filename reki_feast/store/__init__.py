@@ -1,46 +1,26 @@
-"""The Feast side: view factories, stores that know the default vector, the embedded Redis.
-
-Names are fetched on first use, so that ``reki_feast.store.embedded`` can be used without Feast.
-"""
+"""Names of version 0.1.0, for Feast repos that were written then: each says where it is now."""
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+import warnings
+from typing import Any
 
-if TYPE_CHECKING:
-    from .match import MatchViews, reki_match
-    from .materialize import (
-        Count,
-        apply_and_materialize,
-        count_online,
-        materialize_views,
-        verify_materialized,
-    )
-    from .views import RekiViews, reki_views
 
-__all__ = [
-    "Count",
-    "MatchViews",
-    "RekiViews",
-    "apply_and_materialize",
-    "count_online",
-    "materialize_views",
-    "reki_match",
-    "reki_views",
-    "verify_materialized",
-]
+def moved(before: str, now: str) -> None:
+    """Warn that a module is found under another name.
 
-_HOMES = {
-    "MatchViews": "match",
-    "RekiViews": "views",
-    "reki_match": "match",
-    "reki_views": "views",
-}
+    Args:
+        before: The name that a repo uses.
+        now: The name to write in its place.
+    """
+    warnings.warn(f"{before} is now {now}; the old name goes in 0.3", FutureWarning, stacklevel=3)
 
 
 def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    home = _HOMES.get(name, "materialize")
-    return getattr(import_module(f"{__name__}.{home}"), name)
+    from reki_feast import stores, views
+
+    for package in (views, stores):
+        if name in package.__all__:
+            moved(f"{__name__}.{name}", f"{package.__name__}.{name}")
+            return getattr(package, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

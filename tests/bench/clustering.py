@@ -34,9 +34,9 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.cluster import AgglomerativeClustering, Birch, MiniBatchKMeans
 
-from reki_feast import show
-from reki_feast.cluster import StreaKHC, shape
-from reki_feast.cluster.tree import NODE, Tree, empty
+from reki_feast import rendering
+from reki_feast.clustering import StreaKHC, shape
+from reki_feast.clustering.tree import NODE, Tree, empty
 from reki_feast.report import Progress, Report, Table
 from tests.bench.common import ROOT, Row, finish
 
@@ -456,7 +456,7 @@ def run(
     *, seeds: Sequence[int] = SEEDS, small: bool = False, progress: Progress | None = None
 ) -> None:
     """Run all parts, print their tables, write ``build/bench/clustering.json``."""
-    bars = progress or show.Progress()
+    bars = progress or rendering.ProgressBars()
     folder, notes, tables = found_data(), [], []
     points = 100_000 if small else MILLION
     row, table, said = million(points, bars)  # first: while this process is small
@@ -489,7 +489,9 @@ def run(
         f"median over seeds {said_seeds}; compiled code warm; "
         f"{os.cpu_count()} CPU cores, load {load:.1f}"
     )
-    show.report(Report("StreaKHC beside others", tables=[*tables, table, hurt_table], notes=notes))
+    rendering.report(
+        Report("StreaKHC beside others", tables=[*tables, table, hurt_table], notes=notes)
+    )
     finish("clustering_small" if small else "clustering", "clustering", rows)
 
 

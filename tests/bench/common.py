@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from reki_feast import show
+from reki_feast import rendering
 from reki_feast.report import Report, Table
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,7 +24,7 @@ def data_folder() -> Path:
     if not (folder / "ml-100k" / "ratings.parquet").exists():
         sys.exit(
             f"real input is absent: no {folder / 'ml-100k' / 'ratings.parquet'}\n"
-            "  mend: set REKI_DATA to a folder with ml-100k/, ml-1m/ and ml-1m-knowledge/"
+            "  hint: set REKI_DATA to a folder with ml-100k/, ml-1m/ and ml-1m-knowledge/"
         )
     return folder
 
@@ -33,8 +33,15 @@ def finish(name: str, title: str, rows: Sequence[Row], notes: Sequence[str] = ()
     """Print the rows as a table and write them as ``build/bench/NAME.json``."""
     columns = ("name", "ours", "reference", "ratio", "unit")
     values = [tuple(row.get(column) for column in columns) for row in rows]
+    table = Table(name, columns, values)
+    rendering.report(
+        Report(title, tables=[table], notes=[*notes, f"written to {store(name, rows)}"])
+    )
+
+
+def store(name: str, rows: Sequence[Row]) -> Path:
+    """Write rows as ``build/bench/NAME.json``; its path."""
     path = BUILD / "bench" / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(list(rows), indent=1) + "\n", encoding="utf-8")
-    table = Table(name, columns, values)
-    show.report(Report(title, tables=[table], notes=[*notes, f"written to {path}"]))
+    return path

@@ -29,15 +29,22 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from reki_feast import show
-from reki_feast.condense import Settings, augment, condense, default_vector
-from reki_feast.encode import Floats
-from reki_feast.evaluate import plot, render
-from reki_feast.pipeline.evaluating import machine
-from reki_feast.pipeline.learning import learning
-from reki_feast.recommend.train import Training
+from reki_feast import rendering
+from reki_feast.encoding import Floats
+from reki_feast.evaluation import plot, render
+from reki_feast.evaluation.command import machine
+from reki_feast.models.hein import (
+    FitOptions,
+    HeinConfig,
+    HeinData,
+    default_vector,
+    fit_hein,
+    transform,
+)
+from reki_feast.models.training_config import TrainingConfig
 from reki_feast.report import Progress, Silent
 from reki_feast.schema import Kind
+from reki_feast.stages.training_data import training_data
 from tests.bench import crm_report, ml1m
 from tests.bench.common import BUILD, data_folder, finish
 from tests.bench.crm_features import plain_features
@@ -49,13 +56,13 @@ from tests.bench.tables import OUT
 Tables = Mapping[Kind, pa.Table]
 HELD_OUT = 0.1  # share of the users to test on, and of the others to stop by
 #: Chosen on validation users, seed 0.
-SETTINGS = Settings(
+SETTINGS = HeinConfig(
     components=None,
     hein_dropout=0.3,
     match_weight=4.0,
     folds=4,
     test=0.0,
-    training=Training(epochs=3, batch_size=2048, learning_rate=3e-3, together=1),
+    training=TrainingConfig(epochs=3, batch_size=2048, learning_rate=3e-3, deferred_batches=1),
 )
 #: Makes vectors of ratings, representations and a seed.
 Make = Callable[[pa.Table, Tables, int], Vectors]
@@ -83,7 +90,7 @@ def run(
         make: makes the vectors of the ratings HEIN may see; None trains it with a DIN.
     """
     bars = progress or Silent()
-    found = learning(ml1m.project(data, folder, bars))
+    found = training_data(ml1m.project(data, folder, bars))
     ratings = found.interactions
     tables: Tables = {"user": found.users, "item": found.items}
     results: list[Result] = []
@@ -119,11 +126,13 @@ def parts_of(user: npt.NDArray[np.int64], seed: int) -> npt.NDArray[np.str_]:
 
 def condensed(ratings: pa.Table, tables: Tables, seed: int) -> Vectors:
     """HEIN trained with a DIN on these ratings, then run over everybody."""
-    made = condense(
-        ratings, tables["user"], tables["item"], settings=SETTINGS, seed=seed, compare=False
+    made = fit_hein(
+        HeinData(ratings, tables["user"], tables["item"]),
+        config=SETTINGS,
+        options=FitOptions(seed=seed, compare=False),
     )
     return Vectors(
-        {kind: augment(made, table, kind, ml1m.AS_OF) for kind, table in tables.items()},
+        {kind: transform(made, table, kind, ml1m.AS_OF) for kind, table in tables.items()},
         {kind: default_vector(made, kind) for kind in tables},
         made.pairs,
     )
@@ -156,13 +165,13 @@ def main() -> None:
         parser.error(f"no module {', '.join(missing)}: pip install '.[crm]'")
     if absent := [name for name in FEW if name not in asked.sets]:
         parser.error(f"gains need these sets too: {', '.join(absent)}")
-    data, progress = data_folder(), show.Progress()
+    data, progress = data_folder(), rendering.ProgressBars()
     how = {"seeds": asked.seeds, "models": asked.models, "sets": asked.sets}
     found = run(data, BUILD / "ml1m", progress, **how)
-    show.report(crm_report.report(found))
+    rendering.report(crm_report.report(found))
     if asked.table:
         table = crm_report.table([found])
-        render.write([table], OUT, render.Context("MovieLens", machine(), tuple(asked.seeds)))
+        render.write([table], OUT, render.TableContext("MovieLens", machine(), tuple(asked.seeds)))
         plot.draw(table, OUT)
     finish("crm", "training jobs with vectors out of Feast", crm_report.rows(found))
 

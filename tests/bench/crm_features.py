@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from reki_feast.evaluate import running
-from reki_feast.match.log import shrunk
+from reki_feast.models import running_features
+from reki_feast.models.text_match.interactions import shrunk
 
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
@@ -41,7 +41,7 @@ def plain_features(
     liked, stars = (ratings[name].to_numpy(np.float64) for name in ("liked", "rating"))
     if train is None:
         when = _times(ratings)
-        found = running.running(user, item, when, liked, stars)
+        found = running_features.running(user, item, when, liked, stars)
         known = dict(zip(found.names, found.columns.astype(np.float64).T, strict=True))
     else:
         when = np.arange(len(ratings))
@@ -103,7 +103,7 @@ def earlier(key: Indices, value: Floats) -> tuple[Floats, Floats]:
     >>> [part.tolist() for part in earlier(np.array([0, 1, 0, 0]), np.array([1.0, 5, 2, 4]))]
     [[0.0, 0.0, 1.0, 2.0], [0.0, 0.0, 1.0, 3.0]]
     """
-    return running.earlier(key, np.arange(len(key)), value)
+    return running_features.earlier(key, np.arange(len(key)), value)
 
 
 def folds(user: Indices, train: npt.NDArray[np.bool_], *, count: int = 20) -> Indices:
@@ -146,7 +146,7 @@ def genre_affinity(
     """
     row, genre = pairs
     key = user[row] * (genre.max(initial=0) + 1) + genre
-    count, total = running.earlier(key, when[row], above[row])
+    count, total = running_features.earlier(key, when[row], above[row])
     counts, totals = (
         np.bincount(row, part, len(user)).astype(np.float64) for part in (count, total)
     )

@@ -33,10 +33,10 @@ from feast import (
 from feast.types import Array, Float32, Int64
 from sklearn.decomposition import PCA
 
-from reki_feast.encode import Floats, vector_array, vector_matrix
-from reki_feast.parquet import write_table
+from reki_feast.encoding import Floats, vector_array, vector_matrix
 from reki_feast.schema import ITEM_CHANNELS, KINDS, USER_CHANNELS, Key, Kind
-from reki_feast.store import reki_match, reki_views
+from reki_feast.tables.parquet import write_table
+from reki_feast.views import reki_match, reki_views
 
 COMPONENTS = 32
 USER, ITEM = Key("user_id", pa.int64()), Key("item_id", pa.int64())
@@ -172,7 +172,7 @@ def _config(folder: Path) -> RepoConfig:
         registry=str(folder / "registry.db"),
         repo_path=folder,
         online_store={"type": "sqlite", "path": str(folder / "online.db")},
-        offline_store={"type": "reki_feast.store.duckdb_offline.RekiDuckDBOfflineStore"},
+        offline_store={"type": "reki_feast.stores.duckdb_offline.RekiDuckDBOfflineStore"},
         entity_key_serialization_version=3,
     )
 

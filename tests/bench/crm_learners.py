@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from sklearn.ensemble import HistGradientBoostingClassifier
 
-from reki_feast.encode import Floats
-from reki_feast.recommend.metrics import auc
+from reki_feast.encoding import Floats
+from reki_feast.models.metrics import auc
 
 ROUNDS, PATIENCE = 600, 30
 SKLEARN_ROUNDS = 200

@@ -11,8 +11,8 @@ import numpy.typing as npt
 import pandas as pd
 from feast import FeatureStore
 
-from reki_feast.encode import Floats
-from reki_feast.recommend.metrics import auc, log_loss
+from reki_feast.encoding import Floats
+from reki_feast.models.metrics import auc, log_loss
 from tests.bench.crm_joined import join
 from tests.bench.crm_learners import MODELS, Part
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import fmean
 
-from reki_feast.evaluate.measures import Column, Measure, ResultTable, gain, stat
+from reki_feast.evaluation.measures import Measure, ResultColumn, ResultTable, gain, stat
 from reki_feast.report import Report, Table
 from tests.bench.common import Row
 from tests.bench.crm_models import SETS, Found
@@ -79,11 +79,11 @@ def table(every: Sequence[Found]) -> ResultTable:
         column
         for columns in SETS
         for column in (
-            Column(columns, "AUC", columns),
-            *([Column("gain", "gain", columns)] if columns in GAINS else []),
+            ResultColumn(columns, "AUC", columns),
+            *([ResultColumn("gain", "gain", columns)] if columns in GAINS else []),
         )
     ]
-    shown.append(Column("seeds", "AUC", "plain", "n"))
+    shown.append(ResultColumn("seeds", "AUC", "plain", "n"))
     notes = (
         "Columns come out of `get_historical_features`; models and their settings are those of "
         "`tests/bench/crm_learners.py`, the same for all sets of columns",

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from statistics import median
 
-from reki_feast import show
-from reki_feast.evaluate.spec import BATCH, LARGE
-from reki_feast.evaluate.timing import inference, training
-from reki_feast.pipeline.evaluating import machine, material
-from reki_feast.pipeline.learning import learning
+from reki_feast import rendering
+from reki_feast.evaluation.command import evaluation_data, machine
+from reki_feast.evaluation.spec import BATCH, LARGE
+from reki_feast.evaluation.timing import inference, training
+from reki_feast.stages.training_data import training_data
 from tests.bench import crm, crm_report, ml1m, real_ml1m
 from tests.bench.common import BUILD, Row, data_folder, finish
 from tests.bench.crm_models import FEW
@@ -24,7 +24,7 @@ PREDECESSOR = {"base": 3_478, "hein": 2_151}
 def speed() -> list[Row]:
     """Training and inference of DIN, without vectors, with HEIN and with stored vectors."""
     project = ml1m.project(data_folder(), BUILD / "ml1m")
-    given = material(project, learning(project))
+    given = evaluation_data(project, training_data(project))
     small, large = (
         training(given, ["din"], size=size, repeats=7)["din"] for size in (BATCH, LARGE)
     )
@@ -64,10 +64,10 @@ def _ratio(name: str, ratio: float, unit: str) -> Row:
 
 def main() -> None:
     """Train, measure, print the tables and write ``build/bench/evaluate.json``."""
-    data, progress = data_folder(), show.Progress()
+    data, progress = data_folder(), rendering.ProgressBars()
     din = [{**row, "name": "din_auc"} for row in real_ml1m.run(data, BUILD / "ml1m", progress)]
     trees = crm.run(data, BUILD / "ml1m", progress, sets=FEW)
-    show.report(crm_report.report(trees))
+    rendering.report(crm_report.report(trees))
     notes = [
         ml1m.NOTE,
         "train_samples_per_s: the reference is the code published with the paper's predecessor, "

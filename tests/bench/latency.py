@@ -36,8 +36,8 @@ from feast import (
 )
 from feast.types import Array, Float32, Int64
 
-from reki_feast.store import embedded
-from reki_feast.store.tensors import TensorReader
+from reki_feast.stores import embedded
+from reki_feast.stores.serving import TensorReader
 from tests.bench.common import finish
 
 CALLERS = (1, 8, 64)
@@ -45,7 +45,7 @@ SECONDS = 1.6  # of each measurement, after a warm-up
 CANDIDATES = 256
 ROWS = 5_000
 WIDTH = 32
-OURS = {"type": "reki_feast.store.redis_online.RekiRedisOnlineStore"}
+OURS = {"type": "reki_feast.stores.redis_online.RekiRedisOnlineStore"}
 
 Ids = dict[str, list[int]]
 Read = Callable[[Ids], Any]

@@ -21,8 +21,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from feast import Entity, FeatureStore, RepoConfig, ValueType
 
-from reki_feast.store import embedded, materialize_views, reki_match, reki_views
-from reki_feast.store.tensors import TensorReader
+from reki_feast.stores import embedded, materialize_views
+from reki_feast.stores.serving import TensorReader
+from reki_feast.views import reki_match, reki_views
 from tests.bench.common import finish
 from tests.bench.latency import CANDIDATES, OURS, ROWS, Ids, Line, Read, Waits, by_threads, row
 
@@ -98,8 +99,8 @@ def _store(folder: Path, address: str, layout: str) -> FeatureStore:
         registry=str(folder / f"{layout}.db"),
         repo_path=folder,
         online_store={**OURS, "connection_string": address, "layout": layout},
-        offline_store={"type": "reki_feast.store.duckdb_offline.RekiDuckDBOfflineStore"},
-        batch_engine={"type": "reki_feast.store.engine.RekiComputeEngine"},
+        offline_store={"type": "reki_feast.stores.duckdb_offline.RekiDuckDBOfflineStore"},
+        batch_engine={"type": "reki_feast.stores.engine.RekiComputeEngine"},
         entity_key_serialization_version=3,
     )
     user, item = (

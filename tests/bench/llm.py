@@ -19,12 +19,23 @@ from datetime import datetime, timezone
 from pathlib import Path
 from statistics import median
 
-from reki_feast.llm import Answer, EchoLLM, Ledger, OpenAILLM, Request, RunReport, Terms, ask_all
-from reki_feast.llm.echo import sentences
+from reki_feast.llm import (
+    Answer,
+    CompletionOptions,
+    EchoLLM,
+    Ledger,
+    OpenAILLM,
+    Request,
+    RequestPolicy,
+    RunReport,
+    ask_all,
+)
+from reki_feast.llm.echo import default_answer
 from reki_feast.schema import content_hash
 from tests.bench.common import finish
 from tests.bench.llm_server import serving
 
+OPTIONS = CompletionOptions(structured="json_object")
 _AT_ONCE = 64
 _PROMPTS = 2_000
 _SDK_CALLS = 2_000
@@ -47,11 +58,13 @@ def requests(count: int) -> Iterator[Request]:
 
 def asked(url: str, count: int, concurrency: int) -> tuple[RunReport, float, float]:
     """A run's report, its seconds, and the CPU seconds that this process took."""
-    llm = OpenAILLM(model="tiny", base_url=url, structured="json_object")
+    llm = OpenAILLM(model="tiny", base_url=url, options=OPTIONS)
     with tempfile.TemporaryDirectory() as folder, Ledger(Path(folder) / "ledger.sqlite") as ledger:
-        begun, cpu = time.perf_counter(), time.process_time()
-        report = ask_all(requests(count), llm, ledger, terms=Terms(concurrency=concurrency))
-        return report, time.perf_counter() - begun, time.process_time() - cpu
+        started, cpu = time.perf_counter(), time.process_time()
+        report = ask_all(
+            requests(count), llm, ledger, policy=RequestPolicy(concurrency=concurrency)
+        )
+        return report, time.perf_counter() - started, time.process_time() - cpu
 
 
 async def sdk_alone(url: str, count: int) -> float:
@@ -94,7 +107,7 @@ def throughput(name: str, concurrency: int) -> dict[str, object]:
 
 async def calls_alone(url: str, count: int) -> float:
     """CPU seconds of the provider for so many calls, 64 at once, without a run."""
-    llm = OpenAILLM(model="tiny", base_url=url, structured="json_object")
+    llm = OpenAILLM(model="tiny", base_url=url, options=OPTIONS)
     waiting = requests(count)
 
     async def work() -> None:
@@ -159,13 +172,15 @@ class _Plain(EchoLLM):
 
     async def ask(self, request: Request) -> Answer:
         await asyncio.sleep(0)
-        return Answer(sentences(request), self.name)
+        return Answer(default_answer(request), self.name)
 
 
 def ask_echo(count: int) -> None:
     """Ask the echo, and print this process's peak memory in MB."""
     with tempfile.TemporaryDirectory() as folder, Ledger(Path(folder) / "ledger.sqlite") as ledger:
-        report = ask_all(requests(count), _Plain(), ledger, terms=Terms(concurrency=_AT_ONCE))
+        report = ask_all(
+            requests(count), _Plain(), ledger, policy=RequestPolicy(concurrency=_AT_ONCE)
+        )
     assert report.asked == count
     sys.stdout.write(f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024}\n")
 

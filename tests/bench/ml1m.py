@@ -16,8 +16,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from reki_feast import files, pipeline
-from reki_feast.project import Project, open_project
+from reki_feast import files, stages
+from reki_feast.project import DeclaredProject, open_project
 from reki_feast.report import Progress, Silent
 from reki_feast.schema import VECTOR
 
@@ -62,7 +62,7 @@ HISTORY = (
 )
 
 
-def project(data: Path, folder: Path, progress: Progress | None = None) -> Project:
+def project(data: Path, folder: Path, progress: Progress | None = None) -> DeclaredProject:
     """Lay the project down in ``folder``, import its knowledge and encode it, as far as needed."""
     folder.mkdir(parents=True, exist_ok=True)
     pq.write_table(_graph(data), folder / "graph.parquet")
@@ -70,8 +70,8 @@ def project(data: Path, folder: Path, progress: Progress | None = None) -> Proje
     files.write_text(folder / "generators" / "ml1m.py", text)
     files.write_text(folder / "generators" / "templates" / "history.jinja", HISTORY)
     made = open_project(folder)
-    pipeline.import_knowledge(made, _files(data / "ml-1m-knowledge"))
-    pipeline.encode(made, progress=progress or Silent())
+    stages.import_knowledge(made, _files(data / "ml-1m-knowledge"))
+    stages.encode(made, progress=progress or Silent())
     return made
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reki_feast import show
+from reki_feast import rendering
 from tests.bench import real_ml1m, real_ml100k
 from tests.bench.common import BUILD, data_folder, finish
 
@@ -10,9 +10,9 @@ from tests.bench.common import BUILD, data_folder, finish
 def main() -> None:
     """Run both, print their tables, write ``build/bench/real.json``."""
     data = data_folder()
-    progress = show.Progress()
+    progress = rendering.ProgressBars()
     timed, report = real_ml100k.run(data, BUILD / "real", progress)
-    show.report(report)
+    rendering.report(report)
     rows = [*real_ml1m.run(data, BUILD / "ml1m", progress), *timed]
     finish("real", "real input", rows)
 

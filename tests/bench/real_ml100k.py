@@ -18,9 +18,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from reki_feast import files, lake, pipeline, schema
-from reki_feast.project import Project, open_project
+from reki_feast import files, schema, stages
+from reki_feast.project import DeclaredProject, open_project
 from reki_feast.report import Progress, Report, Silent, Table
+from reki_feast.tables import duckdb_session
+from reki_feast.tables.parts import newest
 from tests.bench.common import Row
 
 SNAPSHOTS = (
@@ -67,7 +69,7 @@ OPINIONS = {
 
 FEATURES = """
 from feast import Entity, FeatureService, ValueType
-from reki_feast.store import reki_views
+from reki_feast.views import reki_views
 
 user = Entity(name="user", join_keys=["user_id"], value_type=ValueType.INT64)
 item = Entity(name="item", join_keys=["item_id"], value_type=ValueType.INT64)
@@ -81,9 +83,9 @@ STORE = """
 project: ml100k
 provider: local
 registry: data/registry.db
-offline_store: {type: reki_feast.store.duckdb_offline.RekiDuckDBOfflineStore}
+offline_store: {type: reki_feast.stores.duckdb_offline.RekiDuckDBOfflineStore}
 online_store:
-  type: reki_feast.store.redis_online.RekiRedisOnlineStore
+  type: reki_feast.stores.redis_online.RekiRedisOnlineStore
   connection_string: embedded:../data/redis
 entity_key_serialization_version: 3
 """
@@ -95,19 +97,19 @@ def run(data: Path, folder: Path, progress: Progress | None = None) -> tuple[lis
     began = time.perf_counter()
     for as_of in SNAPSHOTS:
         _import_opinions(project, data / "ml-100k", as_of)
-    pipeline.encode(project, progress=progress or Silent())
-    pipeline.train(project, progress=progress or Silent())
+    stages.encode(project, progress=progress or Silent())
+    stages.train(project, progress=progress or Silent())
     try:
-        report = pipeline.publish(project, materialize=True)
+        report = stages.publish(project, materialize=True)
         made = time.perf_counter() - began
         found = _join(project, data / "ml-100k")
     finally:
-        pipeline.down(project)
+        stages.down(project)
     rows = [_row(found, made)]
     return rows, Report("MovieLens-100K: two snapshots", [*report.tables, _table(found)])
 
 
-def _project(data: Path, folder: Path) -> Project:
+def _project(data: Path, folder: Path) -> DeclaredProject:
     as_of = [time.isoformat() for time in SNAPSHOTS]
     files.write_text(
         folder / "generators" / "ml100k.py", GENERATOR.format(data=data.resolve(), as_of=as_of)
@@ -117,19 +119,21 @@ def _project(data: Path, folder: Path) -> Project:
     return open_project(folder)
 
 
-def _import_opinions(project: Project, data: Path, as_of: datetime) -> None:
+def _import_opinions(project: DeclaredProject, data: Path, as_of: datetime) -> None:
     files = {}
     for name, sql in OPINIONS.items():
-        table = lake.query(sql.format(data=data.resolve(), as_of=as_of), root=project.root)
+        table = duckdb_session.query(
+            sql.format(data=data.resolve(), as_of=as_of), root=project.root
+        )
         files[name] = str(project.root / f"{name}-{as_of:%Y%m%d}.parquet")
         pq.write_table(table, files[name])
-    pipeline.import_knowledge(project, files, as_of=[as_of])
+    stages.import_knowledge(project, files, as_of=[as_of])
 
 
 Found = dict[str, Any]
 
 
-def _join(project: Project, data: Path) -> Found:
+def _join(project: DeclaredProject, data: Path) -> Found:
     """Join all ratings through Feast; compare each row with the snapshots on disk."""
     from feast import FeatureStore
 
@@ -151,7 +155,7 @@ def _join(project: Project, data: Path) -> Found:
     return found
 
 
-def _checked(project: Project, joined: pa.Table, kind: schema.Kind) -> dict[str, int]:
+def _checked(project: DeclaredProject, joined: pa.Table, kind: schema.Kind) -> dict[str, int]:
     """Rows by what they saw; ``future`` saw a vector as of a later time than the row's own."""
     manifest = project.lake.read_json("manifest")
     assert manifest is not None
@@ -188,7 +192,7 @@ def _at(
     An id whose vector did not change since an earlier snapshot has its row there.
     """
     upto = stored.filter(pc.field("event_timestamp") <= pa.scalar(as_of, schema.TIMESTAMP))
-    rows = lake.newest(upto, [key.name])
+    rows = newest(upto, [key.name])
     at = pc.index_in(ids.combine_chunks(), value_set=rows[key.name].combine_chunks())
     has = at.is_valid().to_numpy(zero_copy_only=False)
     return has, _matrix(rows[f"{kind}_aug"])[at.fill_null(0).to_numpy()]

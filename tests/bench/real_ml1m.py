@@ -12,12 +12,12 @@ from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 
-from reki_feast import show
-from reki_feast.evaluate.cells import Cell, Outcome, base
-from reki_feast.evaluate.training import trainer
-from reki_feast.pipeline.evaluating import material
-from reki_feast.pipeline.learning import learning
+from reki_feast import rendering
+from reki_feast.evaluation.command import evaluation_data
+from reki_feast.evaluation.experiments import Experiment, ExperimentResult, base
+from reki_feast.evaluation.training import trainer
 from reki_feast.report import Progress, Report, Silent, Table
+from reki_feast.stages.training_data import training_data
 from tests.bench import ml1m
 from tests.bench.common import BUILD, Row, data_folder
 
@@ -39,28 +39,30 @@ def run(
     """
     bars = progress or Silent()
     project = ml1m.project(data, folder, bars)
-    train = trainer(material(project, learning(project)))
-    cells = [cell for seed in seeds for cell in (_plain(seed), _both(seed))]
-    found: dict[Cell, Outcome] = {}
+    train = trainer(evaluation_data(project, training_data(project)))
+    experiments = [experiment for seed in seeds for experiment in (_plain(seed), _both(seed))]
+    found: dict[Experiment, ExperimentResult] = {}
     with bars.bar("training DIN") as bar:
-        for cell in cells:
-            found[cell] = train(cell)
-            bar(len(found), len(cells))
+        for experiment in experiments:
+            found[experiment] = train(experiment)
+            bar(len(found), len(experiments))
     plain = [found[_plain(seed)] for seed in seeds]
     vectors = [found[_both(seed)] for seed in seeds]
-    show.report(_report(seeds, plain, vectors))
+    rendering.report(_report(seeds, plain, vectors))
     return [_row(seeds, plain, vectors)]
 
 
-def _plain(seed: int) -> Cell:
+def _plain(seed: int) -> Experiment:
     return replace(base("ctr", "din", seed=seed), learning_rate=PLAIN_RATE)
 
 
-def _both(seed: int) -> Cell:
-    return Cell("ctr", "din", seed=seed, learning_rate=RATE)
+def _both(seed: int) -> Experiment:
+    return Experiment("ctr", "din", seed=seed, learning_rate=RATE)
 
 
-def _row(seeds: Sequence[int], plain: Sequence[Outcome], vectors: Sequence[Outcome]) -> Row:
+def _row(
+    seeds: Sequence[int], plain: Sequence[ExperimentResult], vectors: Sequence[ExperimentResult]
+) -> Row:
     """Means over the seeds."""
     ours, reference = (fmean(one.metrics["auc"] for one in side) for side in (vectors, plain))
     gains = [a.metrics["auc"] - b.metrics["auc"] for a, b in zip(vectors, plain, strict=True)]
@@ -80,7 +82,9 @@ def _row(seeds: Sequence[int], plain: Sequence[Outcome], vectors: Sequence[Outco
     }
 
 
-def _report(seeds: Sequence[int], plain: Sequence[Outcome], vectors: Sequence[Outcome]) -> Report:
+def _report(
+    seeds: Sequence[int], plain: Sequence[ExperimentResult], vectors: Sequence[ExperimentResult]
+) -> Report:
     """The table a person reads."""
     rows = [
         (seed, name, one.metrics["auc"], one.metrics["log_loss"], round(one.samples_per_second))
@@ -98,7 +102,7 @@ def _report(seeds: Sequence[int], plain: Sequence[Outcome], vectors: Sequence[Ou
 def main() -> None:
     """Run it alone; seeds may be given as arguments."""
     seeds = tuple(int(seed) for seed in sys.argv[1:]) or SEEDS
-    run(data_folder(), BUILD / "ml1m", show.Progress(), seeds=seeds)
+    run(data_folder(), BUILD / "ml1m", rendering.ProgressBars(), seeds=seeds)
 
 
 if __name__ == "__main__":

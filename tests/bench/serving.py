@@ -25,19 +25,21 @@ from typing import Any
 import pandas as pd
 from feast import FeatureStore
 
-from reki_feast import pipeline
-from reki_feast.layout import init
+from reki_feast import stages
+from reki_feast.cli.init import init
 from reki_feast.project import open_project
-from reki_feast.store import embedded
+from reki_feast.stores import embedded
 from tests.bench.common import ROOT
-from tests.pipeline.conftest import T0, make_shop
+from tests.stages.conftest import T0, Edit, make_shop
 
 _READS = 10_000
 #: Of a reader that opens the repo for every read: so many of those with an open one.
 _RARER = 25
 #: A read of so many is a join.
 _JOIN = 20
-_REFS = ["reki:user_aug", "reki_item:item_aug", "reki_match:score"]
+#: Of reads.
+KINDS = ("kept", "opened", "kept, joined", "opened, joined")
+REFS = ["reki:user_aug", "reki_item:item_aug", "reki_match:score"]
 _LOG = pd.DataFrame(
     {
         "customer_id": [f"c'{n}" for n in range(8)],
@@ -52,8 +54,8 @@ import os, sys
 from itertools import count
 from pathlib import Path
 from feast.cli.cli import cli
-from reki_feast import pipeline
-from tests.pipeline.conftest import reseed
+from reki_feast import stages
+from tests.stages.conftest import reseed
 root = Path(sys.argv[1])
 repo = root / "feature_repo"
 START, END = "2020-01-01T00:00:00", "2026-11-01T00:00:00"
@@ -63,8 +65,8 @@ for seed in count(1):
     if (root / "stop").exists():
         break
     project = reseed(root, seed)
-    pipeline.train(project, retrain=True)
-    pipeline.publish(project, materialize=True)
+    stages.train(project, retrain=True)
+    stages.publish(project, materialize=True)
     os.chdir(repo)
     for line in LINES:
         cli(line.split(), standalone_mode=False)
@@ -90,14 +92,20 @@ class Told:
 
 def make_repo(root: Path) -> Path:
     """A shop that ran, and the Feast repo that `reki init` lays down, materialized."""
-    make_shop(root)
+    repo = lay_repo(root)
+    stages.run(open_project(root), materialize=True)
+    return repo
+
+
+def lay_repo(root: Path, edit: Edit = lambda text: text) -> Path:
+    """A shop, its declarations edited, and the Feast repo that `reki init` lays down."""
+    make_shop(root, edit)
     init(root / "laid", "shop")
     (root / "laid" / "feature_repo").rename(root / "feature_repo")
     features = root / "feature_repo" / "features.py"
     text = features.read_text().replace("ValueType.INT64", "ValueType.STRING")
     text = text.replace('"user_id"', '"customer_id"').replace('"item_id"', '"sku"')
     features.write_text(text)
-    pipeline.run(open_project(root), materialize=True)
     return root / "feature_repo"
 
 
@@ -142,24 +150,28 @@ def _read(repo: Path, reads: int, told: Told, lock: threading.Lock) -> None:
             if number >= reads and written.exists():
                 return
             told.reads[kind] += 1
-        try:
-            store = kept if kind.startswith("kept") else FeatureStore(repo_path=str(repo))
-            missing = _joined(store) if kind.endswith("joined") else _online(store)
-            error = f"{missing} missing" if missing else ""
-        except Exception as found:  # noqa: BLE001 — what a read meets is counted
-            error = f"{type(found).__name__}: {' '.join(str(found).split())[:200]}"
-        if error:
+        if error := met(kind, kept, repo):
             with lock:
                 told.errors[f"{kind}: {error}"] += 1
 
 
+def met(kind: str, kept: FeatureStore, repo: Path) -> str:
+    """What a read of a kind meets; nothing where all is well."""
+    try:
+        store = kept if kind.startswith("kept") else FeatureStore(repo_path=str(repo))
+        missing = _joined(store) if kind.endswith("joined") else _online(store)
+    except Exception as found:  # noqa: BLE001 — what a read meets is counted
+        return f"{type(found).__name__}: {' '.join(str(found).split())[:200]}"
+    return f"{missing} missing" if missing else ""
+
+
 def _online(store: FeatureStore) -> int:
-    found = store.get_online_features(_REFS, _ROWS).to_dict()
+    found = store.get_online_features(REFS, _ROWS).to_dict()
     return sum(one is None for name in ("user_aug", "item_aug", "score") for one in found[name])
 
 
 def _joined(store: FeatureStore) -> int:
-    found = store.get_historical_features(_LOG, _REFS).to_df()
+    found = store.get_historical_features(_LOG, REFS).to_df()
     return int(found[["user_aug", "item_aug", "score"]].isna().sum().sum())
 
 

@@ -16,9 +16,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from reki_feast.extract.gates import Gates, Limits
-from reki_feast.llm import Ledger, OpenAILLM, Terms, ask_all
-from reki_feast.llm.ledger import reading
+from reki_feast.knowledge.validation.gates import AnswerRules, AnswerValidator
+from reki_feast.llm import Ledger, OpenAILLM, RequestPolicy, ask_all
+from reki_feast.llm.ledger import invariants
 from reki_feast.schema import content_hash
 from tests.bench.common import ROOT, finish
 from tests.bench.llm import requests
@@ -41,10 +41,10 @@ def rule(prompt: str, nth: int, number: int) -> Fault | None:
 def child(url: str, path: Path, count: int) -> None:
     """One run, to its end."""
     with Ledger(path) as ledger:
-        gates = Gates(Limits(language="English"), alike=ledger.alike)
-        terms = Terms(concurrency=_CONCURRENCY, backoff_s=0.05, judge=gates.judge)
+        gates = AnswerValidator(AnswerRules(language="English"), alike=ledger.alike)
+        policy = RequestPolicy(concurrency=_CONCURRENCY, backoff_s=0.05, validator=gates.validate)
         report = ask_all(
-            requests(count), OpenAILLM(model="tiny", base_url=url), ledger, terms=terms
+            requests(count), OpenAILLM(model="tiny", base_url=url), ledger, policy=policy
         )
     sys.stdout.write(f"{report.asked} {report.reused} {report.quarantined} {report.failed}\n")
 
@@ -68,7 +68,7 @@ def answered(path: Path) -> set[str]:
     """Prompts that are answered."""
     with Ledger(path) as ledger:
         rows = ledger.rows("SELECT prompt FROM prompts WHERE state = 'answered'")
-        assert reading.broken_rules(ledger.rows) == []
+        assert invariants.violations(ledger.rows) == []
     return {row[0].rstrip() for row in rows}
 
 
@@ -87,7 +87,7 @@ def soak(count: int) -> dict[str, int]:
         for sent, known in marks:
             again += sum(1 for prompt in prompts[sent:] if prompt.rstrip() in known)
         with Ledger(path) as ledger:
-            totals, broken = ledger.totals(), reading.broken_rules(ledger.rows)
+            totals, broken = ledger.totals(), invariants.violations(ledger.rows)
             lost = ledger.rows("SELECT COUNT(*) FROM calls WHERE state = 'lost'")[0][0]
         found = {
             "prompts": count,
@@ -107,9 +107,9 @@ def soak(count: int) -> dict[str, int]:
 
 def main(count: int) -> None:
     """Soak, tell, and fail if anything was lost or paid twice."""
-    begun = time.perf_counter()
+    started = time.perf_counter()
     found = soak(count)
-    seconds = round(time.perf_counter() - begun, 1)
+    seconds = round(time.perf_counter() - started, 1)
     unit = "count"
     rows: list[dict[str, Any]] = [
         {"name": name, "ours": n, "reference": None, "ratio": None, "unit": unit}

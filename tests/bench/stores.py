@@ -33,10 +33,10 @@ from feast import Entity, FeatureStore, FeatureView, Field, FileSource, RepoConf
 from feast.data_format import ParquetFormat
 from feast.types import Array, Float32, Int64
 
-from reki_feast import show
+from reki_feast import rendering
 from reki_feast.report import Bar
-from reki_feast.store import embedded
-from reki_feast.store.address import from_configured
+from reki_feast.stores import embedded
+from reki_feast.stores.address import from_configured
 from tests.bench.common import ROOT, Row, finish
 
 Q = 32
@@ -47,9 +47,9 @@ DAY = datetime(2026, 1, 1, tzinfo=timezone.utc)
 MICROS = pa.timestamp("us", "UTC")
 
 OURS = {
-    "online_store": {"type": "reki_feast.store.redis_online.RekiRedisOnlineStore"},
-    "offline_store": {"type": "reki_feast.store.duckdb_offline.RekiDuckDBOfflineStore"},
-    "batch_engine": {"type": "reki_feast.store.engine.RekiComputeEngine"},
+    "online_store": {"type": "reki_feast.stores.redis_online.RekiRedisOnlineStore"},
+    "offline_store": {"type": "reki_feast.stores.duckdb_offline.RekiDuckDBOfflineStore"},
+    "batch_engine": {"type": "reki_feast.stores.engine.RekiComputeEngine"},
 }
 STOCK = {"online_store": {"type": "redis"}, "offline_store": {"type": "duckdb"}}
 #: A Redis database for each of the ways.
@@ -168,16 +168,16 @@ def measure_materialize(way: str, folder: Path, address: str) -> Measured:
 
 def measure_floor(_: str, folder: Path, address: str) -> Measured:
     """Commands packed beforehand, and their replies counted: Redis' own part of materializing."""
-    from reki_feast.store.online.commands import command, data
-    from reki_feast.store.online.wire import link
+    from reki_feast.stores.online.commands import command, contents
+    from reki_feast.stores.online.wire import open_pipeline
 
     client = client_of(address, "floor")
     client.flushdb()
     ids = pa.array([b"entity %032d" % n for n in range(MANY)], pa.binary())
     written = command(b"HSET", ids, b"feat", b"v" * 134, b"_ts:reki", b"t" * 6)
-    parts = [data(written.slice(start, 10_000)) for start in range(0, MANY, 10_000)]
+    parts = [contents(written.slice(start, 10_000)) for start in range(0, MANY, 10_000)]
     began = time.perf_counter()
-    with link(client) as line:
+    with open_pipeline(client) as line:
         for part in parts:
             line.send(part)
             line.replies(10_000)
@@ -225,7 +225,7 @@ def measure_tensors(way: str, folder: Path, address: str, *, users: int = 1) -> 
     """256 candidates and the user they are for, as two tensors."""
     import torch
 
-    from reki_feast.store.tensors import TensorReader
+    from reki_feast.stores.serving import TensorReader
 
     store = make_store(way, folder, address)
     refs = ["reki:user_aug", "reki_item:item_aug"]
@@ -385,7 +385,7 @@ def measured_rows(folder: Path, address: str, turns: int) -> list[Row]:
         return MANY / seconds
 
     def go(name: str, *ways: str) -> Any:
-        with show.Progress().bar(name) as bar:
+        with rendering.ProgressBars().bar(name) as bar:
             return in_turns(name, ways, folder, address, turns, bar)
 
     written = go("materialize", "ours", "packed", "feast", "floor")

@@ -14,10 +14,10 @@ from typing import Any
 
 import duckdb
 
-from reki_feast import pipeline, show
-from reki_feast.inputs import TICK
+from reki_feast import rendering, stages
 from reki_feast.project import open_project
 from reki_feast.report import Report, Table
+from reki_feast.tables.asof import TICK
 from tests.bench.common import data_folder, finish
 
 SLICES = 10
@@ -83,7 +83,7 @@ def ends(data: Path) -> list[datetime]:
 
 
 def bring_up(root: Path, time: datetime) -> Slice:
-    tables = pipeline.generate(open_project(root), as_of=[time]).plain()["tables"]
+    tables = stages.generate(open_project(root), as_of=[time]).plain()["tables"]
     formed = tables["groups"]
     return Slice(
         calls=tables["calls"][0]["asked"],
@@ -125,7 +125,7 @@ def planned(root: Path, data: Path) -> dict[str, int]:
     for before, after in tables.items():
         text = text.replace(before, after)
     path.write_text(text)
-    told = pipeline.plan(open_project(root)).plain()["tables"]["collective instead of individual"]
+    told = stages.plan(open_project(root)).plain()["tables"]["collective instead of individual"]
     return {row["a prompt for"]: row["calls"] for row in told}
 
 
@@ -141,7 +141,7 @@ def main() -> None:
         (f"slice {n}", *asdict(one).values()) for n, one in enumerate(slices, start=1)
     ]
     table = Table("slices", ("what", *columns), [*values, ("one batch", *asdict(once).values())])
-    show.report(Report("MovieLens-100K, ten time slices", tables=[table]))
+    rendering.report(Report("MovieLens-100K, ten time slices", tables=[table]))
     total = sum(one.calls for one in slices)
     rows = [
         {

@@ -18,8 +18,9 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 from tokenizers import Tokenizer
 
-from reki_feast import pipeline, show
-from reki_feast.evaluate.tables import TABLES
+from reki_feast import rendering
+from reki_feast.evaluation import command
+from reki_feast.evaluation.tables import TABLES
 from tests.bench import ml1m
 from tests.bench.common import BUILD, data_folder
 
@@ -34,13 +35,13 @@ def main() -> None:
     """Run `reki evaluate` on the project of MovieLens-1M."""
     seeds, *tables = sys.argv[1:] or ["5"]
     wanted = tables or TABLES
-    progress = show.Progress()
+    progress = rendering.ProgressBars()
     project = ml1m.project(data_folder(), BUILD / "ml1m", progress)
     lists = [table for table in wanted if table == "table3"]
     clicks = [table for table in wanted if table != "table3"]
     for names, rates in ((clicks, RATES), (lists, LIST_RATES)):
         if names:
-            report = pipeline.evaluate(
+            report = command.evaluate(
                 project,
                 tables=names,
                 encoders=_static(BUILD / "wordllama-256") if "table6" in names else [],
@@ -51,7 +52,7 @@ def main() -> None:
                 notes=[ml1m.NOTE],
                 progress=progress,
             )
-            show.report(report)
+            rendering.report(report.report())
 
 
 def _static(folder: Path) -> list[str]:

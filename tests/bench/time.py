@@ -24,11 +24,11 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import numpy.typing as npt
 
-from reki_feast import show
-from reki_feast.encode import Floats
-from reki_feast.evaluate import plot, render
-from reki_feast.evaluate.in_time import Schedule, noise, score_auc, share_found
-from reki_feast.pipeline.evaluating import machine
+from reki_feast import rendering
+from reki_feast.encoding import Floats
+from reki_feast.evaluation import plot, render
+from reki_feast.evaluation.command import machine
+from reki_feast.models.temporal_gain import Schedule, noise, score_auc, share_found
 from reki_feast.report import Progress, Report, Silent
 from tests.bench.common import BUILD, data_folder, finish
 from tests.bench.crm_learners import MODELS, PACKAGES
@@ -155,13 +155,16 @@ def main() -> None:
     if missing := [name for name in needed if importlib.util.find_spec(name) is None]:
         parser.error(f"no module {', '.join(missing)}: pip install '.[crm]'")
     folder, how = data_folder(), {"seeds": asked.seeds, "models": asked.models}
-    every = [run(DATA[name](folder), BUILD / "time", show.Progress(), **how) for name in asked.data]
+    every = [
+        run(DATA[name](folder), BUILD / "time", rendering.ProgressBars(), **how)
+        for name in asked.data
+    ]
     made = table(every)
     if asked.table:
         titles = " and ".join(found.title for found in every)
-        render.write([made], OUT, render.Context(titles, machine(), tuple(asked.seeds)))
+        render.write([made], OUT, render.TableContext(titles, machine(), tuple(asked.seeds)))
         plot.draw(made, OUT)
-    show.report(Report(made.title, tables=[render.terminal(made)], notes=[*made.notes]))
+    rendering.report(Report(made.title, tables=[render.terminal(made)], notes=[*made.notes]))
     finish("time", "training jobs in time, with columns out of Feast", rows(every))
 
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow.parquet as pq
 
-from reki_feast.encode import Floats
+from reki_feast.encoding import Floats
 from tests.bench.crm_features import plain_features
 
 #: Shares of the ratings: before the cut; and of these, the last ones, to choose by.

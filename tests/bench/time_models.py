@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from reki_feast.encode import Floats
-from reki_feast.evaluate.in_time import resampled_auc, two_sided
-from reki_feast.recommend.metrics import auc
+from reki_feast.encoding import Floats
+from reki_feast.models.bootstrap import resampled_auc, two_sided
+from reki_feast.models.metrics import auc
 from reki_feast.report import Bar
 from tests.bench.crm_learners import MODELS, SMALL, Part
 from tests.bench.crm_models import parted

@@ -22,9 +22,9 @@ import pyarrow.parquet as pq
 from feast import Entity, FeatureService, FeatureStore, FeatureView
 from feast.on_demand_feature_view import OnDemandFeatureView
 
-from reki_feast import files, pipeline
-from reki_feast.encode import Floats
-from reki_feast.project import Project, open_project
+from reki_feast import files, stages
+from reki_feast.encoding import Floats
+from reki_feast.project import DeclaredProject, open_project
 from reki_feast.report import Progress, Silent
 from tests.bench.crm_joined import join
 from tests.bench.time_data import Data
@@ -48,21 +48,23 @@ training = Training(match=1, check=False)
 """
 FEATURES = """
 from feast import Entity, FeatureService, ValueType
-from reki_feast.store import reki_match, reki_views
+from reki_feast.views import reki_match, reki_views
 
 user = Entity(name="user", join_keys=["user_id"], value_type=ValueType.INT64)
 item = Entity(name="item", join_keys=["item_id"], value_type=ValueType.INT64)
-views = reki_views("../data/{name}", user=user, item=item)
+views = reki_views("../data/{name}", user=user, item=item, repo=__file__)
 reki, reki_item = views.user, views.item
 vectors = FeatureService(name="vectors", features=[reki, reki_item])
-reki_scores, reki_user_match, reki_item_match = reki_match("../data/{name}", user=user, item=item)
+reki_scores, reki_user_match, reki_item_match = reki_match(
+    "../data/{name}", user=user, item=item, repo=__file__
+)
 match = FeatureService(name="match", features=[reki_scores])
 """
 STORE = """
 project: {name}
 provider: local
 registry: data/registry.db
-offline_store: {{type: reki_feast.store.duckdb_offline.RekiDuckDBOfflineStore}}
+offline_store: {{type: reki_feast.stores.duckdb_offline.RekiDuckDBOfflineStore}}
 online_store: {{type: sqlite, path: data/online.db}}
 entity_key_serialization_version: 3
 """
@@ -90,7 +92,7 @@ def columns_of(
     return found, known(project, data.ratings)
 
 
-def laid_down(data: Data, folder: Path, texts: Path) -> Project:
+def laid_down(data: Data, folder: Path, texts: Path) -> DeclaredProject:
     """Its files, no interactions yet."""
     shutil.rmtree(folder, ignore_errors=True)
     files.write_text(
@@ -105,7 +107,7 @@ def laid_down(data: Data, folder: Path, texts: Path) -> Project:
     return project
 
 
-def live(project: Project, data: Data, cut: pd.Timestamp, progress: Progress) -> None:
+def live(project: DeclaredProject, data: Data, cut: pd.Timestamp, progress: Progress) -> None:
     """Import what is known of items, train at the cut, publish; go on to the end of the log."""
     when = data.ratings["event_timestamp"]
     times = snapshots(when, cut)
@@ -115,10 +117,10 @@ def live(project: Project, data: Data, cut: pd.Timestamp, progress: Progress) ->
     for upto, some in ((cut, [time for time in times if time <= cut]), (None, times)):
         rows = data.ratings if upto is None else data.ratings[when < upto]
         rows.drop(columns="liked").to_parquet(project.root / "interactions.parquet")
-        pipeline.import_knowledge(project, {"items": str(known_items)}, as_of=times[:1])
-        pipeline.encode(project, as_of=some, progress=progress)
-        pipeline.train(project, progress=progress)
-        pipeline.publish(project)
+        stages.import_knowledge(project, {"items": str(known_items)}, as_of=times[:1])
+        stages.encode(project, as_of=some, progress=progress)
+        stages.train(project, progress=progress)
+        stages.publish(project)
 
 
 def snapshots(when: pd.Series, cut: pd.Timestamp) -> list[datetime]:
@@ -128,7 +130,7 @@ def snapshots(when: pd.Series, cut: pd.Timestamp) -> list[datetime]:
     return sorted({time.to_pydatetime() for time in pd.DatetimeIndex(ends).floor("us")})
 
 
-def applied(project: Project) -> FeatureStore:
+def applied(project: DeclaredProject) -> FeatureStore:
     """The project's Feast repo over what is published: vectors and scores."""
     path = project.feature_repo / "features.py"
     files.write_text(path, FEATURES.format(name=project.name))
@@ -142,7 +144,7 @@ def applied(project: Project) -> FeatureStore:
     return store
 
 
-def known(project: Project, ratings: pd.DataFrame) -> npt.NDArray[np.bool_]:
+def known(project: DeclaredProject, ratings: pd.DataFrame) -> npt.NDArray[np.bool_]:
     """The rows ``[n]`` whose user and item had a row for their scores at that time."""
     found = np.ones(len(ratings), bool)
     for kind in ("user", "item"):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from reki_feast.evaluate.measures import Column, Measure, ResultTable, gain, stat
+from reki_feast.evaluation.measures import Measure, ResultColumn, ResultTable, gain, stat
 from tests.bench.common import Row
 from tests.bench.time_models import PLAIN, Measured
 
@@ -99,17 +99,17 @@ def table(every: Sequence[Found]) -> ResultTable:
     for found in every:
         names |= dict.fromkeys(one.columns for one in found.measured)
         measures += _mean(found, list(names))
-    shown = [Column(PLAIN, "AUC", PLAIN)]
+    shown = [ResultColumn(PLAIN, "AUC", PLAIN)]
     for name in names:
         if name != PLAIN:
-            shown.append(Column(name, "gain", name))
+            shown.append(ResultColumn(name, "gain", name))
         if name == SCORE:
-            shown.append(Column("p", "gain", name, "p"))
+            shown.append(ResultColumn("p", "gain", name, "p"))
     return ResultTable(
         "time",
         "Training jobs of five libraries in time: what columns out of Feast gain",
         ("model", "data"),
-        (*shown, Column("seeds", "AUC", PLAIN, "n")),
+        (*shown, ResultColumn("seeds", "AUC", PLAIN, "n")),
         tuple(measures),
         ("gain",),
         tuple(f"{found.title}: {note}" for found in every for note in found.notes),

@@ -15,10 +15,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from reki_feast import show
+from reki_feast import rendering
 from reki_feast.errors import RekiError
 from reki_feast.report import Report, Table
-from reki_feast.store import embedded
+from reki_feast.stores import embedded
 
 from . import room, source
 from .runs import GROUPS, KINDS, Outcome, Place, both, counts, lost
@@ -42,7 +42,7 @@ def main() -> int:
         return 2
     report, plain = told(found, f"Feast {version}, its tests from {origin}")
     (BUILD / "report.json").write_text(json.dumps(plain, indent=1) + "\n", encoding="utf-8")
-    show.report(report)
+    rendering.report(report)
     return 1 if report.failed else 0
 
 

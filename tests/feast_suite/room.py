@@ -85,7 +85,7 @@ def _run(command: list[str]) -> str:
     if done.returncode != 0:
         raise StoreError(
             "The suite's environment can be made",
-            found="\n".join(done.stderr.splitlines()[-8:]),
-            mend="this command failed: " + " ".join(command),
+            detail="\n".join(done.stderr.splitlines()[-8:]),
+            hint="this command failed: " + " ".join(command),
         )
     return done.stdout

@@ -210,6 +210,6 @@ def _broken(log: Path) -> StoreError:
     lines = log.read_text(errors="replace").splitlines()
     return StoreError(
         "Feast's suite runs to its end, and the stock stores pass tests of it",
-        found="\n".join(lines[-15:]),
-        mend=f"look into {log}",
+        detail="\n".join(lines[-15:]),
+        hint=f"look into {log}",
     )

@@ -58,8 +58,8 @@ def cloned(version: str, folder: Path) -> Path:
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
         raise StoreError(
             f"Feast's tests come from {URL}, tag v{version}",
-            found=_said(error),
-            mend="name a checkout or git directory of Feast: make feast-suite FEAST_SOURCE=FOLDER",
+            detail=_said(error),
+            hint="name a checkout or git directory of Feast: make feast-suite FEAST_SOURCE=FOLDER",
         ) from error
     half.rename(place)
     return place
@@ -112,6 +112,6 @@ def _said(error: subprocess.CalledProcessError | subprocess.TimeoutExpired) -> s
 def _unusable(place: Path, found: str) -> StoreError:
     return StoreError(
         "FEAST_SOURCE is a checkout or a git directory of feast-dev/feast",
-        found=f"{place}: {found}",
-        mend=f"git clone --depth=1 --branch=v0.67.0 {URL}, and name that folder",
+        detail=f"{place}: {found}",
+        hint=f"git clone --depth=1 --branch=v0.67.0 {URL}, and name that folder",
     )

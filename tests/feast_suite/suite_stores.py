@@ -21,11 +21,11 @@ SUITE = "tests.universal.feature_repos"
 TYPES = {
     "stock": {"offline": "duckdb", "online": "redis"},
     "ours": {
-        "offline": "reki_feast.store.duckdb_offline.RekiDuckDBOfflineStore",
-        "online": "reki_feast.store.redis_online.RekiRedisOnlineStore",
+        "offline": "reki_feast.stores.duckdb_offline.RekiDuckDBOfflineStore",
+        "online": "reki_feast.stores.redis_online.RekiRedisOnlineStore",
     },
 }
-ENGINE = "reki_feast.store.engine.RekiComputeEngine"
+ENGINE = "reki_feast.stores.engine.RekiComputeEngine"
 
 
 def __getattr__(name: str) -> Any:

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from datetime import datetime, timezone
 from typing import Any
 
-from reki_feast.llm import Ledger, OpenAIBatchLLM, Request, Terms, Verdict
-from reki_feast.llm.ledger.reading import broken_rules
+from reki_feast.llm import Ledger, OpenAIBatchLLM, Request, RequestPolicy, Verdict
+from reki_feast.llm.ledger.invariants import violations
 from reki_feast.schema import content_hash
+from tests.llm.models import openai_batch_llm
 from tests.llm.servers import Endpoint
 
 AS_OF = datetime(2026, 1, 1, tzinfo=timezone.utc)
@@ -27,7 +28,7 @@ def requests(count: int, first: int = 0) -> Iterator[Request]:
         yield Request("", text, FACTORS, prompt_hash, "item", "knowledge", str(number), AS_OF)
 
 
-def judge(request: Request, text: str) -> Verdict:
+def validate(request: Request, text: str) -> Verdict:
     """Only an object with all factors will do."""
     try:
         said = json.loads(text)
@@ -47,11 +48,11 @@ def batch_llm(endpoint: Endpoint, **how: Any) -> OpenAIBatchLLM:
         "max_tokens": 300,
     }
     given |= {"timeout_s": 10.0, **how}
-    return OpenAIBatchLLM(base_url=endpoint.url, **given)
+    return openai_batch_llm(base_url=endpoint.url, **given)
 
 
-def terms(**changed: Any) -> Terms:
-    return Terms(**{"backoff_s": 0.001, "judge": judge, **changed})
+def policy(**changed: Any) -> RequestPolicy:
+    return RequestPolicy(**{"backoff_s": 0.001, "validator": validate, **changed})
 
 
 def lines(endpoint: Endpoint) -> list[list[dict[str, Any]]]:
@@ -67,7 +68,7 @@ def said(line: dict[str, Any]) -> str:
 
 def states(ledger: Ledger) -> list[tuple[str, int]]:
     """Prompts by state, after a look at the books."""
-    assert broken_rules(ledger.rows) == []
+    assert violations(ledger.rows) == []
     return ledger.rows("SELECT state, COUNT(*) FROM prompts GROUP BY state ORDER BY state")
 
 

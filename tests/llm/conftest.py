@@ -51,7 +51,7 @@ class FakeServer:
         self.bodies: list[dict[str, Any]] = []
         self.times: list[float] = []
         self.authorizations: list[str] = []
-        self.most_at_once = 0
+        self.max_in_flight = 0
         self._at_once = 0
         self._lock = threading.Lock()
         self._released = threading.Event()
@@ -82,7 +82,7 @@ class FakeServer:
             self.times.append(time.monotonic())
             self.authorizations.append(authorization)
             self._at_once += 1
-            self.most_at_once = max(self.most_at_once, self._at_once)
+            self.max_in_flight = max(self.max_in_flight, self._at_once)
         reply = self.answer(body, number)
         self._released.wait(reply.delay_s)
         return reply

@@ -12,10 +12,10 @@ from typing import Any
 import pyarrow as pa
 
 from reki_feast.llm import Answer, EchoLLM, Ledger, Request, RequestError, Spent, Verdict
-from reki_feast.llm.ledger import claims, runs, settlements
-from reki_feast.llm.ledger.calls import Asker, Claim, NoClaim, Settlement
+from reki_feast.llm.interface import FailedReply, call_key
+from reki_feast.llm.ledger import leases, outcomes, runs
 from reki_feast.llm.ledger.processes import this_process
-from reki_feast.llm.port import call_key
+from reki_feast.llm.ledger.records import CallOutcome, Lease, LeaseDenied, RunIdentity
 from reki_feast.schema import PROMPTS, content_hash
 
 AS_OF = datetime(2026, 1, 1, tzinfo=timezone.utc)
@@ -69,97 +69,96 @@ def key_of(asked: Request, llm: EchoLLM = LLM) -> str:
 
 def begin(
     ledger: Ledger, run: str = "run", *, process: str = "", llm: EchoLLM = LLM, **more: Any
-) -> Asker:
+) -> RunIdentity:
     """Enter a run."""
-    asker = Asker(run, llm.name, llm.parameters, **more)
+    identity = RunIdentity(run, llm.name, llm.parameters, **more)
     process = process or this_process()
-    ledger.do([partial(runs.begin_run, asker=asker, process=process, now=ledger.now())])
-    return asker
+    ledger.do([partial(runs.start_run, identity=identity, process=process, now=ledger.now())])
+    return identity
 
 
-def end(ledger: Ledger, asker: Asker, outcome: str = "done") -> None:
-    ledger.do([partial(runs.end_run, run=asker.run, outcome=outcome, now=ledger.now())])
+def end(ledger: Ledger, identity: RunIdentity, outcome: str = "done") -> None:
+    ledger.do([partial(runs.end_run, run=identity.run, outcome=outcome, now=ledger.now())])
 
 
-def kill(ledger: Ledger, asker: Asker) -> None:
+def kill(ledger: Ledger, identity: RunIdentity) -> None:
     """Let the run's process be gone, without a word."""
     query = "UPDATE runs SET process = ? WHERE id = ?"
-    ledger.do([lambda connection: connection.execute(query, (DEAD, asker.run))])
+    ledger.do([lambda connection: connection.execute(query, (DEAD, identity.run))])
 
 
-def claim(
-    ledger: Ledger, asker: Asker, asked: Request, worst: Spent | None = None
-) -> Claim | NoClaim:
-    entry = partial(
-        claims.claim,
-        asker=asker,
-        key=call_key(asked.prompt_hash, asker.llm, asker.parameters),
-        request=asked,
-        worst_of=lambda request: worst or Spent(1),
-        now=ledger.now(),
-    )
-    got: Claim | NoClaim = ledger.do([entry])[0]
+def acquire(
+    ledger: Ledger, identity: RunIdentity, asked: Request, worst_case: Spent | None = None
+) -> Lease | LeaseDenied:
+    key = call_key(asked.prompt_hash, identity.llm, identity.parameters)
+    wanted = leases.LeaseRequest(key, asked, lambda request: worst_case or Spent(1))
+    entry = partial(leases.acquire, identity=identity, wanted=wanted, now=ledger.now())
+    got: Lease | LeaseDenied = ledger.do([entry])[0]
     return got
 
 
-def claimed(
-    ledger: Ledger, asker: Asker, asked: Request | None = None, worst: Spent | None = None
-) -> Claim:
+def leased(
+    ledger: Ledger,
+    identity: RunIdentity,
+    asked: Request | None = None,
+    worst_case: Spent | None = None,
+) -> Lease:
     """A claim that is not refused."""
-    got = claim(ledger, asker, asked or request(), worst)
-    assert isinstance(got, Claim), got
+    got = acquire(ledger, identity, asked or request(), worst_case)
+    assert isinstance(got, Lease), got
     return got
 
 
-def refused(ledger: Ledger, asker: Asker, asked: Request | None = None) -> str:
+def refused(ledger: Ledger, identity: RunIdentity, asked: Request | None = None) -> str:
     """Why a claim is refused."""
-    got = claim(ledger, asker, asked or request())
-    assert isinstance(got, NoClaim), got
+    got = acquire(ledger, identity, asked or request())
+    assert isinstance(got, LeaseDenied), got
     return got.why
 
 
-def settle(ledger: Ledger, done: Settlement) -> None:
-    ledger.do([partial(settlements.settle, done=done, now=ledger.now())])
+def settle(ledger: Ledger, done: CallOutcome) -> None:
+    ledger.do([partial(outcomes.record_outcome, done=done, now=ledger.now())])
 
 
-def good(won: Claim, answer: Answer, **verdict: Any) -> Settlement:
+def good(won: Lease, answer: Answer, **verdict: Any) -> CallOutcome:
     """An answer that becomes the prompt's."""
     return _said(won, answer, Verdict(**verdict), state="answered", keep=answer.text)
 
 
-def bad(won: Claim, answer: Answer, gate: str = "language", *, again: bool = False) -> Settlement:
+def bad(won: Lease, answer: Answer, gate: str = "language", *, again: bool = False) -> CallOutcome:
     """An answer that fails a gate."""
     verdict = Verdict(gate, f"it fails {gate}", coverage=0.25)
     return _said(won, answer, verdict, state="planned" if again else "quarantined")
 
 
 def failed(
-    won: Claim,
+    won: Lease,
     error: RequestError | None = None,
     *,
     again: bool = False,
     spent: Spent | None = None,
-) -> Settlement:
+) -> CallOutcome:
     """No answer came."""
     spent = spent or Spent()
-    return Settlement(
-        claim=won,
+    return CallOutcome(
+        lease=won,
         state="planned" if again else "failed",
-        error=error or RequestError("the server answers the call", found="503", status=503),
+        error=error
+        or RequestError("the server answers the call", detail="503", reply=FailedReply(503)),
         spent=spent,
         prompt_tokens=spent.tokens,
     )
 
 
-def record(ledger: Ledger, asker: Asker, asked: Request, answer: Answer) -> None:
+def record(ledger: Ledger, identity: RunIdentity, asked: Request, answer: Answer) -> None:
     """Claim a prompt and answer it."""
-    settle(ledger, good(claimed(ledger, asker, asked), answer))
+    settle(ledger, good(leased(ledger, identity, asked), answer))
 
 
-def _said(won: Claim, answer: Answer, verdict: Verdict, **more: Any) -> Settlement:
+def _said(won: Lease, answer: Answer, verdict: Verdict, **more: Any) -> CallOutcome:
     tokens = answer.prompt_tokens + answer.completion_tokens
-    return Settlement(
-        claim=won,
+    return CallOutcome(
+        lease=won,
         answer=answer,
         verdict=verdict,
         spent=Spent(1, tokens, tokens / 1e6),

@@ -59,7 +59,7 @@ class _Batch:
     end: End
     fields: dict[str, Any]
     began: float = field(default_factory=time.monotonic)
-    looks: int = 0
+    polls: int = 0
 
 
 class Batches:
@@ -69,7 +69,7 @@ class Batches:
         answer: answers a line's body, for a batch.
 
     Attributes:
-        looks: how often a batch is seen in each state before it goes on.
+        polls: how often a batch is seen in each state before it goes on.
         delay_s: seconds that a batch is in progress, at least.
         ends: how a batch ends, by its number, from 1.
         lines_max: the most lines of a batch.
@@ -78,7 +78,7 @@ class Batches:
     """
 
     def __init__(self, answer: Callable[[dict[str, Any], str], Line]) -> None:
-        self.looks = 1
+        self.polls = 1
         self.delay_s = 0.0
         self.ends: Callable[[int], End] = lambda number: End()
         self.lines_max, self.bytes_max = _LINES_MAX, _BYTES_MAX
@@ -110,7 +110,7 @@ class Batches:
             case ("GET", "batches"):
                 return self._list(request.query)
             case (method, "batches", name, *more) if name in self._batches:
-                return self._look(method, self._batches[name], more)
+                return self._poll(method, self._batches[name], more)
             case _:
                 return _refused(404, f"no {request.method} {request.path} here")
 
@@ -212,13 +212,13 @@ class Batches:
             }
         )
 
-    def _look(self, method: str, batch: _Batch, more: list[str]) -> Sent:
+    def _poll(self, method: str, batch: _Batch, more: list[str]) -> Sent:
         match (method, *more):
             case ("GET",):
                 self._go_on(batch)
             case ("POST", "cancel") if batch.fields["status"] in ("validating", "in_progress"):
                 share = 0.5 if batch.fields["status"] == "in_progress" else 0.0
-                batch.end, batch.looks = End("cancelled", share), 0
+                batch.end, batch.polls = End("cancelled", share), 0
                 _enter(batch, "cancelling")
             case ("POST", "cancel"):
                 return _refused(409, f"the batch is {batch.fields['status']}")
@@ -231,11 +231,11 @@ class Batches:
         status = batch.fields["status"]
         if status in _ENDED:
             return
-        batch.looks += 1
+        batch.polls += 1
         is_early = status == "in_progress" and time.monotonic() - batch.began < self.delay_s
-        if batch.looks <= self.looks or is_early:
+        if batch.polls <= self.polls or is_early:
             return
-        batch.looks = 0
+        batch.polls = 0
         if status == "validating":
             _enter(batch, "failed" if batch.fields["errors"] else "in_progress")
         elif status == "in_progress":
@@ -256,7 +256,7 @@ class Batches:
         bad = [_late(line["custom_id"]) for line in batch.lines[done:]]
         for name, line in results[batch.end.missing :]:
             is_good = line.status == 200 and not line.fault
-            (good if is_good else bad).append(_outcome(name, line))
+            (good if is_good else bad).append(_line_outcome(name, line))
         counts = {"total": len(batch.lines), "completed": len(good), "failed": len(bad)}
         batch.fields["request_counts"] = counts
         for field_name, rows in (("output_file_id", good), ("error_file_id", bad)):
@@ -290,7 +290,7 @@ def _fields(number: int, body: dict[str, Any], lines: list[dict[str, Any]]) -> d
     }
 
 
-def _outcome(name: str, line: Line) -> dict[str, Any]:
+def _line_outcome(name: str, line: Line) -> dict[str, Any]:
     """A line of the output or the error file."""
     if line.fault == "stall":
         return _late(name)

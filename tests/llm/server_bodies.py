@@ -131,7 +131,7 @@ def streamed(body: Body) -> str:
     choices: list[Any] = [[{"index": 0, "delta": {"role": "assistant", "content": ""}}]]
     choices += [[{"index": 0, "delta": {"content": text}}] for text in deltas]
     choices += [[{"index": 0, "delta": {}, "finish_reason": choice["finish_reason"]}]]
-    events = [{**told, "choices": some} for some in choices]
+    events = [{**told, "choices": chunk} for chunk in choices]
     events += [{**told, "choices": [], "usage": body["usage"]}]
     lines = [": keep-alive", *(f"data: {json.dumps(event)}" for event in events), "data: [DONE]"]
     return "".join(f"{line}\n\n" for line in lines)

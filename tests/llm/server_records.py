@@ -50,13 +50,13 @@ class Records:
 
     Attributes:
         at_once: calls under way.
-        most_at_once: the most calls that were under way together, refused ones among them.
+        max_in_flight: the most calls that were under way together, refused ones among them.
         refused: calls that a limit refused.
     """
 
     def __init__(self) -> None:
         self.at_once = 0
-        self.most_at_once = 0
+        self.max_in_flight = 0
         self.refused = 0
         self._lock = threading.Lock()
         self._bodies: list[dict[str, Any]] = []
@@ -71,7 +71,7 @@ class Records:
             self._times.append(time.monotonic())
             self._authorizations.append(authorization)
             self.at_once += 1
-            self.most_at_once = max(self.most_at_once, self.at_once)
+            self.max_in_flight = max(self.max_in_flight, self.at_once)
 
     def book(self, billed: Billed) -> None:
         """A call is answered, or not."""
@@ -132,6 +132,6 @@ class Records:
             "outcomes": dict(outcomes),
             "refused_by_limits": self.refused,
             "paid_twice": len(self.paid_twice()),
-            "most_at_once": self.most_at_once,
+            "most_at_once": self.max_in_flight,
             "seconds": times[-1] - times[0] if times else 0.0,
         }

@@ -141,9 +141,9 @@ class Endpoint(Records):
             if not allowed:
                 self.refused += 1
                 return _error(429, "rate limit reached", "rate_limit_exceeded", headers)
-            turn = self._turn(body)
-            await asyncio.sleep(self.delay_s + (turn.fault.delay_s if turn.fault else 0.0))
-            return self._reply(turn, headers)
+            permit = self._turn(body)
+            await asyncio.sleep(self.delay_s + (permit.fault.delay_s if permit.fault else 0.0))
+            return self._reply(permit, headers)
         finally:
             self.at_once -= 1
 
@@ -176,30 +176,30 @@ class Endpoint(Records):
             at = text.find("\n\n", at + 1)
         return text.rstrip()
 
-    def _reply(self, turn: _Turn, headers: dict[str, str]) -> Sent:
-        fault, body = turn.fault, turn.body
-        if turn.is_streamed:
+    def _reply(self, permit: _Turn, headers: dict[str, str]) -> Sent:
+        fault, body = permit.fault, permit.body
+        if permit.is_streamed:
             body, headers = streamed(body), {**headers, "content-type": "text/event-stream"}
         return Sent(
-            turn.status,
+            permit.status,
             encoded(body),
             {**headers, **(fault.headers if fault else {})},
             fault.line if fault else "",
-            before=lambda is_gone: self._book(turn, "online", is_gone=is_gone),
+            before=lambda is_gone: self._book(permit, "online", is_gone=is_gone),
         )
 
-    def _book(self, turn: _Turn, via: str, *, is_gone: bool = False) -> None:
-        line = turn.fault.line if turn.fault else ""
-        outcome: Outcome = "well" if turn.is_good else "spoilt"
-        if turn.usage is None:
+    def _book(self, permit: _Turn, via: str, *, is_gone: bool = False) -> None:
+        line = permit.fault.line if permit.fault else ""
+        outcome: Outcome = "well" if permit.is_good else "spoilt"
+        if permit.usage is None:
             outcome = "refused"
-        elif line == "half" or (turn.is_good and is_gone):
+        elif line == "half" or (permit.is_good and is_gone):
             outcome = "lost"
-        usage = turn.usage or {}
+        usage = permit.usage or {}
         asked, said = usage.get("prompt_tokens", 0), usage.get("completion_tokens", 0)
         said = max(said, usage.get("total_tokens", 0) - asked)  # thoughts, too
-        name, prompt = turn.fault.name if turn.fault else "", turn.question.prompt
-        self.book(Billed(prompt, turn.nth, turn.number, name, outcome, via, asked, said))
+        name, prompt = permit.fault.name if permit.fault else "", permit.question.prompt
+        self.book(Billed(prompt, permit.nth, permit.number, name, outcome, via, asked, said))
 
     async def _batch(self, request: Received, method: str, path: str) -> Sent:
         self._paths[method, path] += 1
@@ -219,10 +219,12 @@ class Endpoint(Records):
 
     def _line(self, body: dict[str, Any], batch: str) -> Line:
         """Answer a line of a batch."""
-        turn = self._turn(body)
-        self._book(turn, batch)
-        line = turn.fault.line if turn.fault else ""
-        return Line(turn.status, streamed(turn.body) if turn.is_streamed else turn.body, line)
+        permit = self._turn(body)
+        self._book(permit, batch)
+        line = permit.fault.line if permit.fault else ""
+        return Line(
+            permit.status, streamed(permit.body) if permit.is_streamed else permit.body, line
+        )
 
 
 _NOBODY = Question("", "", (), "", 0, None, "")

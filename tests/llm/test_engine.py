@@ -23,8 +23,9 @@ from typing import TYPE_CHECKING, Any
 import openai
 import pytest
 
-from reki_feast.extract.reading import parse_answer
-from reki_feast.llm import Answer, OpenAILLM, Request, RequestError
+from reki_feast.knowledge.answers.parsing import parse_answer
+from reki_feast.llm import Answer, Request, RequestError
+from tests.llm.models import openai_llm
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
@@ -43,7 +44,8 @@ TEMPLATE = (
     "{% for m in messages %}{{ m.role }}: {{ m.content }} {% endfor %}"
     "{% if add_generation_prompt %}assistant:{% endif %}"
 )
-STARTS_WITHIN_S = 45
+#: Imports and weights take a second; on a machine with ten times the work, tens of them.
+PATIENCE_S = 600.0
 REQUEST = Request(
     system="be brief",
     prompt="what is the film like?",
@@ -88,7 +90,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
 
 def address(process: subprocess.Popen[bytes], log: Path) -> str:
     """Where the engine listens, once it does."""
-    until = time.monotonic() + STARTS_WITHIN_S
+    until = time.monotonic() + PATIENCE_S
     while time.monotonic() < until and process.poll() is None:
         found = re.search(r"running on (http://\S+)", log.read_text(errors="replace"))
         if found:
@@ -162,8 +164,8 @@ def ask(
     engine: Engine, model: str, *requests: Request, **given: Any
 ) -> list[Answer | RequestError]:
     """Ask all at once with one client."""
-    settings: dict[str, Any] = {"structured": "auto", "max_tokens": 16, "timeout_s": 30.0}
-    llm = OpenAILLM(model=model, base_url=engine.url, **{**settings, **given})
+    settings: dict[str, Any] = {"structured": "auto", "max_tokens": 16, "timeout_s": PATIENCE_S}
+    llm = openai_llm(model=model, base_url=engine.url, **{**settings, **given})
 
     async def attempt(request: Request) -> Answer | RequestError:
         try:
@@ -188,7 +190,7 @@ def test_a_whole_answer(engine: Engine) -> None:
     assert answer.model == f"{engine.knowing}@main"
     # system: be brief user: what is the film like? assistant:
     assert (answer.prompt_tokens, answer.completion_tokens) == (10, 7)
-    assert 0 < answer.latency_s < 30
+    assert answer.latency_s > 0
     assert answer.limits is None
 
 
@@ -211,7 +213,12 @@ def test_a_field_that_it_does_not_know(engine: Engine) -> None:
     free = replace(REQUEST, factors=())
     [error] = ask(engine, engine.knowing, free, extra_body={"top_k": 3})
     assert isinstance(error, RequestError)
-    assert (error.status, error.again, error.is_free, error.is_lost) == (422, True, True, False)
+    assert (error.status, error.again, error.is_uncounted, error.is_lost) == (
+        422,
+        True,
+        True,
+        False,
+    )
     assert "says 422" in str(error)
 
 

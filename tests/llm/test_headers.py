@@ -10,8 +10,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from reki_feast.llm.headers import duration_of, limits_of, wait_of
-from reki_feast.llm.port import RateLimits
+from reki_feast.llm.headers import parse_duration, rate_limits_of, retry_after_s
+from reki_feast.llm.interface import RateLimits
 from tests.llm import server_limits
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=timezone.utc)
@@ -65,7 +65,7 @@ def whole(form: str, limit: str, left: str, reset: str) -> dict[str, str]:
     ],
 )
 def test_durations(text: str, seconds: float | None) -> None:
-    assert duration_of(text) == (None if seconds is None else pytest.approx(seconds))
+    assert parse_duration(text) == (None if seconds is None else pytest.approx(seconds))
 
 
 @given(
@@ -78,17 +78,17 @@ def test_durations(text: str, seconds: float | None) -> None:
 def test_a_duration_is_the_sum_of_its_parts(parts: list[tuple[float, str]]) -> None:
     text = "".join(f"{number:.3f}{unit}" for number, unit in parts)
     expected = sum(number * UNITS[unit] for number, unit in parts)
-    assert duration_of(text) == pytest.approx(expected, abs=1e-9)
+    assert parse_duration(text) == pytest.approx(expected, abs=1e-9)
 
 
 @given(st.floats(0, 1e6))
 def test_durations_as_openai_writes_them(seconds: float) -> None:
-    assert duration_of(server_limits.duration(seconds)) == pytest.approx(seconds, abs=1e-3)
+    assert parse_duration(server_limits.duration(seconds)) == pytest.approx(seconds, abs=1e-3)
 
 
 @given(ANYTHING)
 def test_no_text_breaks_a_duration(text: str) -> None:
-    assert duration_of(text) is None or isinstance(duration_of(text), float)
+    assert parse_duration(text) is None or isinstance(parse_duration(text), float)
 
 
 # --- pauses ---------------------------------------------------------------------------------
@@ -131,13 +131,13 @@ def test_no_text_breaks_a_duration(text: str) -> None:
     ],
 )
 def test_pauses(headers: dict[str, str], seconds: float | None) -> None:
-    assert wait_of(headers, NOON) == (None if seconds is None else pytest.approx(seconds))
+    assert retry_after_s(headers, NOON) == (None if seconds is None else pytest.approx(seconds))
 
 
 @given(st.timedeltas(timedelta(0), timedelta(days=400)), st.integers(-12, 14))
 def test_a_pause_until_a_moment(pause: timedelta, hours: int) -> None:
     moment = (NOON + pause).astimezone(timezone(timedelta(hours=hours)))
-    told = wait_of({"retry-after": format_datetime(moment)}, NOON)
+    told = retry_after_s({"retry-after": format_datetime(moment)}, NOON)
     assert told == math.floor(pause.total_seconds())  # a date has no parts of seconds
 
 
@@ -146,7 +146,7 @@ def test_a_pause_until_a_moment(pause: timedelta, hours: int) -> None:
 @example("Thu, 01 Jan 2026 12:00:00 +99999999999999999999", "")
 @example("Thu, 01 Jan 99999999999 12:00:00 GMT", "")
 def test_no_text_breaks_a_pause(after: str, after_ms: str) -> None:
-    told = wait_of({"retry-after": after, "retry-after-ms": after_ms}, NOON)
+    told = retry_after_s({"retry-after": after, "retry-after-ms": after_ms}, NOON)
     assert told is None or 0 <= told < math.inf
 
 
@@ -172,7 +172,7 @@ def test_no_text_breaks_a_pause(after: str, after_ms: str) -> None:
     ],
 )
 def test_limits(headers: dict[str, str], expected: RateLimits | None) -> None:
-    assert limits_of(headers) == expected
+    assert rate_limits_of(headers) == expected
 
 
 @pytest.mark.parametrize(
@@ -216,7 +216,7 @@ def test_limits(headers: dict[str, str], expected: RateLimits | None) -> None:
     ],
 )
 def test_limits_as_servers_tell_them(headers: dict[str, str], expected: RateLimits | None) -> None:
-    assert limits_of(headers, NOON) == expected
+    assert rate_limits_of(headers, NOON) == expected
 
 
 @pytest.mark.parametrize(
@@ -232,7 +232,7 @@ def test_limits_as_servers_tell_them(headers: dict[str, str], expected: RateLimi
     ],
 )
 def test_resets_at_a_moment_and_after_more_than_a_day(reset: str, a_second: float | None) -> None:
-    assert limits_of(limit_headers("60", "58", reset), NOON) == RateLimits(58, a_second)
+    assert rate_limits_of(limit_headers("60", "58", reset), NOON) == RateLimits(58, a_second)
 
 
 @given(ANYTHING, ANYTHING, ANYTHING)
@@ -240,7 +240,7 @@ def test_resets_at_a_moment_and_after_more_than_a_day(reset: str, a_second: floa
 @example("60", "58", "-2s")
 @example("60", "58", "nan")
 def test_no_text_makes_a_rate_that_is_none(limit: str, left: str, reset: str) -> None:
-    told = limits_of(limit_headers(limit, left, reset))
+    told = rate_limits_of(limit_headers(limit, left, reset))
     assert told is not None
     assert told.requests is None or math.isfinite(told.requests)
     assert told.requests_a_second is None or 0 <= told.requests_a_second < math.inf
@@ -250,7 +250,7 @@ def test_no_text_makes_a_rate_that_is_none(limit: str, left: str, reset: str) ->
 def test_the_rate_is_what_makes_the_limit_whole_in_time(limit: int, data: st.DataObject) -> None:
     left = data.draw(st.integers(0, limit - 1))
     whole_in = data.draw(st.floats(0.01, 86_400).map(lambda x: round(x, 2)))
-    told = limits_of(limit_headers(str(limit), str(left), f"{whole_in}s"))
+    told = rate_limits_of(limit_headers(str(limit), str(left), f"{whole_in}s"))
     assert told is not None
     assert told.requests_a_second is not None
     assert left + told.requests_a_second * whole_in == pytest.approx(limit)

@@ -13,13 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reki_feast.doctor import doctor
 from reki_feast.errors import DeclarationError, LLMError
 from reki_feast.llm import Ledger, OpenAILLM, ask_all
-from reki_feast.llm.hosts import check_host, is_this_machine, without_lookup
+from reki_feast.llm.hosts import check_host, is_loopback, without_dns_lookup
+from reki_feast.stages.doctor import doctor
 from tests.llm.entering import requests
 from tests.llm.servers import Endpoint
-from tests.pipeline.conftest import make_shop
+from tests.stages.conftest import make_shop
 
 httpx = import_module("httpx2" if find_spec("httpx2") else "httpx")  # as the SDK has it
 
@@ -94,7 +94,7 @@ def test_listed_hosts_and_this_machine_are_allowed(url: str) -> None:
 def test_other_hosts_are_refused(url: str, found: str) -> None:
     with pytest.raises(LLMError, match="talks only to hosts in allow_hosts") as caught:
         check_host(url, LISTED)
-    assert caught.value.faults[0].found.startswith(f"{found}; allowed: llm.internal, ")
+    assert caught.value.problems[0].detail.startswith(f"{found}; allowed: llm.internal, ")
 
 
 @pytest.mark.parametrize(
@@ -173,11 +173,11 @@ def test_what_does_not_tell_its_host_plainly_is_refused(url: str) -> None:
 def test_an_entry_is_a_host(entry: str) -> None:
     with pytest.raises(DeclarationError, match="allow_hosts names hosts") as caught:
         check_host("http://localhost/v1", ["llm.internal", entry])
-    assert [fault.found for fault in caught.value.faults] == [repr(entry)]
+    assert [fault.detail for fault in caught.value.problems] == [repr(entry)]
 
 
 def test_all_faults_of_the_list_are_told_together() -> None:
-    with pytest.raises(DeclarationError, match="^2 faults"):
+    with pytest.raises(DeclarationError, match="^2 problems"):
         check_host("http://localhost/v1", ["*", "a b"])
 
 
@@ -263,7 +263,7 @@ OTHERS = [
     ("url", "is_ours"), [(u, True) for u in OURS] + [(u, False) for u in OTHERS]
 )
 def test_this_machine(url: str, is_ours: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert is_this_machine(url) is is_ours
+    assert is_loopback(url) is is_ours
     try:
         llm = OpenAILLM(model="m", base_url=url or "https://api.openai.com/v1", api_key_env="UNSET")
     except LLMError:
@@ -294,7 +294,7 @@ def test_a_private_scenario_agrees(url: str) -> None:
     ],
 )
 def test_the_form_without_a_lookup(url: str, form: str) -> None:
-    assert without_lookup(url) == form
+    assert without_dns_lookup(url) == form
 
 
 def test_the_doctor_agrees(tmp_path: Path, endpoint: Endpoint) -> None:

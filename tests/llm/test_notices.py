@@ -7,8 +7,8 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from reki_feast.llm.notices import Notices, told
-from reki_feast.llm.port import RequestError
+from reki_feast.llm.interface import FailedReply, RequestError
+from reki_feast.llm.notices import WaitNotices, error_summary
 
 BEGUN = datetime(2026, 1, 1, 23, 0)
 
@@ -19,7 +19,7 @@ class Hall:
     def __init__(self, caplog: pytest.LogCaptureFixture) -> None:
         self.at = 0.0
         self._caplog = caplog
-        self._notices = Notices(lambda: BEGUN + timedelta(seconds=self.at))
+        self._notices = WaitNotices(lambda: BEGUN + timedelta(seconds=self.at))
 
     def wait(self, seconds: float, why: str = "h says 429") -> None:
         """A wait, to its end."""
@@ -100,6 +100,9 @@ def test_what_the_server_says_is_one_line(hall: Hall) -> None:
 
 
 def test_who_says_nothing() -> None:
-    silent = RequestError("h can be reached", found="ConnectError: refused")
-    assert told(silent) == "no answer came: ConnectError: refused"
-    assert told(RequestError("it answers", found="h says 500: oh", status=500)) == "h says 500: oh"
+    silent = RequestError("h can be reached", detail="ConnectError: refused")
+    assert error_summary(silent) == "no answer came: ConnectError: refused"
+    assert (
+        error_summary(RequestError("it answers", detail="h says 500: oh", reply=FailedReply(500)))
+        == "h says 500: oh"
+    )

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from reki_feast.errors import LLMError
-from reki_feast.llm import LLM, Answer, EchoLLM, RecordedLLM, Request, RequestError
+from reki_feast.llm import Answer, EchoLLM, LanguageModel, RecordedLLM, Request, RequestError
 
 JANUARY, FEBRUARY, MARCH = (datetime(2026, m, 1, tzinfo=timezone.utc) for m in (1, 2, 3))
 
@@ -20,7 +20,7 @@ def request(owner: str = "1", *, kind: str = "item", at: datetime = FEBRUARY) ->
     return Request("s", "p", ("genre", "mood"), "00ff", kind, "knowledge", owner, at)
 
 
-def ask(llm: LLM, asked: Request) -> Answer:
+def ask(llm: LanguageModel, asked: Request) -> Answer:
     async def run() -> Answer:
         answer = await llm.ask(asked)
         await llm.aclose()
@@ -93,8 +93,8 @@ def test_echo_answers_every_factor_alike_each_time() -> None:
 
 
 @pytest.mark.parametrize("llm", [EchoLLM(), RecordedLLM(table())], ids=["echo", "recorded"])
-def test_what_costs_nothing_has_no_longest_answer(llm: LLM) -> None:
-    assert llm.longest_answer == 0
+def test_what_costs_nothing_has_no_longest_answer(llm: LanguageModel) -> None:
+    assert llm.max_answer_tokens == 0
 
 
 def test_echo_does_as_told() -> None:

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from reki_feast.errors import LLMError
-from reki_feast.llm import Ledger, OpenAILLM, RunReport, Terms, ask_all, terms
+from reki_feast.llm import Ledger, OpenAILLM, RequestPolicy, RunReport, ask_all, policy
 from tests.llm.entering import request, requests
+from tests.llm.models import openai_llm
 
 if TYPE_CHECKING:
     from tests.llm.conftest import FakeServer, Reply
@@ -115,7 +116,7 @@ class Seen:
 
 @pytest.fixture(autouse=True)
 def _few_tries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(terms, "_TRIES_THROTTLED", 3)
+    monkeypatch.setattr(policy, "_TRIES_THROTTLED", 3)
 
 
 @pytest.fixture(params=KEYS, ids=["keylike", "not keylike"])
@@ -140,13 +141,13 @@ def logged(caplog: pytest.LogCaptureFixture) -> Callable[[], str]:
 
 def run(url: str, path: Path, **given: Any) -> Seen:
     settings: dict[str, Any] = {"structured": "off", "timeout_s": 0.3, **given}
-    llm = OpenAILLM(model="tiny", base_url=url, **settings)
-    how = Terms(concurrency=2, attempts=2, backoff_s=0.0, mends=1)
+    llm = openai_llm(model="tiny", base_url=url, **settings)
+    how = RequestPolicy(concurrency=2, attempts=2, backoff_s=0.0, re_prompts=1)
     seen, told = Seen(), list[str]()
     with Ledger(path) as ledger:
         try:
             seen.report = ask_all(
-                requests(2), llm, ledger, terms=how, progress=lambda r: told.append(repr(r))
+                requests(2), llm, ledger, policy=how, progress=lambda r: told.append(repr(r))
             )
         except LLMError as error:
             seen.of_error(error)
@@ -240,7 +241,7 @@ def test_a_placeholder_is_no_secret(
 def test_the_key_is_read_when_a_client_is_made(
     server: FakeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    llm = OpenAILLM(model="tiny", base_url=server.url, structured="off")
+    llm = openai_llm(model="tiny", base_url=server.url, structured="off")
 
     async def work() -> None:
         await llm.ask(request())

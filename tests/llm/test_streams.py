@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reki_feast.llm.streams import is_stream, joined
+from reki_feast.llm.streams import is_stream, join_events
 from tests.llm.server_bodies import completion, streamed
 from tests.llm.server_texts import Question
 
@@ -26,7 +26,7 @@ def piece(**delta: Any) -> str:
 
 
 def message(*lines: str, end: str = "\n\n") -> dict[str, Any]:
-    body = joined(end.join(lines))
+    body = join_events(end.join(lines))
     assert body is not None
     made: dict[str, Any] = body["choices"][0]["message"]
     return made
@@ -61,7 +61,7 @@ def test_pieces_of_all_kinds(lines: list[str], made: dict[str, str]) -> None:
 def test_usage_and_model() -> None:
     usage = {"prompt_tokens": 7, "completion_tokens": 5}
     lines = (event({**STOP, "usage": {"prompt_tokens": 7}}), event({"usage": usage, "model": "m"}))
-    body = joined("\n\n".join([*lines, event({"usage": None}), DONE]))
+    body = join_events("\n\n".join([*lines, event({"usage": None}), DONE]))
     assert body is not None
     assert (body["usage"], body["model"]) == (usage, "m")
     assert body["choices"][0]["finish_reason"] == "stop"
@@ -71,11 +71,11 @@ def test_usage_and_model() -> None:
     "lines", [[piece(content="No")], [piece(content="No"), "data: {half"], [": hello"], [""]]
 )
 def test_a_stream_without_its_end(lines: list[str]) -> None:
-    assert joined("\n\n".join(lines)) is None
+    assert join_events("\n\n".join(lines)) is None
 
 
 def test_an_end_that_gives_no_reason() -> None:
-    body = joined("\n\n".join([piece(content="No"), DONE]))
+    body = join_events("\n\n".join([piece(content="No"), DONE]))
     assert body is not None
     assert body["choices"][0]["finish_reason"] is None
 
@@ -83,14 +83,14 @@ def test_an_end_that_gives_no_reason() -> None:
 def test_a_bill_that_comes_in_parts() -> None:
     parts = [{"input_tokens": 20, "output_tokens": 1}, {"output_tokens": 198}]
     events = [event({"choices": [], "usage": part}) for part in parts]
-    body = joined("\n\n".join([piece(content="No"), *events, DONE]))
+    body = join_events("\n\n".join([piece(content="No"), *events, DONE]))
     assert body is not None
     assert body["usage"] == {"input_tokens": 20, "output_tokens": 198}
 
 
 @pytest.mark.parametrize("before", [[], [piece(content="No")]])
 def test_an_error_within_a_stream(before: list[str]) -> None:
-    body = joined("\n\n".join([*before, event({"error": {"message": "gone", "code": 502}})]))
+    body = join_events("\n\n".join([*before, event({"error": {"message": "gone", "code": 502}})]))
     assert body is not None
     assert body["error"]["message"] == "gone"
     reasons = [choice["finish_reason"] for choice in body.get("choices", ())]
@@ -108,6 +108,6 @@ def test_what_is_a_stream(text: str, is_one: bool) -> None:
 @given(st.text(min_size=1).filter(lambda text: text.isprintable()))
 def test_any_answer_comes_through(content: str) -> None:
     asked = Question("", "", (), "", 0, None, "m")
-    body = joined(streamed({**completion(asked, content), "model": "m"}))
+    body = join_events(streamed({**completion(asked, content), "model": "m"}))
     assert body is not None
     assert body["choices"][0]["message"] == {"content": content}

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reki_feast.llm.usage import tokens_of
+from reki_feast.llm.usage import token_counts
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ from reki_feast.llm.usage import tokens_of
     ],
 )
 def test_bills(usage: Any, tokens: tuple[int, int]) -> None:
-    assert tokens_of(usage) == tokens
+    assert token_counts(usage) == tokens
 
 
 COUNTS: st.SearchStrategy[Any] = (
@@ -137,7 +137,7 @@ NAMES = st.sampled_from(
 
 @given(st.dictionaries(NAMES, COUNTS))
 def test_no_bill_is_below_what_it_names(usage: dict[str, Any]) -> None:
-    asked, answered = tokens_of(usage)
+    asked, answered = token_counts(usage)
     counts = [n for n in usage.values() if isinstance(n, int | float) and 0 < n < 10**9]
     assert asked >= 0
     assert answered >= 0

@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from reki_feast import cli
-from reki_feast.llm import Ledger, OpenAILLM, RunReport, Terms, ask_all, notices
-from reki_feast.llm.ledger import reading
-from reki_feast.project import Project
+from reki_feast.cli import app
+from reki_feast.llm import Ledger, OpenAILLM, RequestPolicy, RunReport, ask_all, notices
+from reki_feast.llm.ledger import invariants, reports
+from reki_feast.project import DeclaredProject
 from tests.llm.conftest import FakeServer, Reply
 from tests.llm.entering import requests
-from tests.pipeline.conftest import make_shop
+from tests.stages.conftest import make_shop
 
 DAY = {
     "error": {
@@ -40,7 +40,7 @@ def google(delay: str) -> bytes:
 def ledger() -> Iterator[Ledger]:
     with Ledger(None) as opened:
         yield opened
-        assert reading.broken_rules(opened.rows) == []
+        assert invariants.violations(opened.rows) == []
 
 
 @pytest.fixture
@@ -56,11 +56,11 @@ def refusing(server: FakeServer, first: int, reply: Reply) -> None:
 
 def ask(server: FakeServer, ledger: Ledger, count: int = 3, **how: Any) -> RunReport:
     llm = OpenAILLM(model="tiny", base_url=server.url)
-    terms = Terms(**{"concurrency": 1, "backoff_s": 0.001, **how})
-    return ask_all(requests(count), llm, ledger, terms=terms)
+    policy = RequestPolicy(**{"concurrency": 1, "backoff_s": 0.001, **how})
+    return ask_all(requests(count), llm, ledger, policy=policy)
 
 
-def shop_at(root: Path, server: FakeServer) -> Project:
+def shop_at(root: Path, server: FakeServer) -> DeclaredProject:
     model = f'LLM(model="tiny", base_url="{server.url}", price=(0, 0), concurrency=1)'
     return make_shop(root, lambda text: text.replace('LLM(provider="echo")', model))
 
@@ -106,7 +106,7 @@ def test_the_command_tells_it_without_a_terminal(
 ) -> None:
     shop_at(tmp_path, server)
     refusing(server, 5, Reply(429, google("0.2s")))
-    cli.main(["generate", "--project", str(tmp_path), "--limit", "3", *words])
+    app.main(["generate", "--project", str(tmp_path), "--limit", "3", *words])
     said = capsys.readouterr()
     [told] = [line for line in said.err.splitlines() if "waiting" in line]
     assert re.fullmatch(LINE.format(said=r"Resource exhausted\.", seconds=1), told)
@@ -129,7 +129,7 @@ def test_a_quota_of_the_day_ends_the_run_and_nothing_is_lost(
     assert len(server.bodies) <= 3 + 4, "nothing is asked once more"
     totals = ledger.totals()
     assert (totals.sent, totals.failed, totals.calls) == (0, 0, report.asked)
-    assert reading.runs(ledger.rows)[0].outcome == f"stopped: {report.limit}"
+    assert reports.runs(ledger.rows)[0].outcome == f"stopped: {report.limit}"
     refusing(server, 0, used_up)
     rest = ask(server, ledger, 20)
     assert (rest.reused, rest.asked, rest.stopped) == (report.asked, 20 - report.asked, "")
@@ -142,7 +142,7 @@ def test_the_command_ends_with_the_reason(
     text = json.dumps({"price": "It is cheap for what it is.", "style": "It is plain and warm."})
     well = server.completion(text)
     server.answer = lambda body, number: well if number < 1 else Reply(429, DAY)
-    assert cli.main(["generate", "--project", str(tmp_path)]) == cli.FAILED
+    assert app.main(["generate", "--project", str(tmp_path)]) == app.FAILED
     told = capsys.readouterr().err
     assert "the server's quota lasts for the run" in told
     assert "requests per day (RPD): Limit 3. Try again in 8.64s.; 1 prompts answered" in told
@@ -156,5 +156,5 @@ def test_factors_end_with_the_reason_too(
 ) -> None:
     shop_at(tmp_path, server)
     server.answer = lambda body, number: Reply(429, DAY)
-    assert cli.main(["factors", "--project", str(tmp_path)]) == cli.FAILED
+    assert app.main(["factors", "--project", str(tmp_path)]) == app.FAILED
     assert "QuotaError: the server's quota lasts for the run" in capsys.readouterr().err

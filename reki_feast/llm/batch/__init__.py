@@ -1,5 +1,5 @@
-"""The Batch API: the remote side, the ledger's entries of batches, and the way between them."""
+"""The Batch API: its client, the records of batches in the ledger, and the lifecycle of a batch."""
 
-from reki_feast.llm.batch.remote import OpenAIBatchLLM
+from reki_feast.llm.batch.client import BatchOptions, OpenAIBatchLLM
 
-__all__ = ["OpenAIBatchLLM"]
+__all__ = ["BatchOptions", "OpenAIBatchLLM"]

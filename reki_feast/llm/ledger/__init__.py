@@ -1,4 +1,4 @@
-"""The ledger: its file, runs, claims, settlements, and what it tells."""
+"""The ledger of calls: its file, runs, leases, outcomes and reports."""
 
 from reki_feast.llm.ledger.file import Entry, Ledger
 

@@ -1,4 +1,4 @@
-"""The ledger's file: made, checked, brought up to date."""
+"""The ledger's SQLite schema: created, checked, migrated."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import sqlite3
 from pathlib import Path
 
 from reki_feast.errors import LLMError
-from reki_feast.rights import OWNER, Rights, make_file
+from reki_feast.permissions import OWNER, Rights, make_file
 
 VERSION = 3
 #: What to do about a file that is not what was written.
-DAMAGED = "the file is damaged: move it away, or put a backup in its place, and run again"
+DAMAGED_HINT = "the file is damaged: move it away, or put a backup in its place, and run again"
 #: How SQLite tells of that.
 _DAMAGES = ("not a database", "malformed", "no such table", "no such column", "decode to UTF-8")
 _APPLICATION = 0x52454B49  # "REKI": tells our files from other SQLite files
@@ -158,7 +158,7 @@ DROP TABLE old
 """
 
 
-def connected(path: Path | None, rights: Rights = OWNER) -> sqlite3.Connection:
+def open_database(path: Path | None, rights: Rights = OWNER) -> sqlite3.Connection:
     """A connection whose transactions begin when told to; None: a ledger in memory."""
     if path is not None:
         make_file(path, rights)  # SQLite gives its mode to the files beside it
@@ -179,7 +179,7 @@ def connect(
     )
 
 
-def prepare(connection: sqlite3.Connection, where: str) -> None:
+def migrate(connection: sqlite3.Connection, where: str) -> None:
     """Make the tables of an empty file, bring those of an older version up to date.
 
     Raises:
@@ -189,7 +189,7 @@ def prepare(connection: sqlite3.Connection, where: str) -> None:
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
     if version < VERSION:
-        _bring_up(connection)
+        _upgrade(connection)
 
 
 def version_of(connection: sqlite3.Connection, where: str) -> int:
@@ -205,20 +205,20 @@ def version_of(connection: sqlite3.Connection, where: str) -> int:
     if application != _APPLICATION and (application or tables):
         raise LLMError(
             "the ledger is a file that reki-feast made",
-            found=f"{where} is a SQLite file of something else",
-            mend="name another file, or move that one away",
+            detail=f"{where} is a SQLite file of something else",
+            hint="name another file, or move that one away",
         )
     version = _version(connection)
     if version > VERSION:
         raise LLMError(
             f"the ledger's version is at most {VERSION}",
-            found=f"{where} has version {version}",
-            mend="upgrade reki-feast: pip install -U reki-feast",
+            detail=f"{where} has version {version}",
+            hint="upgrade reki-feast: pip install -U reki-feast",
         )
     return version
 
 
-def _bring_up(connection: sqlite3.Connection) -> None:
+def _upgrade(connection: sqlite3.Connection) -> None:
     # The lock of the file first: two processes may start on one project at once.
     connection.execute("BEGIN IMMEDIATE")
     try:
@@ -250,11 +250,11 @@ def _version(connection: sqlite3.Connection) -> int:
     return version
 
 
-def mend_of(error: sqlite3.Error | OSError | UnicodeDecodeError) -> str:
+def hint_for(error: sqlite3.Error | OSError | UnicodeDecodeError) -> str:
     """What to do about an error of the file."""
     text = str(error)
     if isinstance(error, UnicodeDecodeError) or any(said in text for said in _DAMAGES):
-        return DAMAGED
+        return DAMAGED_HINT
     if "full" in text:
         return "make room on the disk and run again; what was recorded is kept"
     if "locked" in text:

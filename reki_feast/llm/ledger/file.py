@@ -19,10 +19,11 @@ from typing import Any, TypeVar
 import pyarrow as pa
 
 from reki_feast.errors import LLMError
-from reki_feast.llm.ledger import database, looking, reading
-from reki_feast.llm.ledger.reading import Totals
-from reki_feast.llm.port import LLM, Answer, Renewal, call_key, never
-from reki_feast.rights import OWNER, Rights, make_file
+from reki_feast.llm.interface import Answer, LanguageModel, RenewalPolicy, call_key, never_renew
+from reki_feast.llm.ledger import answers as ledger_answers
+from reki_feast.llm.ledger import database, read_only, reports
+from reki_feast.llm.ledger.reports import Totals
+from reki_feast.permissions import OWNER, Rights, make_file
 
 #: Keys a query; SQLite bounds the variables of one.
 _CHUNK = 500
@@ -71,13 +72,13 @@ class Ledger:
         self._connection: sqlite3.Connection | None = None
         with self._mapped():
             if path is not None:
-                looking.check_place(path)
+                read_only.check_path(path)
             if path is not None and reading:
-                self._connection = looking.looked_at(path, rights)
+                self._connection = read_only.open_read_only(path, rights)
                 return
-            self._connection = database.connected(path, rights)
+            self._connection = database.open_database(path, rights)
             try:
-                database.prepare(self._connection, self._where)
+                database.migrate(self._connection, self._where)
                 self._keep_spare()
             except BaseException:
                 self.close()
@@ -119,7 +120,7 @@ class Ledger:
             try:
                 return self._in_transaction(entries)
             except sqlite3.OperationalError as error:
-                if "full" not in str(error) or not self._give_spare():
+                if "full" not in str(error) or not self._free_spare():
                     raise
                 return self._in_transaction(entries)
 
@@ -141,8 +142,9 @@ class Ledger:
     def known(
         self, keys: Sequence[str], *, retry_quarantined: bool = False
     ) -> dict[str, tuple[str, str | None]]:
-        """State and time (:func:`reading.tried`) of each of these prompts that the ledger holds."""
-        query = f"SELECT key, state, {reading.tried(retry_quarantined)} FROM prompts WHERE key IN"
+        """State and :func:`~.answers.answer_time` of each of these prompts in the ledger."""
+        time = ledger_answers.answer_time(retry_quarantined)
+        query = f"SELECT key, state, {time} FROM prompts WHERE key IN"
         return {row[0]: (row[1], row[2]) for row in self._of_keys(query, list(keys))}
 
     def answered(self, key: str) -> Answer | None:
@@ -151,7 +153,7 @@ class Ledger:
         rows = self.rows(f"{query} = ?", (key,))
         return Answer(rows[0][0], rows[0][1] or "", rows[0][2]) if rows else None
 
-    def answers(self, prompts: pa.Table, llm: LLM) -> pa.Table:
+    def answers(self, prompts: pa.Table, llm: LanguageModel) -> pa.Table:
         """What this model, with these parameters, answered to these prompts.
 
         Args:
@@ -159,20 +161,20 @@ class Ledger:
             llm: the model that was asked; nothing is sent to it.
 
         Returns:
-            A table of schema :data:`reading.ANSWERS`, one row a distinct prompt with an answer.
+            A table of schema :data:`answers.ANSWERS`, one row a distinct prompt with an answer.
         """
         query = (
             "SELECT prompt_hash, answer, model, coverage, answered FROM prompts"
             " WHERE answer IS NOT NULL AND key IN"
         )
-        return reading.answers_table(list(self._of_keys(query, self._keys(prompts, llm))))
+        return ledger_answers.answers_table(list(self._of_keys(query, self._keys(prompts, llm))))
 
     def unanswered(
         self,
         prompts: pa.Table,
-        llm: LLM,
+        llm: LanguageModel,
         *,
-        renew_before: Renewal = never,
+        renew_before: RenewalPolicy = never_renew,
         retry_quarantined: bool = False,
     ) -> pa.Table:
         """The rows, one a distinct prompt, that a run would send now.
@@ -185,7 +187,7 @@ class Ledger:
             renew_before: by kind and as-of time, before when an answer is too old.
             retry_quarantined: what failed a gate is asked again.
         """
-        time = reading.tried(retry_quarantined)
+        time = ledger_answers.answer_time(retry_quarantined)
         query = f"SELECT prompt_hash, state, {time} FROM prompts WHERE key IN"
         known = {
             row[0]: (row[1], row[2])
@@ -198,13 +200,13 @@ class Ledger:
         for row, (prompt_hash, kind, as_of) in enumerate(rows):
             if prompt_hash in waiting:
                 continue
-            there = known.get(prompt_hash)
-            if there is None or not reading.is_settled(*there, renew_before(kind, as_of)):
+            entry = known.get(prompt_hash)
+            if entry is None or not ledger_answers.is_settled(*entry, renew_before(kind, as_of)):
                 waiting.add(prompt_hash)
                 keep.append(row)
         return prompts.take(pa.array(keep, pa.int64()))
 
-    def quarantined(self, prompts: pa.Table, llm: LLM) -> set[str]:
+    def quarantined(self, prompts: pa.Table, llm: LanguageModel) -> set[str]:
         """Hashes of those of these prompts that no answer was good enough for."""
         query = (
             "SELECT prompt_hash FROM prompts WHERE state = 'quarantined' AND answer IS NULL"
@@ -226,10 +228,10 @@ class Ledger:
 
     def totals(self) -> Totals:
         """Counts by state, tokens and money, over all models and runs."""
-        return reading.totals(self.rows)
+        return reports.totals(self.rows)
 
     def rows(self, query: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
-        """What a query gives; for the room's own readers (:mod:`reki_feast.llm.ledger.reading`)."""
+        """What a query gives; for the room's own readers (:mod:`reki_feast.llm.ledger.reports`)."""
         with self._mapped(), self._lock:
             return self._open().execute(query, values).fetchall()
 
@@ -250,7 +252,7 @@ class Ledger:
             make_file(spare, self._rights)
             spare.write_bytes(b"\0" * _SPARE_BYTES)
 
-    def _give_spare(self) -> bool:
+    def _free_spare(self) -> bool:
         spare = self._spare
         if spare is None or not spare.exists():
             return False
@@ -270,18 +272,18 @@ class Ledger:
         return results
 
     @staticmethod
-    def _keys(prompts: pa.Table, llm: LLM) -> list[str]:
+    def _keys(prompts: pa.Table, llm: LanguageModel) -> list[str]:
         hashes = dict.fromkeys(prompts["prompt_hash"].to_pylist())
         return [call_key(prompt_hash, llm.name, llm.parameters) for prompt_hash in hashes]
 
     def _of_keys(self, query: str, keys: list[str]) -> Iterator[tuple[Any, ...]]:
         for start in range(0, len(keys), _CHUNK):
-            some = keys[start : start + _CHUNK]
-            yield from self.rows(f"{query} ({','.join('?' * len(some))})", some)
+            chunk = keys[start : start + _CHUNK]
+            yield from self.rows(f"{query} ({','.join('?' * len(chunk))})", chunk)
 
     def _open(self) -> sqlite3.Connection:
         if self._connection is None:
-            raise LLMError("a closed ledger is not used", found=self._where, mend="open it again")
+            raise LLMError("a closed ledger is not used", detail=self._where, hint="open it again")
         return self._connection
 
     @contextmanager
@@ -293,6 +295,6 @@ class Ledger:
         except (sqlite3.Error, OSError, UnicodeDecodeError) as error:
             raise LLMError(
                 "the ledger of answers can be read and written",
-                found=f"{self._where}: {getattr(error, 'strerror', None) or error}",
-                mend=database.mend_of(error),
+                detail=f"{self._where}: {getattr(error, 'strerror', None) or error}",
+                hint=database.hint_for(error),
             ) from error

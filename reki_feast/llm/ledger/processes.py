@@ -1,4 +1,4 @@
-"""Which process holds a run, and whether it still lives: a killed run is not waited for."""
+"""The process of a run, and whether it is still alive: a killed run is not waited for."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def this_process() -> str:
 
 
 def is_alive(process: str, seen: datetime, now: datetime) -> bool:
-    """Whether a run's process lives; on another machine, whether it was seen of late.
+    """Whether a run's process is alive; on another machine, whether it was seen recently.
 
     >>> long_ago = datetime.min
     >>> is_alive(this_process(), long_ago, datetime.max)

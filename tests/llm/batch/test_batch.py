@@ -15,26 +15,26 @@ import pytest
 from reki_feast.errors import LLMError
 from reki_feast.llm import (
     Ledger,
-    Limits,
     OpenAIBatchLLM,
-    OpenAILLM,
     Price,
     Run,
     RunReport,
+    SpendLimits,
     Verdict,
     ask_all,
 )
-from reki_feast.llm.ledger.reading import broken_rules
+from reki_feast.llm.ledger.invariants import violations
 from tests.llm.batching import (
     batch_llm,
     lines,
     open_batches,
+    policy,
     prompt,
     requests,
     said,
     states,
-    terms,
 )
+from tests.llm.models import openai_llm
 from tests.llm.server_batches import End
 from tests.llm.servers import FAULTS, Endpoint, Fault, Rule
 
@@ -58,13 +58,13 @@ def once(fault: Fault, *numbers: int) -> Rule:
 
 
 def test_asks_all_then_nothing(endpoint: Endpoint, ledger: Ledger) -> None:
-    how = terms(price=Price(1.0, 2.0))
-    first = ask_all(requests(7), batch_llm(endpoint, max_requests=3), ledger, terms=how)
+    how = policy(price=Price(1.0, 2.0))
+    first = ask_all(requests(7), batch_llm(endpoint, max_requests=3), ledger, policy=how)
     assert (first.asked, first.calls, first.done, first.in_batch) == (7, 7, 7, 0)
     assert [len(file) for file in lines(endpoint)] == [3, 3, 1]
     assert (first.prompt_tokens, first.completion_tokens) == endpoint.tokens()
     assert first.cost == pytest.approx((first.prompt_tokens + 2 * first.completion_tokens) / 1e6)
-    again = ask_all(requests(9), batch_llm(endpoint), ledger, terms=how)
+    again = ask_all(requests(9), batch_llm(endpoint), ledger, policy=how)
     assert (again.asked, again.reused) == (2, 7)
     assert len(endpoint.batches.all) == 4
     assert states(ledger) == [("answered", 9)]
@@ -73,7 +73,7 @@ def test_asks_all_then_nothing(endpoint: Endpoint, ledger: Ledger) -> None:
 
 def test_each_answer_comes_to_its_prompt(endpoint: Endpoint, ledger: Ledger) -> None:
     endpoint.say = lambda question: f'{{"genre": "{question.prompt[:10]}", "mood": "calm"}}'
-    ask_all(requests(40), batch_llm(endpoint), ledger, terms=terms())
+    ask_all(requests(40), batch_llm(endpoint), ledger, policy=policy())
     rows = ledger.rows("SELECT owner, answer FROM prompts")
     assert len(rows) == 40
     for owner, answer in rows:
@@ -81,9 +81,9 @@ def test_each_answer_comes_to_its_prompt(endpoint: Endpoint, ledger: Ledger) -> 
 
 
 def test_answers_are_shared_with_calls_one_by_one(endpoint: Endpoint, ledger: Ledger) -> None:
-    ask_all(requests(3), batch_llm(endpoint), ledger, terms=terms())
-    online = OpenAILLM(model="tiny", base_url=endpoint.url, max_tokens=300)
-    assert ask_all(requests(4), online, ledger, terms=terms()).reused == 3
+    ask_all(requests(3), batch_llm(endpoint), ledger, policy=policy())
+    online = openai_llm(model="tiny", base_url=endpoint.url, max_tokens=300)
+    assert ask_all(requests(4), online, ledger, policy=policy()).reused == 3
 
 
 def test_nothing_to_ask(endpoint: Endpoint, ledger: Ledger) -> None:
@@ -92,13 +92,13 @@ def test_nothing_to_ask(endpoint: Endpoint, ledger: Ledger) -> None:
 
 
 def test_the_same_prompt_is_asked_once(endpoint: Endpoint, ledger: Ledger) -> None:
-    report = ask_all([*requests(3), *requests(3)], batch_llm(endpoint), ledger, terms=terms())
+    report = ask_all([*requests(3), *requests(3)], batch_llm(endpoint), ledger, policy=policy())
     assert (report.asked, report.repeated) == (3, 3)
 
 
 def test_no_file_passes_the_limit_in_bytes(endpoint: Endpoint, ledger: Ledger) -> None:
     llm = batch_llm(endpoint, max_bytes=2_000)
-    report = ask_all(requests(12), llm, ledger, terms=terms())
+    report = ask_all(requests(12), llm, ledger, policy=policy())
     sizes = [len(raw) for raw in endpoint.batches.files.values() if b'"method"' in raw]
     assert report.asked == 12
     assert max(sizes) <= 2_000
@@ -109,7 +109,7 @@ def test_no_file_passes_the_limit_in_bytes(endpoint: Endpoint, ledger: Ledger) -
 def test_a_request_that_no_file_can_take_fails(endpoint: Endpoint, ledger: Ledger) -> None:
     first, second, *rest = requests(4)
     given = [first, replace(second, prompt="long " * 500), *rest]
-    report = ask_all(given, batch_llm(endpoint, max_bytes=2_000), ledger, terms=terms())
+    report = ask_all(given, batch_llm(endpoint, max_bytes=2_000), ledger, policy=policy())
     assert (report.asked, report.failed) == (3, 1)
     assert "a request fits into the file of a batch" in report.failures[0].error
     assert states(ledger) == [("answered", 3), ("failed", 1)]
@@ -119,8 +119,8 @@ def test_an_answer_that_fails_a_gate_is_asked_for_again_in_another_batch(
     endpoint: Endpoint, ledger: Ledger
 ) -> None:
     endpoint.rule = once(FAULTS["missing factor"], 2, 3)
-    report = ask_all(requests(5), batch_llm(endpoint), ledger, terms=terms())
-    assert (report.asked, report.mended, report.calls) == (5, 2, 7)
+    report = ask_all(requests(5), batch_llm(endpoint), ledger, policy=policy())
+    assert (report.asked, report.re_prompted, report.calls) == (5, 2, 7)
     first, second = lines(endpoint)
     assert len(first) == 5
     assert sorted(said(line)[:10] for line in second) == ["Film 00002", "Film 00003"]
@@ -130,14 +130,14 @@ def test_an_answer_that_fails_a_gate_is_asked_for_again_in_another_batch(
 
 def test_what_fails_a_gate_again_is_quarantined(endpoint: Endpoint, ledger: Ledger) -> None:
     endpoint.rule = lambda text, nth, number: FAULTS["not json"] if text == prompt(1) else None
-    report = ask_all(requests(4), batch_llm(endpoint), ledger, terms=terms(mends=2))
-    assert (report.asked, report.mended, report.quarantined) == (3, 2, 1)
+    report = ask_all(requests(4), batch_llm(endpoint), ledger, policy=policy(re_prompts=2))
+    assert (report.asked, report.re_prompted, report.quarantined) == (3, 2, 1)
     assert len(endpoint.batches.all) == 3
     assert states(ledger) == [("answered", 3), ("quarantined", 1)]
 
 
 def test_each_answer_is_reviewed_in_another_batch(endpoint: Endpoint, ledger: Ledger) -> None:
-    report = ask_all(requests(3), batch_llm(endpoint), ledger, terms=terms(review=True))
+    report = ask_all(requests(3), batch_llm(endpoint), ledger, policy=policy(review=True))
     assert (report.asked, report.calls) == (3, 6)
     first, second = lines(endpoint)
     assert not any("<answer>" in said(line) for line in first)
@@ -149,15 +149,15 @@ def test_like_answers_of_one_batch_are_told(endpoint: Endpoint, ledger: Ledger) 
         seen = ledger.alike("item", "knowledge", (7,))
         return Verdict(gate="duplicate", fault="seen before") if seen else Verdict(bands=(7,))
 
-    how = terms(judge=unlike, mends=0)
-    report = ask_all(requests(5), batch_llm(endpoint), ledger, terms=how)
+    how = policy(validator=unlike, re_prompts=0)
+    report = ask_all(requests(5), batch_llm(endpoint), ledger, policy=how)
     assert (report.asked, report.quarantined) == (1, 4)
 
 
 @pytest.mark.parametrize("name", sorted(FAULTS))
 def test_faults_of_lines(name: str, endpoint: Endpoint, ledger: Ledger) -> None:
     endpoint.rule = once(FAULTS[name], 1, 4, 5)
-    report = ask_all(requests(9), batch_llm(endpoint), ledger, terms=terms())
+    report = ask_all(requests(9), batch_llm(endpoint), ledger, policy=policy())
     assert report.asked + report.quarantined + report.failed == report.done == 9
     assert report.failed == 0 or FAULTS[name].status == 400  # what a line asks for is refused
     assert report.asked >= 6
@@ -178,7 +178,7 @@ def test_lines_that_are_turned_away_wait_as_long_as_the_server_says(
             moments.append(time.monotonic())
 
     endpoint.path_rule = rule
-    assert ask_all(requests(9), batch_llm(endpoint), ledger, terms=terms()).asked == 9
+    assert ask_all(requests(9), batch_llm(endpoint), ledger, policy=policy()).asked == 9
     assert len(moments) == 5, "uploaded, both files fetched, uploaded, fetched"
     assert moments[3] - moments[2] >= 0.3
 
@@ -189,14 +189,14 @@ def test_a_quota_of_the_day_ends_the_run_and_nothing_is_lost(
     said = {"error": {"code": 429, "message": "Limit of requests per day (RPD) reached"}}
     used_up = Fault("429", 429, is_counted=False, said=said)
     endpoint.rule = once(used_up, 1, 4)
-    report = ask_all(requests(9), batch_llm(endpoint), ledger, terms=terms())
+    report = ask_all(requests(9), batch_llm(endpoint), ledger, policy=policy())
     assert (report.stopped, report.asked, report.failed) == ("quota", 7, 0)
     assert "says 429: Limit of requests per day" in report.limit
     assert states(ledger) == [("answered", 7), ("planned", 2)]
-    assert ask_all(requests(9), batch_llm(endpoint), ledger, terms=terms()).asked == 2
+    assert ask_all(requests(9), batch_llm(endpoint), ledger, policy=policy()).asked == 2
 
     endpoint.path_rule = lambda method, path, nth: used_up if method == "POST" else None
-    report = ask_all(requests(12), batch_llm(endpoint), ledger, terms=terms())
+    report = ask_all(requests(12), batch_llm(endpoint), ledger, policy=policy())
     assert (report.stopped, report.asked) == ("quota", 0)
     assert states(ledger) == [("answered", 9), ("planned", 3)]
 
@@ -205,8 +205,8 @@ def test_answers_to_prompts_that_were_cut_are_told_and_can_be_refused(
     endpoint: Endpoint, ledger: Ledger
 ) -> None:
     endpoint.rule = lambda text, nth, number: FAULTS["prompts cut"] if text == prompt(3) else None
-    how = terms(read=0.5, mends=2)
-    report = ask_all(requests(9), batch_llm(endpoint), ledger, terms=how)
+    how = policy(read=0.5, re_prompts=2)
+    report = ask_all(requests(9), batch_llm(endpoint), ledger, policy=how)
     assert (report.asked, report.quarantined, report.calls) == (8, 1, 9)
     assert ledger.rows("SELECT owner, gate FROM prompts WHERE gate <> ''") == [("3", "unread")]
 
@@ -225,7 +225,7 @@ def test_faults_of_the_api(
     endpoint.path_rule = lambda given, path, nth: (
         fault if given == method and part in path and nth <= 2 else None
     )
-    report = ask_all(requests(6), batch_llm(endpoint, max_requests=4), ledger, terms=terms())
+    report = ask_all(requests(6), batch_llm(endpoint, max_requests=4), ledger, policy=policy())
     assert report.asked == 6
     assert len(endpoint.batches.all) == 2
     assert endpoint.paid_twice() == []
@@ -240,7 +240,7 @@ def test_a_line_that_breaks_before_the_reply_is_whole(
     endpoint.path_rule = lambda method, given, nth: (
         FAULTS["disconnect half a body"] if given.endswith(path) and nth == 1 else None
     )
-    report = ask_all(requests(6), batch_llm(endpoint), ledger, terms=terms())
+    report = ask_all(requests(6), batch_llm(endpoint), ledger, policy=policy())
     assert report.asked == 6
     assert len(endpoint.batches.all) == 1
     assert endpoint.paid_twice() == []
@@ -250,33 +250,33 @@ def test_a_server_that_is_silent_is_asked_again(endpoint: Endpoint, ledger: Ledg
     endpoint.path_rule = lambda method, path, nth: (
         FAULTS["stall"] if path.startswith("/v1/batches/") and nth == 1 else None
     )
-    report = ask_all(requests(2), batch_llm(endpoint, timeout_s=0.2), ledger, terms=terms())
+    report = ask_all(requests(2), batch_llm(endpoint, timeout_s=2.0), ledger, policy=policy())
     assert report.asked == 2
 
 
 def test_a_server_that_stays_at_fault_is_given_up(endpoint: Endpoint, ledger: Ledger) -> None:
     endpoint.path_rule = lambda method, path, nth: FAULTS["503"]
     with pytest.raises(LLMError, match="the server answers the call"):
-        ask_all(requests(2), batch_llm(endpoint), ledger, terms=terms(attempts=3))
+        ask_all(requests(2), batch_llm(endpoint), ledger, policy=policy(attempts=3))
     assert states(ledger) == [("planned", 2)]
     assert open_batches(ledger) == 0
     endpoint.path_rule = None
-    assert ask_all(requests(2), batch_llm(endpoint), ledger, terms=terms()).asked == 2
+    assert ask_all(requests(2), batch_llm(endpoint), ledger, policy=policy()).asked == 2
 
 
 def test_a_server_without_batches(endpoint: Endpoint, ledger: Ledger) -> None:
     endpoint.path_rule = lambda method, path, nth: Fault("404", 404)
     with pytest.raises(LLMError, match="the server has a Batch API"):
-        ask_all(requests(2), batch_llm(endpoint), ledger, terms=terms())
+        ask_all(requests(2), batch_llm(endpoint), ledger, policy=policy())
     assert states(ledger) == [("planned", 2)]
-    online = OpenAILLM(model="tiny", base_url=endpoint.url, max_tokens=300)
-    assert ask_all(requests(2), online, ledger, terms=terms()).asked == 2
+    online = openai_llm(model="tiny", base_url=endpoint.url, max_tokens=300)
+    assert ask_all(requests(2), online, ledger, policy=policy()).asked == 2
 
 
 def test_a_wrong_key(endpoint: Endpoint, ledger: Ledger) -> None:
     endpoint.path_rule = lambda method, path, nth: Fault("401", 401)
     with pytest.raises(LLMError, match="the server accepts the API key"):
-        ask_all(requests(2), batch_llm(endpoint), ledger, terms=terms())
+        ask_all(requests(2), batch_llm(endpoint), ledger, policy=policy())
 
 
 @pytest.mark.parametrize("status", ["expired", "cancelled"])
@@ -284,7 +284,7 @@ def test_what_was_not_done_in_time_goes_into_another_batch(
     status: str, endpoint: Endpoint, ledger: Ledger
 ) -> None:
     endpoint.batches.ends = lambda number: End(status, share=0.5) if number == 1 else End()
-    report = ask_all(requests(6), batch_llm(endpoint), ledger, terms=terms())
+    report = ask_all(requests(6), batch_llm(endpoint), ledger, policy=policy())
     assert (report.asked, report.calls, report.failed) == (6, 6, 0)
     assert [len(file) for file in lines(endpoint)] == [6, 3]
     assert endpoint.paid_twice() == []
@@ -294,11 +294,11 @@ def test_what_was_not_done_in_time_goes_into_another_batch(
 def test_a_renewal_that_was_not_done_in_time_goes_into_another_batch(
     endpoint: Endpoint, ledger: Ledger
 ) -> None:
-    ask_all(requests(4), batch_llm(endpoint), ledger, terms=terms())
+    ask_all(requests(4), batch_llm(endpoint), ledger, policy=policy())
     endpoint.batches.ends = lambda number: End("expired", share=0.5) if number == 2 else End()
     now = datetime.fromisoformat(ledger.now())
     old = [replace(one, renew_before=now) for one in requests(4)]
-    report = ask_all(old, batch_llm(endpoint), ledger, terms=terms())
+    report = ask_all(old, batch_llm(endpoint), ledger, policy=policy())
     assert (report.asked, report.reused) == (4, 0)
     assert [len(file) for file in lines(endpoint)] == [4, 4, 2]
     assert states(ledger) == [("answered", 4)]
@@ -306,7 +306,7 @@ def test_a_renewal_that_was_not_done_in_time_goes_into_another_batch(
 
 def test_what_is_never_done_in_time_fails(endpoint: Endpoint, ledger: Ledger) -> None:
     endpoint.batches.ends = lambda number: End("expired", share=0.5 if number == 1 else 0.0)
-    report = ask_all(requests(4), batch_llm(endpoint), ledger, terms=terms(attempts=3))
+    report = ask_all(requests(4), batch_llm(endpoint), ledger, policy=policy(attempts=3))
     assert (report.asked, report.failed, report.calls) == (2, 2, 2)
     assert len(endpoint.batches.all) == 3
     assert "could not be executed" in report.failures[0].error
@@ -316,8 +316,8 @@ def test_lines_that_are_in_neither_file_are_asked_again_and_count(
     endpoint: Endpoint, ledger: Ledger
 ) -> None:
     endpoint.batches.ends = lambda number: End(missing=2 if number == 1 else 0)
-    how = terms(price=Price(1.0, 1.0))
-    report = ask_all(requests(5), batch_llm(endpoint), ledger, terms=how)
+    how = policy(price=Price(1.0, 1.0))
+    report = ask_all(requests(5), batch_llm(endpoint), ledger, policy=how)
     assert (report.asked, report.calls) == (5, 7)
     assert [len(file) for file in lines(endpoint)] == [5, 2]
     assert report.cost >= sum(endpoint.tokens()) / 1e6
@@ -327,18 +327,18 @@ def test_lines_that_are_in_neither_file_are_asked_again_and_count(
 def test_a_batch_that_the_server_refuses(endpoint: Endpoint, ledger: Ledger) -> None:
     endpoint.batches.ends = lambda number: End("failed", code="invalid_url")
     with pytest.raises(LLMError, match="the server accepts the batch(.|\\n)*fails on demand"):
-        ask_all(requests(5), batch_llm(endpoint, max_requests=2), ledger, terms=terms())
+        ask_all(requests(5), batch_llm(endpoint, max_requests=2), ledger, policy=policy())
     assert len(endpoint.batches.all) == 1
     assert states(ledger) == [("planned", 2)]
     assert open_batches(ledger) == 0
     endpoint.batches.ends = lambda number: End()
-    assert ask_all(requests(5), batch_llm(endpoint), ledger, terms=terms()).asked == 5
+    assert ask_all(requests(5), batch_llm(endpoint), ledger, policy=policy()).asked == 5
 
 
 def test_a_queue_that_is_full_is_waited_for(endpoint: Endpoint, ledger: Ledger) -> None:
     endpoint.batches.enqueued_max = 50  # room for two prompts and a half
-    endpoint.batches.looks = 3
-    report = ask_all(requests(6), batch_llm(endpoint, max_requests=2), ledger, terms=terms())
+    endpoint.batches.polls = 3
+    report = ask_all(requests(6), batch_llm(endpoint, max_requests=2), ledger, policy=policy())
     assert (report.asked, report.calls) == (6, 6)
     ended = [one["status"] for one in endpoint.batches.all]
     assert ended.count("completed") == 3
@@ -349,7 +349,7 @@ def test_a_queue_that_is_full_is_waited_for(endpoint: Endpoint, ledger: Ledger) 
 
 def test_a_batch_that_no_queue_can_take_is_halved(endpoint: Endpoint, ledger: Ledger) -> None:
     endpoint.batches.enqueued_max = 50
-    report = ask_all(requests(7), batch_llm(endpoint), ledger, terms=terms())
+    report = ask_all(requests(7), batch_llm(endpoint), ledger, policy=policy())
     assert report.asked == 7
     assert [len(file) for file in lines(endpoint)][:2] == [7, 3]
     assert endpoint.paid_twice() == []
@@ -358,7 +358,7 @@ def test_a_batch_that_no_queue_can_take_is_halved(endpoint: Endpoint, ledger: Le
 def test_a_queue_without_room_for_one(endpoint: Endpoint, ledger: Ledger) -> None:
     endpoint.batches.enqueued_max = 1
     with pytest.raises(LLMError, match="enqueued token limit reached"):
-        ask_all(requests(4), batch_llm(endpoint), ledger, terms=terms())
+        ask_all(requests(4), batch_llm(endpoint), ledger, policy=policy())
     assert states(ledger) == [("planned", 4)]
 
 
@@ -369,7 +369,7 @@ def test_a_form_that_the_server_lacks_is_given_up(
     fault = FAULTS.get(name) or Fault(name, 400, form="json_schema", is_counted=False)
     endpoint.rule = lambda text, nth, number: fault
     llm = batch_llm(endpoint, max_requests=4)
-    report = ask_all(requests(6), llm, ledger, terms=terms(attempts=1))
+    report = ask_all(requests(6), llm, ledger, policy=policy(attempts=1))
     assert (report.asked, report.failed) == (6, 0)
     forms = [file[0]["body"]["response_format"]["type"] for file in lines(endpoint)]
     assert forms == sorted(forms, reverse=True)
@@ -378,7 +378,7 @@ def test_a_form_that_the_server_lacks_is_given_up(
 
 def test_a_bad_prompt_is_not_taken_for_a_missing_form(endpoint: Endpoint, ledger: Ledger) -> None:
     endpoint.rule = once(Fault("bad", 400, is_counted=False), 2)
-    report = ask_all(requests(4), batch_llm(endpoint), ledger, terms=terms())
+    report = ask_all(requests(4), batch_llm(endpoint), ledger, policy=policy())
     assert (report.asked, report.failed) == (3, 1)
     assert len(endpoint.batches.all) == 1
 
@@ -386,7 +386,7 @@ def test_a_bad_prompt_is_not_taken_for_a_missing_form(endpoint: Endpoint, ledger
 def test_newer_name_of_max_tokens_is_learnt(endpoint: Endpoint, ledger: Ledger) -> None:
     name = "use max_completion_tokens instead: "
     endpoint.rule = once(Fault(name, 400, is_counted=False))
-    report = ask_all(requests(3), batch_llm(endpoint), ledger, terms=terms(attempts=1))
+    report = ask_all(requests(3), batch_llm(endpoint), ledger, policy=policy(attempts=1))
     assert report.asked == 3
     first, second = lines(endpoint)
     assert (first[0]["body"]["max_tokens"], second[0]["body"]["max_completion_tokens"]) == (
@@ -401,7 +401,7 @@ def test_a_hopeless_run_stops(endpoint: Endpoint, ledger: Ledger) -> None:
     endpoint.rule = lambda text, nth, number: Fault("bad", 400, is_counted=False)
     llm = batch_llm(endpoint, max_requests=8, structured="off")
     with pytest.raises(LLMError, match="the first 8 prompts all failed"):
-        ask_all(requests(8), llm, ledger, terms=terms())
+        ask_all(requests(8), llm, ledger, policy=policy())
     assert len(endpoint.batches.all) == 1
     assert states(ledger) == [("failed", 8)]
 
@@ -409,31 +409,31 @@ def test_a_hopeless_run_stops(endpoint: Endpoint, ledger: Ledger) -> None:
 def test_a_fault_that_all_lines_would_meet_ends_the_run(endpoint: Endpoint, ledger: Ledger) -> None:
     endpoint.rule = once(Fault("401", 401, is_counted=False), 1)
     with pytest.raises(LLMError, match="the server accepts the API key"):
-        ask_all(requests(3), batch_llm(endpoint), ledger, terms=terms())
+        ask_all(requests(3), batch_llm(endpoint), ledger, policy=policy())
     assert states(ledger) == [("answered", 2), ("failed", 1)]  # what came is kept
     assert open_batches(ledger) == 0
 
 
 def test_a_limit_on_calls(endpoint: Endpoint, ledger: Ledger) -> None:
-    how = terms(of_run=Limits("the run", max_calls=5))
-    report = ask_all(requests(12), batch_llm(endpoint, max_requests=3), ledger, terms=how)
+    how = policy(run_limits=SpendLimits("the run", max_calls=5))
+    report = ask_all(requests(12), batch_llm(endpoint, max_requests=3), ledger, policy=how)
     assert (report.asked, report.calls) == (5, 5)
     assert (report.stopped, report.limit) == ("budget", "max_calls=5 of the run")
     assert states(ledger) == [("answered", 5)]
-    assert ask_all(requests(12), batch_llm(endpoint), ledger, terms=terms()).asked == 7
+    assert ask_all(requests(12), batch_llm(endpoint), ledger, policy=policy()).asked == 7
 
 
 def test_a_limit_in_money_holds_at_any_time(endpoint: Endpoint, ledger: Ledger) -> None:
     limit = 0.003
-    how = terms(price=Price(1.0, 2.0), of_project=Limits("the project", max_cost=limit))
+    how = policy(price=Price(1.0, 2.0), project_limits=SpendLimits("the project", max_cost=limit))
     at_stake = []
 
-    def look(report: RunReport) -> None:
+    def poll(report: RunReport) -> None:
         row = ledger.rows("SELECT SUM(cost + reserved_cost), SUM(reserved_cost) FROM runs")[0]
         at_stake.append(row)
 
     endpoint.rule = once(FAULTS["missing factor"], 0, 1, 2)
-    report = ask_all(requests(40), batch_llm(endpoint), ledger, terms=how, progress=look)
+    report = ask_all(requests(40), batch_llm(endpoint), ledger, policy=how, progress=poll)
     assert report.stopped == "budget"
     assert 3 < report.asked < 40
     assert max(total for total, _ in at_stake) <= limit + 1e-12
@@ -441,23 +441,26 @@ def test_a_limit_in_money_holds_at_any_time(endpoint: Endpoint, ledger: Ledger) 
     asked, answered = endpoint.tokens()
     assert report.cost == pytest.approx((asked + 2 * answered) / 1e6)
     # one more would not have been safe
-    assert report.cost + Run(ledger, batch_llm(endpoint), how).worst(next(requests(1))).cost > limit
+    assert (
+        report.cost + Run(ledger, batch_llm(endpoint), how).worst_case(next(requests(1))).cost
+        > limit
+    )
     assert states(ledger)[0] == ("answered", report.asked)
 
 
 def test_what_is_said_after_a_prompt_is_set_aside_too(endpoint: Endpoint, ledger: Ledger) -> None:
-    ask_all(requests(1), batch_llm(endpoint), ledger, terms=terms(review=True))
+    ask_all(requests(1), batch_llm(endpoint), ledger, policy=policy(review=True))
     rows = ledger.rows("SELECT purpose, prompt_tokens FROM calls ORDER BY id")
     assert [purpose for purpose, _ in rows] == ["ask", "review"]
     seen: list[int] = []
     endpoint.batches.ends = lambda number: End("expired", share=0.0) if number > 3 else End()
 
-    def look(report: RunReport) -> None:
+    def poll(report: RunReport) -> None:
         found = ledger.rows("SELECT reserved_tokens FROM calls WHERE state = 'sent'")
         seen.extend(tokens for (tokens,) in found)
 
     ask_all(
-        requests(1, first=1), batch_llm(endpoint), ledger, terms=terms(review=True), progress=look
+        requests(1, first=1), batch_llm(endpoint), ledger, policy=policy(review=True), progress=poll
     )
     assert max(seen) > min(seen) + 100  # the draft under review
 
@@ -470,13 +473,13 @@ def test_ctrl_c_leaves_batches_to_the_next_run(endpoint: Endpoint, ledger: Ledge
             os.kill(os.getpid(), signal.SIGINT)
 
     llm = batch_llm(endpoint, max_requests=4)
-    report = ask_all(requests(6), llm, ledger, terms=terms(), progress=press)
+    report = ask_all(requests(6), llm, ledger, policy=policy(), progress=press)
     assert (report.stopped, report.asked, report.in_batch, report.batches) == (
         "interrupted", 0, 6, 2,
     )  # fmt: skip
     assert states(ledger) == [("sent", 6)]
     endpoint.batches.delay_s = 0.0
-    report = ask_all(requests(8), llm, ledger, terms=terms())
+    report = ask_all(requests(8), llm, ledger, policy=policy())
     assert (report.asked, report.reused, report.done) == (8, 0, 8)
     assert len(endpoint.batches.all) == 3
     assert endpoint.paid_twice() == []
@@ -492,13 +495,13 @@ def test_what_another_question_left_open_is_collected_too(
         if report.batches == 1:
             os.kill(os.getpid(), signal.SIGINT)
 
-    ask_all(requests(3), batch_llm(endpoint), ledger, terms=terms(), progress=press)
+    ask_all(requests(3), batch_llm(endpoint), ledger, policy=policy(), progress=press)
     endpoint.batches.delay_s = 0.0
     endpoint.rule = once(FAULTS["missing factor"], 1)
     llm = batch_llm(endpoint)
-    how = terms()
+    how = policy()
     report = ask_all(
-        requests(2, first=10), llm, ledger, terms=how, progress=lambda report: _balance(ledger)
+        requests(2, first=10), llm, ledger, policy=how, progress=lambda report: _balance(ledger)
     )
     assert report.asked == 5
     assert states(ledger) == [("answered", 5)]
@@ -511,10 +514,10 @@ def test_another_model_does_not_touch_it(endpoint: Endpoint, ledger: Ledger) -> 
         if report.batches == 1:
             os.kill(os.getpid(), signal.SIGINT)
 
-    ask_all(requests(3), batch_llm(endpoint), ledger, terms=terms(), progress=press)
+    ask_all(requests(3), batch_llm(endpoint), ledger, policy=policy(), progress=press)
     endpoint.batches.delay_s = 0.0
     other = batch_llm(endpoint, temperature=1.0)
-    assert ask_all(requests(2), other, ledger, terms=terms()).asked == 2
+    assert ask_all(requests(2), other, ledger, policy=policy()).asked == 2
     assert open_batches(ledger) == 1
 
 
@@ -525,9 +528,9 @@ def test_a_call_one_by_one_leaves_what_is_in_a_batch(endpoint: Endpoint, ledger:
         if report.batches == 1:
             os.kill(os.getpid(), signal.SIGINT)
 
-    ask_all(requests(3), batch_llm(endpoint), ledger, terms=terms(), progress=press)
-    online = OpenAILLM(model="tiny", base_url=endpoint.url, max_tokens=300)
-    report = ask_all(requests(5), online, ledger, terms=terms())
+    ask_all(requests(3), batch_llm(endpoint), ledger, policy=policy(), progress=press)
+    online = openai_llm(model="tiny", base_url=endpoint.url, max_tokens=300)
+    report = ask_all(requests(5), online, ledger, policy=policy())
     assert (report.asked, report.in_batch) == (2, 3)
 
 
@@ -536,11 +539,11 @@ def test_a_batch_that_the_server_does_not_know(endpoint: Endpoint, ledger: Ledge
         Fault("404", 404) if path.startswith("/v1/batches/") else None
     )
     with pytest.raises(LLMError, match="the server knows the batch") as caught:
-        ask_all(requests(2), batch_llm(endpoint), ledger, terms=terms())
+        ask_all(requests(2), batch_llm(endpoint), ledger, policy=policy())
     assert "batch_000001" in str(caught.value)
     assert states(ledger) == [("sent", 2)]  # they may be paid for: nobody asks again unasked
     endpoint.path_rule = None
-    assert ask_all(requests(2), batch_llm(endpoint), ledger, terms=terms()).asked == 2
+    assert ask_all(requests(2), batch_llm(endpoint), ledger, policy=policy()).asked == 2
     assert endpoint.paid_twice() == []
 
 
@@ -548,7 +551,7 @@ def test_answers_that_the_server_has_deleted(endpoint: Endpoint, ledger: Ledger)
     endpoint.path_rule = lambda method, path, nth: (
         Fault("404", 404) if path.endswith("/content") and len(endpoint.batches.all) == 1 else None
     )
-    report = ask_all(requests(2), batch_llm(endpoint), ledger, terms=terms(price=Price(1, 1)))
+    report = ask_all(requests(2), batch_llm(endpoint), ledger, policy=policy(price=Price(1, 1)))
     assert (report.asked, report.calls) == (2, 4)
     assert ledger.totals().presumed_cost > 0
 
@@ -563,7 +566,7 @@ def test_of_two_files_the_one_that_is_left_counts(
         if path in [f"/v1/files/{one[gone]}/content" for one in endpoint.batches.all[:1]]
         else None
     )
-    report = ask_all(requests(5), batch_llm(endpoint), ledger, terms=terms(price=Price(1, 1)))
+    report = ask_all(requests(5), batch_llm(endpoint), ledger, policy=policy(price=Price(1, 1)))
     assert report.asked == 5
     assert [len(file) for file in lines(endpoint)] == [5, again]
     assert ledger.totals().presumed_cost > 0
@@ -577,14 +580,14 @@ def test_lines_that_nobody_can_read_are_asked_again_in_the_end(
         if path.endswith("/content") and len(endpoint.batches.all) == 1
         else None
     )
-    report = ask_all(requests(2), batch_llm(endpoint), ledger, terms=terms(price=Price(1, 1)))
+    report = ask_all(requests(2), batch_llm(endpoint), ledger, policy=policy(price=Price(1, 1)))
     assert (report.asked, report.calls) == (2, 4)
     assert ledger.totals().presumed_cost > 0
 
 
 def test_the_report_tells_how_far_the_server_is(endpoint: Endpoint, ledger: Ledger) -> None:
     seen: list[RunReport] = []
-    ask_all(requests(4), batch_llm(endpoint), ledger, terms=terms(), progress=seen.append)
+    ask_all(requests(4), batch_llm(endpoint), ledger, policy=policy(), progress=seen.append)
     assert {report.batches for report in seen} == {0, 1}
     assert [report.done for report in seen] == sorted(report.done for report in seen)
     assert (seen[-1].batches, seen[-1].asked) == (0, 4)
@@ -602,15 +605,15 @@ def test_what_came_back_before_it_was_asked_for_counts_once(
 
     async def let_it_end() -> str:
         endpoint.batches.delay_s = 0.0
-        while not (remote := await llm.look("batch_000001")).is_over:
+        while not (remote := await llm.poll("batch_000001")).is_finished:
             pass
         await llm.aclose()
         return remote.status
 
-    ask_all(requests(4), llm, ledger, terms=terms(), progress=press)
+    ask_all(requests(4), llm, ledger, policy=policy(), progress=press)
     assert asyncio.run(let_it_end()) == "completed"
     given = [*requests(5), *requests(1)]
-    report = ask_all(given, llm, ledger, terms=terms())
+    report = ask_all(given, llm, ledger, policy=policy())
     assert (report.asked, report.calls) == (5, 5)
     assert report.reused + report.repeated == 1
     assert report.done == 6
@@ -623,4 +626,4 @@ def test_a_private_batch_goes_nowhere_else() -> None:
 
 
 def _balance(ledger: Ledger) -> None:
-    assert broken_rules(ledger.rows) == []
+    assert violations(ledger.rows) == []

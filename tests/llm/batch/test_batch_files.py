@@ -8,8 +8,8 @@ import pytest
 
 from reki_feast.errors import LLMError
 from reki_feast.llm import Ledger, ask_all
-from reki_feast.llm.batch.remote import lacks_file
-from tests.llm.batching import batch_llm, open_batches, requests, states, terms
+from reki_feast.llm.batch.remote_batch import is_missing_file
+from tests.llm.batching import batch_llm, open_batches, policy, requests, states
 from tests.llm.server_batches import End
 from tests.llm.servers import Endpoint, Fault, PathRule
 
@@ -49,7 +49,7 @@ def test_a_file_that_is_not_found_at_first(
     endpoint: Endpoint, ledger: Ledger, status: int, said: str
 ) -> None:
     endpoint.path_rule = at_first(3, Fault(said, status), "POST", "/batches")
-    report = ask_all(requests(5), batch_llm(endpoint, file_wait_s=PATIENT), ledger, terms=terms())
+    report = ask_all(requests(5), batch_llm(endpoint, file_wait_s=PATIENT), ledger, policy=policy())
     assert (report.asked, report.failed) == (5, 0)
     assert sent(endpoint, "POST", "/v1/batches") == 4
     assert sent(endpoint, "POST", "/v1/files") == 1
@@ -60,7 +60,7 @@ def test_a_file_that_is_not_found_at_first(
 def test_a_file_that_is_never_found(endpoint: Endpoint, ledger: Ledger) -> None:
     endpoint.path_rule = at_first(10**9, Fault("file not found", 400), "POST", "/batches")
     with pytest.raises(LLMError, match="has the file that was uploaded(.|\n)*file not found"):
-        ask_all(requests(5), batch_llm(endpoint), ledger, terms=terms())
+        ask_all(requests(5), batch_llm(endpoint), ledger, policy=policy())
     assert sent(endpoint, "POST", "/v1/batches") > 1
     assert states(ledger) == [("planned", 5)]
     assert open_batches(ledger) == 0
@@ -74,7 +74,7 @@ def test_other_refusals_end_the_run_at_once(
 ) -> None:
     endpoint.path_rule = at_first(10**9, fault, "POST", "/batches")
     with pytest.raises(LLMError, match=fault.name):
-        ask_all(requests(5), batch_llm(endpoint, file_wait_s=PATIENT), ledger, terms=terms())
+        ask_all(requests(5), batch_llm(endpoint, file_wait_s=PATIENT), ledger, policy=policy())
     assert sent(endpoint, "POST", "/v1/batches") == 1
 
 
@@ -82,20 +82,20 @@ def test_a_batch_that_fails_for_want_of_its_file(endpoint: Endpoint, ledger: Led
     endpoint.batches.ends = lambda number: (
         End("failed", code="file_not_found") if number < 3 else End()
     )
-    report = ask_all(requests(5), batch_llm(endpoint, file_wait_s=PATIENT), ledger, terms=terms())
+    report = ask_all(requests(5), batch_llm(endpoint, file_wait_s=PATIENT), ledger, policy=policy())
     assert (report.asked, report.failed) == (5, 0)
     assert len(endpoint.batches.all) == 3
     assert sent(endpoint, "POST", "/v1/files") == 1
     endpoint.batches.ends = lambda number: End("failed", code="file_not_found")
     with pytest.raises(LLMError, match="the server accepts the batch"):
-        ask_all(requests(9), batch_llm(endpoint), ledger, terms=terms())
+        ask_all(requests(9), batch_llm(endpoint), ledger, policy=policy())
 
 
 def test_answers_that_are_not_there_at_first_are_not_paid_twice(
     endpoint: Endpoint, ledger: Ledger
 ) -> None:
     endpoint.path_rule = at_first(2, Fault("no such file", 404), "GET", "/content")
-    report = ask_all(requests(5), batch_llm(endpoint, file_wait_s=PATIENT), ledger, terms=terms())
+    report = ask_all(requests(5), batch_llm(endpoint, file_wait_s=PATIENT), ledger, policy=policy())
     assert (report.asked, report.calls) == (5, 5)
     assert endpoint.paid_twice() == []
     assert len(endpoint.batches.all) == 1
@@ -103,7 +103,7 @@ def test_answers_that_are_not_there_at_first_are_not_paid_twice(
 
 def test_a_batch_that_is_not_known_at_first(endpoint: Endpoint, ledger: Ledger) -> None:
     endpoint.path_rule = at_first(2, Fault("no such batch", 404), "GET", "/batches/")
-    report = ask_all(requests(5), batch_llm(endpoint, file_wait_s=PATIENT), ledger, terms=terms())
+    report = ask_all(requests(5), batch_llm(endpoint, file_wait_s=PATIENT), ledger, policy=policy())
     assert (report.asked, report.calls, len(endpoint.batches.all)) == (5, 5, 1)
 
 
@@ -125,4 +125,4 @@ def test_a_batch_that_is_not_known_at_first(endpoint: Endpoint, ledger: Ledger) 
     ],
 )
 def test_what_tells_of_a_file_that_is_late(said: str, lacks: bool) -> None:
-    assert lacks_file(said) is lacks
+    assert is_missing_file(said) is lacks

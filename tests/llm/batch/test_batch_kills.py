@@ -13,7 +13,16 @@ from pathlib import Path
 import pytest
 
 from reki_feast.llm import Ledger, RunReport, ask_all
-from tests.llm.batching import batch_llm, lines, open_batches, prompt, requests, said, states, terms
+from tests.llm.batching import (
+    batch_llm,
+    lines,
+    open_batches,
+    policy,
+    prompt,
+    requests,
+    said,
+    states,
+)
 from tests.llm.servers import FAULTS, Endpoint
 
 ROOT = Path(__file__).parents[3]
@@ -24,9 +33,10 @@ CHILD = """
 import os, signal, sys
 from pathlib import Path
 from reki_feast.llm import Ledger, OpenAIBatchLLM, ask_all
-from reki_feast.llm.batch import entries as batches
-from reki_feast.llm.batch import collecting
-from tests.llm.batching import requests, terms
+from reki_feast.llm.batch import records as batches
+from reki_feast.llm.batch import collector
+from tests.llm.batching import policy, requests
+from tests.llm.models import openai_batch_llm
 
 url, path, name, moment, nth = sys.argv[1:]
 seen = 0
@@ -57,10 +67,10 @@ if hasattr(OpenAIBatchLLM, name):
     dying(OpenAIBatchLLM, getattr(OpenAIBatchLLM, name), False)
 elif hasattr(batches, name):
     dying(batches, getattr(batches, name), True)
-collecting._CHUNK = 2
-llm = OpenAIBatchLLM(model="tiny", base_url=url, poll_s=0.005, max_requests=4, max_tokens=300)
+collector._CHUNK = 2
+llm = openai_batch_llm(base_url=url, poll_s=0.005, max_requests=4, max_tokens=300)
 with Ledger(Path(path)) as ledger:
-    report = ask_all(requests(7), llm, ledger, terms=terms())
+    report = ask_all(requests(7), llm, ledger, policy=policy())
     print(report.asked, report.reused)
 """
 
@@ -70,19 +80,19 @@ STEPS = [
     ("fill", "after", 1),
     ("upload", "before", 1),
     ("upload", "after", 1),
-    ("enter", "after", 1),
+    ("save_batch", "after", 1),
     ("submit", "before", 1),
     ("submit", "after", 1),
-    ("enter", "after", 2),
-    ("look", "before", 1),
-    ("look", "after", 3),
+    ("save_batch", "after", 2),
+    ("poll", "before", 1),
+    ("poll", "after", 3),
     ("fill", "after", 2),
     ("submit", "after", 2),
     ("download", "before", 1),
     ("download", "after", 1),
-    ("settle", "before", 1),
-    ("settle", "after", 2),
-    ("settle", "before", 3),
+    ("record_outcomes", "before", 1),
+    ("record_outcomes", "after", 2),
+    ("record_outcomes", "before", 3),
     ("upload", "before", 3),
     ("submit", "after", 3),
     ("download", "after", 3),
@@ -108,7 +118,7 @@ def start(
 
 
 def wait_until(is_so: Callable[[], bool]) -> None:
-    limit = time.monotonic() + 30
+    limit = time.monotonic() + 120
     while not is_so():
         assert time.monotonic() < limit
         time.sleep(0.005)
@@ -120,12 +130,12 @@ def test_killed_at_any_step(
 ) -> None:
     path = tmp_path / "ledger.sqlite"
     child = start(endpoint, path, name, moment, nth)
-    _, errors = child.communicate(timeout=60)
+    _, errors = child.communicate(timeout=300)
     assert child.returncode == -signal.SIGKILL, errors
     with Ledger(path) as ledger:
         states(ledger)
         report = ask_all(
-            requests(COUNT), batch_llm(endpoint, max_requests=4), ledger, terms=terms()
+            requests(COUNT), batch_llm(endpoint, max_requests=4), ledger, policy=policy()
         )
         assert (report.done, report.failed, report.in_batch) == (COUNT, 0, 0)
         assert states(ledger) == [("answered", COUNT)]
@@ -144,8 +154,8 @@ def test_a_run_waits_for_what_another_has_in_a_batch(endpoint: Endpoint, tmp_pat
     endpoint.batches.delay_s = 0.5
     with start(endpoint, path) as child, Ledger(path) as ledger:
         wait_until(lambda: len(endpoint.batches.all) == 2)
-        report = ask_all(requests(COUNT + 2), batch_llm(endpoint), ledger, terms=terms())
-        out, errors = child.communicate(timeout=60)
+        report = ask_all(requests(COUNT + 2), batch_llm(endpoint), ledger, policy=policy())
+        out, errors = child.communicate(timeout=300)
         assert out.split() == [str(COUNT), "0"], errors
         assert (report.asked, report.reused, report.done) == (2, COUNT, COUNT + 2)
         assert states(ledger) == [("answered", COUNT + 2)]
@@ -170,8 +180,8 @@ def test_a_run_takes_over_from_one_that_is_killed_meanwhile(
         wait_until(lambda: len(endpoint.batches.all) == 2)
         wait_until(lambda: ledger.rows("SELECT COUNT(*) FROM calls")[0][0] == COUNT)
         wait_until(lambda: _submitted(ledger) == 2)
-        how = terms()
-        report = ask_all(requests(COUNT), batch_llm(endpoint), ledger, terms=how, progress=kill)
+        how = policy()
+        report = ask_all(requests(COUNT), batch_llm(endpoint), ledger, policy=how, progress=kill)
         assert (report.asked, report.reused, report.done) == (COUNT, 0, COUNT)
         assert states(ledger) == [("answered", COUNT)]
     assert len(endpoint.batches.all) == 3
@@ -181,7 +191,7 @@ def test_a_run_takes_over_from_one_that_is_killed_meanwhile(
 def test_two_runs_begin_at_once(endpoint: Endpoint, tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     with start(endpoint, path) as one, start(endpoint, path) as other:
-        outs = [child.communicate(timeout=60) for child in (one, other)]
+        outs = [child.communicate(timeout=300) for child in (one, other)]
         codes = [one.returncode, other.returncode]
     assert codes == [0, 0], outs
     numbers = [[int(number) for number in out.split()] for out, _ in outs]

@@ -18,17 +18,18 @@ from hypothesis import strategies as st
 
 from reki_feast.errors import LLMError
 from reki_feast.llm import Answer, Ledger, OpenAIBatchLLM, Request, RequestError, Run
-from reki_feast.llm.batch.collecting import Collector
-from reki_feast.llm.batch.entries import Batch, Filling, fill
-from reki_feast.llm.batch.remote import Remote
-from reki_feast.llm.ledger.reading import broken_rules
-from reki_feast.llm.ledger.scribe import Scribe
-from reki_feast.llm.style import Style
+from reki_feast.llm.batch.collector import Collector
+from reki_feast.llm.batch.records import BatchFill, BatchRecord, fill
+from reki_feast.llm.batch.remote_batch import RemoteBatch
+from reki_feast.llm.dialect import Dialect
+from reki_feast.llm.ledger.group_commit import GroupCommitWriter
+from reki_feast.llm.ledger.invariants import violations
 from tests.llm.batching import AS_OF, batch_llm
+from tests.llm.models import openai_batch_llm
 from tests.llm.servers import Endpoint
 
 URL = "http://127.0.0.1:1/v1"
-STYLE = Style("json_schema", "max_tokens")
+STYLE = Dialect("json_schema", "max_tokens")
 NAMES = st.sampled_from(["content", "refusal", "text", "message", "code", "error"]) | st.text()
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -38,7 +39,7 @@ JSON = st.recursive(
 
 
 def llm(**how: Any) -> OpenAIBatchLLM:
-    return OpenAIBatchLLM(model="tiny", base_url=URL, **how)
+    return openai_batch_llm(model="tiny", base_url=URL, **how)
 
 
 def request(prompt: str = "A film?") -> Request:
@@ -93,7 +94,7 @@ def test_a_line_is_one_line_and_its_size_is_known(prompt: str) -> None:
     raw = asked.line(10**12 - 1, request(prompt), STYLE)
     assert len(raw.decode().splitlines()) == 1
     assert json.loads(raw)["body"]["messages"][-1]["content"] == prompt
-    newest = asked.line(3, request(prompt), Style("json_schema", "max_completion_tokens"))
+    newest = asked.line(3, request(prompt), Dialect("json_schema", "max_completion_tokens"))
     assert len(raw) < len(newest) == asked.size(request(prompt))
 
 
@@ -167,34 +168,34 @@ def test_any_choice_can_be_read(message: object, reason: object, count: object) 
 
 
 @pytest.mark.parametrize(
-    ("faults", "helps", "style"),
+    ("faults", "helps", "dialect"),
     [
-        ("line 1: unknown field 'response_format'", True, Style("json_object", "max_tokens")),
-        ("use 'max_completion_tokens'", True, Style("json_schema", "max_completion_tokens")),
+        ("line 1: unknown field 'response_format'", True, Dialect("json_object", "max_tokens")),
+        ("use 'max_completion_tokens'", True, Dialect("json_schema", "max_completion_tokens")),
         ("the file is empty", False, STYLE),
     ],
 )
-def test_a_refused_batch_may_tell_of_its_style(faults: str, helps: bool, style: Style) -> None:
+def test_a_refused_batch_may_tell_of_its_style(faults: str, helps: bool, dialect: Dialect) -> None:
     asked = llm()
-    assert asked.heed_failure(STYLE, Remote("1", "failed", faults=faults)) is helps
-    assert asked.style == style
+    assert asked.observe_failure(STYLE, RemoteBatch("1", "failed", error_text=faults)) is helps
+    assert asked.dialect == dialect
 
 
 def test_forms_are_given_up_one_by_one_until_one_is_proven() -> None:
     asked = llm()
     for form in ("json_schema", "json_object", "off", "off"):
-        assert asked.style.form == form
-        asked.heed(asked.style, has_answers=False, has_form_faults=True)
-    asked.heed(Style("json_object", "max_tokens"), has_answers=True, has_form_faults=True)
-    assert asked.style.form == "json_object"
-    asked.heed(asked.style, has_answers=False, has_form_faults=True)
-    assert asked.style.form == "json_object"
+        assert asked.dialect.form == form
+        asked.observe(asked.dialect, has_answers=False, has_format_errors=True)
+    asked.observe(Dialect("json_object", "max_tokens"), has_answers=True, has_format_errors=True)
+    assert asked.dialect.form == "json_object"
+    asked.observe(asked.dialect, has_answers=False, has_format_errors=True)
+    assert asked.dialect.form == "json_object"
 
 
 def test_a_form_that_the_user_chose_stays() -> None:
     asked = llm(structured="json_schema")
-    asked.heed(asked.style, has_answers=False, has_form_faults=True)
-    assert asked.style.form == "json_schema"
+    asked.observe(asked.dialect, has_answers=False, has_format_errors=True)
+    assert asked.dialect.form == "json_schema"
 
 
 def test_a_batch_is_found_among_many() -> None:
@@ -223,14 +224,14 @@ def test_files_are_filled_to_the_byte(sizes: list[int], most: int, chunk: int) -
         while left:
             files.append([])
             while left:
-                how = Filling(
-                    asker=run.asker,
+                how = BatchFill(
+                    identity=run.identity,
                     batch=f"batch {len(files)}",
                     key_of=run.key,
-                    worst_of=run.worst,
+                    worst_case_of=run.worst_case,
                     size_of=lambda one: sizes[int(one.prompt_hash)],
-                    most_bytes=most,
-                    has_bytes=sum(files[-1]),
+                    max_bytes=most,
+                    used_bytes=sum(files[-1]),
                     now=ledger.now(),
                 )
                 [filled] = ledger.do([partial(fill, how=how, wanted=left[:chunk])])
@@ -240,7 +241,7 @@ def test_files_are_filled_to_the_byte(sizes: list[int], most: int, chunk: int) -
                 left = left[done:]
                 if filled.left:
                     break
-        assert broken_rules(ledger.rows) == []
+        assert violations(ledger.rows) == []
         query = "SELECT calls FROM batches ORDER BY id"
         assert sorted(n for (n,) in ledger.rows(query)) == sorted(len(f) for f in files if f)
     assert [size for file in files for size in file] == [size for size in sizes if size <= most]
@@ -250,15 +251,15 @@ def test_files_are_filled_to_the_byte(sizes: list[int], most: int, chunk: int) -
 
 def test_files_of_any_length_are_entered_in_little_memory() -> None:
     async def enter() -> int:
-        async with Scribe(ledger, run.asker.run) as scribe:
-            collector = Collector(run, llm, scribe, asyncio.Event())
-            batch = Batch("none", "submitted", 0, AS_OF)
+        async with GroupCommitWriter(ledger, run.identity.run) as writer:
+            collector = Collector(run, llm, writer, asyncio.Event())
+            batch = BatchRecord("none", "submitted", 0, AS_OF)
             with tempfile.TemporaryFile() as file:
                 for call in range(4_000):
                     name = f"reki-{call:012}"
                     file.write(line(custom_id=name, further="x" * 3_000) + b"\n")  # 12 MB in all
                 tracemalloc.start()
-                found = await collector.survey(batch, file)
+                found = await collector.scan(batch, file)
                 assert (len(found.lines), found.unreadable) == (4_000, 0)
                 await collector.enter(batch, file, found, RequestError("it comes back"))
                 _, most = tracemalloc.get_traced_memory()

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from reki_feast.errors import LLMError
 from reki_feast.llm import Answer, EchoLLM, Ledger, ask_all
-from reki_feast.llm.ledger import reading
-from reki_feast.llm.ledger.database import VERSION, connected, mend_of, prepare
-from reki_feast.llm.ledger.reading import Totals
-from tests.llm.entering import LLM, begin, claimed, good, key_of, prompts, record, request, settle
+from reki_feast.llm.ledger import invariants, reports
+from reki_feast.llm.ledger.database import VERSION, hint_for, migrate, open_database
+from reki_feast.llm.ledger.reports import Totals
+from tests.llm.entering import LLM, begin, good, key_of, leased, prompts, record, request, settle
 
 OURS = 0x52454B49
 #: As version 1 made it.
@@ -54,7 +54,7 @@ BEGAN, ENDED = "2026-01-01T00:00:00.000001+00:00", "2026-01-02T03:04:05.000006+0
 Told = tuple[str | None, str, str | None, int, int, float | None, int, str | None]
 ANSWERED: Told = ("text \U0001f600; a ' quote", "stop", "m-1", 30, 4, 0.5, 3, None)
 UNCOUNTED: Told = ("text", "stop", "m-1", 0, 0, 0.25, 1, None)
-CUT: Told = (None, "length", None, 9, 7, None, 1, "the answer is whole\n  found: it was cut")
+CUT: Told = (None, "length", None, 9, 7, None, 1, "the answer is whole\n  detail: it was cut")
 REFUSED: Told = (None, "", None, 0, 0, None, 8, "the server answers the call")
 
 
@@ -84,13 +84,13 @@ def version_1(path: Path, *told: Told) -> list[tuple[Any, ...]]:
     return rows
 
 
-def look(path: Path, query: str) -> list[tuple[Any, ...]]:
+def poll(path: Path, query: str) -> list[tuple[Any, ...]]:
     with closing(sqlite3.connect(path)) as other:
         return other.execute(query).fetchall()
 
 
 def shape(path: Path) -> set[tuple[str, str]]:
-    return set(look(path, "SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL"))
+    return set(poll(path, "SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL"))
 
 
 # --- a new file -----------------------------------------------------------------------------
@@ -99,10 +99,10 @@ def shape(path: Path) -> set[tuple[str, str]]:
 def test_a_new_file_is_marked_as_ours(tmp_path: Path) -> None:
     path = tmp_path / "deep er" / "ledger.sqlite"
     Ledger(path).close()
-    assert look(path, "PRAGMA user_version") == [(VERSION,)]
-    assert look(path, "PRAGMA application_id") == [(OURS,)]
-    assert look(path, "PRAGMA journal_mode") == [("wal",)]
-    names = [name for name, _ in look(path, "SELECT name, 1 FROM sqlite_master WHERE sql <> ''")]
+    assert poll(path, "PRAGMA user_version") == [(VERSION,)]
+    assert poll(path, "PRAGMA application_id") == [(OURS,)]
+    assert poll(path, "PRAGMA journal_mode") == [("wal",)]
+    names = [name for name, _ in poll(path, "SELECT name, 1 FROM sqlite_master WHERE sql <> ''")]
     assert {"prompts", "calls", "runs", "batches", "bands"} < set(names)
 
 
@@ -139,10 +139,10 @@ def test_another_process_does_the_same_at_the_same_moment(
         other = staticmethod(lambda: Ledger(path).close())
 
     with closing(sqlite3.connect(path, factory=Here, isolation_level=None)) as connection:
-        prepare(connection, str(path))
+        migrate(connection, str(path))
         assert connection.was_raced
-    assert look(path, "PRAGMA user_version") == [(VERSION,)]
-    assert look(path, "SELECT COUNT(*) FROM prompts") == [(len(told),)]
+    assert poll(path, "PRAGMA user_version") == [(VERSION,)]
+    assert poll(path, "SELECT COUNT(*) FROM prompts") == [(len(told),)]
 
 
 # --- version 1 ------------------------------------------------------------------------------
@@ -152,16 +152,16 @@ def test_nothing_of_version_1_is_lost(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     rows = version_1(path, ANSWERED, UNCOUNTED, CUT, REFUSED)
     with Ledger(path) as ledger:
-        assert reading.broken_rules(ledger.rows) == []
+        assert invariants.violations(ledger.rows) == []
     together = (
         "SELECT p.key, prompt_hash, llm, parameters, kind, channel, owner, p.state, answer,"
         " c.finish_reason, c.model, prompt_tokens, completion_tokens, latency_s, attempt, error,"
         " created, ended FROM prompts p JOIN calls c USING (key) ORDER BY p.owner"
     )
-    assert look(path, together) == rows
-    assert look(path, "SELECT DISTINCT created, updated FROM prompts") == [(BEGAN, ENDED)]
-    assert look(path, "SELECT began, seen, ended FROM runs") == [(BEGAN, ENDED, ENDED)]
-    assert look(path, "PRAGMA user_version") == [(VERSION,)]
+    assert poll(path, together) == rows
+    assert poll(path, "SELECT DISTINCT created, updated FROM prompts") == [(BEGAN, ENDED)]
+    assert poll(path, "SELECT began, seen, ended FROM runs") == [(BEGAN, ENDED, ENDED)]
+    assert poll(path, "PRAGMA user_version") == [(VERSION,)]
 
 
 def test_totals_of_version_1_are_the_same(tmp_path: Path) -> None:
@@ -170,7 +170,7 @@ def test_totals_of_version_1_are_the_same(tmp_path: Path) -> None:
     expected = Totals(answered=2, failed=2, calls=2, prompt_tokens=39, completion_tokens=11)
     with Ledger(path) as ledger:
         assert ledger.totals() == expected
-        assert reading.failures(ledger.rows) == [
+        assert reports.failures(ledger.rows) == [
             ("failed", "item", owner, told[-1])
             for key, owner, told in sorted(
                 (key_of(request(n)), str(n), told) for n, told in ((2, CUT), (3, REFUSED))
@@ -188,7 +188,7 @@ def test_answers_of_version_1_are_used_and_failures_asked_again(tmp_path: Path) 
         assert ledger.answered(key_of(request())) == Answer(str(ANSWERED[0]), "m-1", "stop")
         report = ask_all([request(n) for n in range(5)], llm, ledger)
         assert (report.reused, report.asked) == (2, 3)
-        assert reading.broken_rules(ledger.rows) == []
+        assert invariants.violations(ledger.rows) == []
         assert ledger.answers(prompts(*(request(n) for n in range(5))), LLM).num_rows == 5
         assert ledger.totals().prompt_tokens > 39
     assert sorted(asked.owner for asked in llm.asked) == ["2", "3", "4"]
@@ -198,10 +198,10 @@ def test_answers_of_version_1_grow_old_too(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     version_1(path, ANSWERED)
     with Ledger(path) as ledger:
-        asker, asked = begin(ledger), request(renew_before=ledger._clock())
-        settle(ledger, good(claimed(ledger, asker, asked), Answer("new", "m-2")))
+        identity, asked = begin(ledger), request(renew_before=ledger._clock())
+        settle(ledger, good(leased(ledger, identity, asked), Answer("new", "m-2")))
         assert ledger.answered(key_of(asked)) == Answer("new", "m-2")
-        assert reading.broken_rules(ledger.rows) == []
+        assert invariants.violations(ledger.rows) == []
 
 
 def test_an_empty_ledger_of_version_1(tmp_path: Path) -> None:
@@ -234,10 +234,10 @@ def test_a_change_of_version_is_made_whole_or_not_at_all(tmp_path: Path, at: str
 
     connection = sqlite3.connect(path, factory=Stopped, isolation_level=None)
     with closing(connection), pytest.raises(sqlite3.OperationalError, match="full"):
-        prepare(connection, str(path))
-    assert look(path, "PRAGMA user_version") == [(1,)]
+        migrate(connection, str(path))
+    assert poll(path, "PRAGMA user_version") == [(1,)]
     assert shape(path) == before
-    assert look(path, f"SELECT {COLUMNS_1} FROM calls ORDER BY owner") == rows
+    assert poll(path, f"SELECT {COLUMNS_1} FROM calls ORDER BY owner") == rows
     with Ledger(path) as ledger:
         assert ledger.totals().answered == 1
 
@@ -249,20 +249,20 @@ def test_nothing_of_version_2_is_lost(tmp_path: Path) -> None:
     old, new = tmp_path / "old.sqlite", tmp_path / "new.sqlite"
     for path in (old, new):
         with Ledger(path) as ledger:
-            asker = begin(ledger)
-            record(ledger, asker, request(0), Answer("a text; 'quoted'", "m"))
-            claimed(ledger, asker, request(1))
+            identity = begin(ledger)
+            record(ledger, identity, request(0), Answer("a text; 'quoted'", "m"))
+            leased(ledger, identity, request(1))
     columns = ", ".join(
         name
-        for (name,) in look(old, "SELECT name FROM pragma_table_info('prompts')")
+        for (name,) in poll(old, "SELECT name FROM pragma_table_info('prompts')")
         if name != "renewed"
     )
-    rows = look(old, f"SELECT {columns} FROM prompts ORDER BY key")
+    rows = poll(old, f"SELECT {columns} FROM prompts ORDER BY key")
     with closing(sqlite3.connect(old)) as connection:
         connection.executescript("ALTER TABLE prompts DROP COLUMN renewed; PRAGMA user_version = 2")
     Ledger(old).close()
-    assert look(old, "PRAGMA user_version") == [(VERSION,)]
-    assert look(old, f"SELECT {columns} FROM prompts ORDER BY key") == rows
+    assert poll(old, "PRAGMA user_version") == [(VERSION,)]
+    assert poll(old, f"SELECT {columns} FROM prompts ORDER BY key") == rows
     assert shape(old) == shape(new)
 
 
@@ -283,19 +283,19 @@ TOLD = st.tuples(
 @settings(max_examples=25, deadline=None)
 @given(st.lists(TOLD, max_size=6))
 def test_any_ledger_of_version_1(told: list[Told]) -> None:
-    with closing(connected(None)) as connection:
+    with closing(open_database(None)) as connection:
         connection.executescript(
             f"PRAGMA application_id = {OURS}; PRAGMA user_version = 1; {CREATE_1}"
         )
         marks = ", ".join("?" * 18)
         connection.executemany(f"INSERT INTO calls VALUES ({marks})", rows_1(*told))
-        prepare(connection, "memory")
+        migrate(connection, "memory")
 
         def rows(query: str, values: Any) -> list[tuple[Any, ...]]:
             return connection.execute(query, values).fetchall()
 
-        assert reading.broken_rules(rows) == []
-        assert reading.totals(rows) == Totals(
+        assert invariants.violations(rows) == []
+        assert reports.totals(rows) == Totals(
             answered=sum(one[0] is not None for one in told),
             failed=sum(one[0] is None for one in told),
             calls=sum(one[3] + one[4] > 0 for one in told),
@@ -321,9 +321,9 @@ def test_a_file_that_is_no_database(tmp_path: Path) -> None:
 def test_a_damaged_ledger(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     with Ledger(path) as ledger:
-        asker = begin(ledger)
+        identity = begin(ledger)
         for n in range(50):
-            record(ledger, asker, request(n), Answer("x" * 500, "m"))
+            record(ledger, identity, request(n), Answer("x" * 500, "m"))
     raw = bytearray(path.read_bytes())
     raw[4096:] = b"\xff" * (len(raw) - 4096)
     path.write_bytes(raw)
@@ -364,4 +364,4 @@ def test_a_newer_version(tmp_path: Path) -> None:
     ],
 )
 def test_mends(text: str, mend: str) -> None:
-    assert mend_of(sqlite3.OperationalError(text)).startswith(mend)
+    assert hint_for(sqlite3.OperationalError(text)).startswith(mend)

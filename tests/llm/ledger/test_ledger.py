@@ -14,18 +14,18 @@ from typing import Any
 import pytest
 
 from reki_feast.errors import LLMError
-from reki_feast.llm import Answer, EchoLLM, Ledger, Terms, ask_all
-from reki_feast.llm.ledger import reading
-from reki_feast.llm.ledger.reading import ANSWERS
-from reki_feast.llm.port import call_key
+from reki_feast.llm import Answer, EchoLLM, Ledger, RequestPolicy, ask_all
+from reki_feast.llm.interface import call_key
+from reki_feast.llm.ledger import invariants, reports
+from reki_feast.llm.ledger.answers import ANSWERS
 from tests.llm.entering import (
     AS_OF,
     LLM,
     begin,
-    claimed,
     failed,
     good,
     key_of,
+    leased,
     prompts,
     record,
     request,
@@ -50,7 +50,7 @@ def ledger() -> Iterator[Ledger]:
 def test_an_answer_is_there_after_closing(tmp_path: Path) -> None:
     path = tmp_path / "deep er" / "ledger.sqlite"
     with Ledger(path, clock=lambda: LATER) as ledger:
-        settle(ledger, good(claimed(ledger, begin(ledger)), ANSWER, coverage=0.5))
+        settle(ledger, good(leased(ledger, begin(ledger)), ANSWER, coverage=0.5))
     with Ledger(path) as ledger:
         assert ledger.answered(key_of(request())) == ANSWER
         asked = prompts(request(), request(), request(1))
@@ -82,8 +82,8 @@ def test_no_answers_is_an_empty_table(ledger: Ledger) -> None:
 
 
 def test_answers_of_many_prompts(ledger: Ledger) -> None:
-    asker, asked = begin(ledger), [request(n) for n in range(1203)]
-    won = [claimed(ledger, asker, one) for one in asked[::2]]
+    identity, asked = begin(ledger), [request(n) for n in range(1203)]
+    won = [leased(ledger, identity, one) for one in asked[::2]]
     for one in won:
         settle(ledger, good(one, ANSWER))
     assert ledger.answers(prompts(*asked), LLM).num_rows == 602
@@ -99,7 +99,7 @@ def test_another_model_or_parameters_is_another_prompt(ledger: Ledger) -> None:
 
 
 def test_a_failure_does_not_count_as_an_answer(ledger: Ledger) -> None:
-    settle(ledger, failed(claimed(ledger, begin(ledger))))
+    settle(ledger, failed(leased(ledger, begin(ledger))))
     assert ledger.answered(key_of(request())) is None
     assert ledger.unanswered(prompts(request()), LLM).num_rows == 1
     assert ledger.known([key_of(request())]) == {key_of(request()): ("failed", None)}
@@ -134,7 +134,7 @@ def test_two_ledgers_on_one_file(tmp_path: Path) -> None:
 
 
 def test_all_or_nothing_of_what_is_done_together(ledger: Ledger) -> None:
-    asker = begin(ledger)
+    identity = begin(ledger)
 
     def broken(connection: sqlite3.Connection) -> None:
         connection.execute("UPDATE runs SET outcome = 'half'")
@@ -143,7 +143,7 @@ def test_all_or_nothing_of_what_is_done_together(ledger: Ledger) -> None:
     with pytest.raises(ZeroDivisionError, match="a defect"):
         ledger.do([broken])
     assert ledger.rows("SELECT outcome FROM runs") == [("",)]
-    record(ledger, asker, request(), ANSWER)
+    record(ledger, identity, request(), ANSWER)
 
 
 def test_a_closed_ledger_says_so() -> None:
@@ -189,8 +189,8 @@ def test_a_folder_that_became_read_only(as_nobody: Path) -> None:
         begin(again, "again")
     as_nobody.chmod(0o700)
     path.chmod(0o600)
-    with Ledger(path) as mended:
-        assert mended.answered(key_of(request())) == ANSWER
+    with Ledger(path) as re_prompted:
+        assert re_prompted.answered(key_of(request())) == ANSWER
 
 
 def test_a_ledger_that_became_read_only(tmp_path: Path) -> None:
@@ -216,12 +216,12 @@ def test_a_ledger_that_another_process_holds_for_long(
 
 def fill(ledger: Ledger) -> int:
     """Answers that found room before the ledger said that there is none."""
-    asker, count = begin(ledger), 0
+    identity, count = begin(ledger), 0
 
     def fill_up() -> None:
         nonlocal count
         while count < 10_000:
-            record(ledger, asker, request(count), replace(ANSWER, text="x" * 20_000))
+            record(ledger, identity, request(count), replace(ANSWER, text="x" * 20_000))
             count += 1
 
     with pytest.raises(LLMError, match="disk is full(.|\n)*make room on the disk"):
@@ -241,7 +241,7 @@ def test_a_file_that_may_not_grow(tmp_path: Path) -> None:
         record(ledger, begin(ledger, "next"), request(99_999), ANSWER)
     with Ledger(path) as again:
         assert again.totals().answered == count + 1
-        assert reading.broken_rules(again.rows) == []
+        assert invariants.violations(again.rows) == []
         assert path.with_suffix(".spare").stat().st_size == SPARE
 
 
@@ -306,39 +306,39 @@ def test_a_disk_that_is_full(small_disk: Path) -> None:
     with Ledger(path) as again:
         assert again.totals().answered == count
         assert again.rows("PRAGMA integrity_check") == [("ok",)]
-        assert reading.broken_rules(again.rows) == []
+        assert invariants.violations(again.rows) == []
 
 
 def test_a_run_on_a_disk_that_is_full_pays_for_nothing_twice(small_disk: Path) -> None:
     path, filler = small_disk / "ledger.sqlite", small_disk / "filler"
     llm = EchoLLM(answer=lambda asked: "x" * 20_000)
-    terms = Terms(concurrency=4)
+    policy = RequestPolicy(concurrency=4)
     with Ledger(path) as ledger:
         filler.write_bytes(bytes(3 << 20))
         with pytest.raises(LLMError, match="disk is full(.|\n)*make room on the disk"):
-            ask_all(requests(1_000), llm, ledger, terms=terms)
+            ask_all(requests(1_000), llm, ledger, policy=policy)
         kept, sent = ledger.totals().answered, len(llm.asked)
         assert 40 < kept <= sent <= kept + 4  # only what was in flight may be lost
     filler.unlink()
     with Ledger(path) as again:
-        report = ask_all(requests(kept + 10), llm, again, terms=terms)
+        report = ask_all(requests(kept + 10), llm, again, policy=policy)
         assert (report.reused, report.asked) == (kept, 10)
         assert len(llm.asked) == sent + 10
-        assert reading.broken_rules(again.rows) == []
+        assert invariants.violations(again.rows) == []
 
 
 # --- what it tells --------------------------------------------------------------------------
 
 
 def test_every_call_is_exported(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "_PAGE", 2)
-    asker = begin(ledger)
-    settle(ledger, failed(claimed(ledger, asker), again=True))
-    record(ledger, asker, request(), ANSWER)
-    claimed(ledger, asker, request(1))
-    tables = list(reading.export(ledger.rows))
+    monkeypatch.setattr(reports, "_PAGE", 2)
+    identity = begin(ledger)
+    settle(ledger, failed(leased(ledger, identity), again=True))
+    record(ledger, identity, request(), ANSWER)
+    leased(ledger, identity, request(1))
+    tables = list(reports.export(ledger.rows))
     assert [table.num_rows for table in tables] == [2, 1]
-    assert all(table.schema == reading.CALLS for table in tables)
+    assert all(table.schema == reports.CALLS for table in tables)
     rows: list[dict[str, Any]] = [row for table in tables for row in table.to_pylist()]
     names = ("attempt", "state", "prompt_state", "status", "answer", "prompt", "presumed")
     assert [tuple(row[name] for name in names) for row in rows] == [
@@ -356,12 +356,12 @@ def test_runs_are_told_the_newest_first() -> None:
         record(ledger, one, request(), replace(ANSWER, prompt_tokens=30, completion_tokens=4))
         ledger.do([lambda c: c.execute("UPDATE runs SET ended = 'x', outcome = 'done'")])
         begin(ledger, "two")
-        told = reading.runs(ledger.rows)
+        told = reports.runs(ledger.rows)
         assert [(run.outcome, run.calls, run.tokens) for run in told] == [
             ("under way or killed", 0, 0),
             ("done", 1, 34),
         ]
-        assert reading.runs(ledger.rows, 1) == told[:1]
+        assert reports.runs(ledger.rows, 1) == told[:1]
 
 
 BREAKS = {
@@ -391,7 +391,7 @@ BREAKS = {
 @pytest.mark.parametrize("rule", BREAKS)
 def test_books_that_do_not_balance_are_told(ledger: Ledger, rule: str) -> None:
     record(ledger, begin(ledger), request(), ANSWER)
-    assert reading.broken_rules(ledger.rows) == []
+    assert invariants.violations(ledger.rows) == []
     for statement in BREAKS[rule].split(";"):
         ledger.do([lambda connection, sql=statement: connection.execute(sql)])  # type: ignore[misc]
-    assert any(told.startswith(rule) for told in reading.broken_rules(ledger.rows))
+    assert any(told.startswith(rule) for told in invariants.violations(ledger.rows))

@@ -1,0 +1,5 @@
+"""The command `reki`."""
+
+from reki_feast.cli.app import main
+
+__all__ = ["main"]

@@ -1,0 +1,167 @@
+"""Each command of `reki`: parsed options to a call of the Python API.
+
+Heavy modules are imported when a command runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from reki_feast.errors import DeclarationError
+
+if TYPE_CHECKING:
+    from reki_feast.api import Project
+    from reki_feast.report import Report
+    from reki_feast.stages.generating import GenerateOptions
+
+
+def _project(options: argparse.Namespace) -> Project:
+    from reki_feast.api import Project
+    from reki_feast.rendering import ProgressBars
+
+    progress = ProgressBars(visible=not options.json)
+    return Project(options.project, options.scenario, progress=progress)
+
+
+def init(options: argparse.Namespace) -> Report:
+    """`reki init`."""
+    from reki_feast.cli.init import init
+
+    return init(options.dir, options.name)
+
+
+def doctor(options: argparse.Namespace) -> Report:
+    """`reki doctor`."""
+    return _project(options).doctor().report()
+
+
+def factors(options: argparse.Namespace) -> Report:
+    """`reki factors`."""
+    return _project(options).factors(calls=options.calls, confirm=options.confirm).report()
+
+
+def plan(options: argparse.Namespace) -> Report:
+    """`reki plan`."""
+    return _project(options).plan(as_of=options.as_of).report()
+
+
+def groups(options: argparse.Namespace) -> Report:
+    """`reki groups`."""
+    found = _project(options).groups(of=options.of, kind=options.kind, limit=options.limit)
+    return found.report()
+
+
+def generate(options: argparse.Namespace) -> Report:
+    """`reki generate`."""
+    return _project(options).generate(**_generation(options)).report()
+
+
+def _generation(options: argparse.Namespace) -> GenerateOptions:
+    return {
+        "as_of": options.as_of,
+        "limit": options.limit,
+        "max_cost": options.max_cost,
+        "max_calls": options.max_calls,
+        "max_tokens": options.max_tokens,
+        "retry_quarantined": options.retry_quarantined,
+        "allow_unconfirmed": options.allow_unconfirmed,
+    }
+
+
+def quality(options: argparse.Namespace) -> Report:
+    """`reki quality`."""
+    return _project(options).quality(examples=options.examples).report()
+
+
+def ledger(options: argparse.Namespace) -> Report:
+    """`reki ledger`."""
+    if options.file is not None and options.action != "export":
+        rule = "only `reki ledger export` writes a FILE"
+        hint = f"reki ledger {options.action}"
+        raise DeclarationError(rule, detail=f"{options.action} {options.file}", hint=hint)
+    project = _project(options)
+    if options.action == "export":
+        return project.export_ledger(options.file or Path("calls.parquet")).report()
+    if options.action == "check":
+        return project.check_ledger().report()
+    if options.action == "give-up-batches":
+        return project.give_up_batches().report()
+    return project.ledger().report()
+
+
+def import_knowledge(options: argparse.Namespace) -> Report:
+    """`reki import-knowledge`."""
+    names = ("groups", "user_groups", "item_groups", "users", "items")
+    files = {name: path for name in names if (path := getattr(options, name))}
+    project = _project(options)
+    return project.import_knowledge(
+        as_of=options.as_of,
+        gates=not options.no_gates,
+        **files,
+    ).report()
+
+
+def encode(options: argparse.Namespace) -> Report:
+    """`reki encode`."""
+    return _project(options).encode(as_of=options.as_of).report()
+
+
+def train(options: argparse.Namespace) -> Report:
+    """`reki train`."""
+    return _project(options).train(retrain=options.retrain).report()
+
+
+def publish(options: argparse.Namespace) -> Report:
+    """`reki publish`."""
+    return _project(options).publish(materialize=options.materialize).report()
+
+
+def run(options: argparse.Namespace) -> Report:
+    """`reki run`."""
+    found = _project(options).run(
+        retrain=options.retrain, materialize=options.materialize, **_generation(options)
+    )
+    return found.report()
+
+
+def push(options: argparse.Namespace) -> Report:
+    """`reki push`."""
+    return _project(options).push(options.file).report()
+
+
+def forget(options: argparse.Namespace) -> Report:
+    """`reki forget`."""
+    found = _project(options).forget(
+        users=options.user,
+        items=options.item,
+        file=options.file,
+        absent=options.absent,
+        repos=options.repo,
+    )
+    return found.report()
+
+
+def evaluate(options: argparse.Namespace) -> Report:
+    """`reki evaluate`."""
+    found = _project(options).evaluate(
+        tables=options.table,
+        backbones=options.backbone,
+        encoders=options.encoder,
+        seeds=options.seeds,
+        rates=options.tune,
+        workers=options.workers,
+        out=options.out,
+    )
+    return found.report()
+
+
+def status(options: argparse.Namespace) -> Report:
+    """`reki status`."""
+    return _project(options).status().report()
+
+
+def down(options: argparse.Namespace) -> Report:
+    """`reki down`."""
+    return _project(options).down().report()

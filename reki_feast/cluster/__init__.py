@@ -1,7 +1,0 @@
-"""Streaming hierarchical clustering, and groups of bounded size that stay as points come."""
-
-from reki_feast.cluster.groups import Admitted, admit, central, partition
-from reki_feast.cluster.shape import leaf_order, path
-from reki_feast.cluster.streakhc import StreaKHC
-
-__all__ = ["Admitted", "StreaKHC", "admit", "central", "leaf_order", "partition", "path"]

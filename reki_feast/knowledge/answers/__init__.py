@@ -1,0 +1,1 @@
+"""Answers: parsed into a text a factor, and made into rows of knowledge."""

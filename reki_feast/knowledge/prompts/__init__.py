@@ -1,0 +1,1 @@
+"""Prompts: templates, the texts of users, items and groups, redaction, fingerprints."""

@@ -1,0 +1,1 @@
+"""Validation of answers: the gates that they pass before they become knowledge."""

@@ -1,0 +1,1 @@
+"""Backbone recommenders that HEIN is trained with, their data, training and metrics."""

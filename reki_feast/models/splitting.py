@@ -1,0 +1,70 @@
+"""Training, validation and test parts of samples or lists."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Generic, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from reki_feast.models.data import L
+from reki_feast.tables.asof import Indices
+
+Holdout = Literal["users", "latest"]
+
+
+@dataclass(frozen=True)
+class Split(Generic[L]):
+    """Samples to learn from, to choose the epoch by, and to report on."""
+
+    train: L
+    validation: L
+    test: L
+
+
+def split_samples(
+    samples: L,
+    *,
+    holdout: Holdout,
+    test: float,
+    validation: float,
+    seed: int,
+    owner: Tensor | None = None,
+) -> Split[L]:
+    """Split samples or lists by users, whole; a part gets a user while the others keep one.
+
+    Args:
+        samples: all samples.
+        holdout: ``"users"`` tests on users held out of training, ``"latest"`` on the last samples
+            of every user.
+        test: share of the users, or of each user's samples, for the test.
+        validation: share of the other users for validation.
+        seed: of the draw.
+        owner: ``[n]``, whose the samples are, sorted; None takes the index of the user.
+    """
+    owner = samples.user if owner is None else owner
+    shuffled = np.random.default_rng(seed).permutation(np.unique(owner.numpy()))
+    if holdout == "latest":
+        counts = torch.bincount(owner)[owner]
+        tested = later(owner) < torch.floor(counts * test + 0.5)
+    else:
+        shuffled, held = _cut(shuffled, test, keep=2)
+        tested = torch.isin(owner, torch.from_numpy(held))
+    _, held = _cut(shuffled, validation, keep=1)
+    validated = torch.isin(owner, torch.from_numpy(held)) & ~tested
+    masks = (~tested & ~validated, validated, tested)
+    train, valid, held_out = (samples.take(mask.nonzero().flatten()) for mask in masks)
+    return Split(train, valid, held_out)
+
+
+def later(user: Tensor) -> Tensor:
+    """How many rows of the same user come after each row; ``user`` ``[n]`` is sorted."""
+    return torch.searchsorted(user, user, right=True) - 1 - torch.arange(len(user))
+
+
+def _cut(users: Indices, share: float, *, keep: int) -> tuple[Indices, Indices]:
+    wanted = max(1, round(len(users) * share)) if share > 0 else 0
+    count = max(0, min(wanted, len(users) - keep))
+    return users[: len(users) - count], users[len(users) - count :]

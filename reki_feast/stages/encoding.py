@@ -1,0 +1,233 @@
+"""Texts to representations: each text encoded once, its vector laid out by channel."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from reki_feast import schema
+from reki_feast.knowledge import by_entity
+from reki_feast.project import DeclaredProject, now
+from reki_feast.report import Bar, Progress, Silent
+from reki_feast.results import EncodeResult, Representations
+from reki_feast.schema import KINDS, Kind
+from reki_feast.stages.context import StageContext
+from reki_feast.stages.encoder_choice import (
+    EncoderChoice,
+    RenamedEncoderError,
+    choose,
+    remember,
+    start_anew,
+    times_to_renew,
+)
+from reki_feast.stages.entity_texts import EntityTexts, all_texts, texts_of
+from reki_feast.stages.exclusive import writing
+from reki_feast.stages.liked_means import LikedMeans, with_taste
+from reki_feast.stages.snapshots import (
+    Times,
+    between_times,
+    channels,
+    check_channels,
+    choose_between,
+    choose_times,
+    representation_hashes,
+    times,
+    up_to,
+    wanted_times,
+)
+from reki_feast.tables.parts import conformed, newest
+
+if TYPE_CHECKING:
+    from reki_feast.encoding import TextEncoder
+
+_TEXT_HASHES = pa.schema([schema.VECTORS.field(name) for name in ("text_hash", "encoder")])
+
+
+@writing
+def encode(
+    project: DeclaredProject,
+    *,
+    as_of: Times = None,
+    retrain: bool = False,
+    progress: Progress | None = None,
+) -> EncodeResult:
+    """Encode what is not encoded yet; add a representation row for each entity that changed.
+
+    Where an earlier version read the declared model otherwise, vectors stay of that kind while
+    trained weights read them; with ``retrain`` all stored times are encoded anew. The model is
+    loaded when a text is new.
+
+    Args:
+        project: the project.
+        as_of: snapshot times; None: as declared.
+        retrain: HEIN is trained anew afterwards, so that channels may be left out.
+        progress: shows how many texts are encoded.
+
+    Raises:
+        CondenseError: a channel is no longer declared that the trained weights read.
+        EncodeError: the encoder cannot be loaded or gives unusable vectors.
+        LakeError: the stored vectors are another encoder's.
+    """
+    context = StageContext.of(project)
+    if not retrain:
+        check_channels(context)
+    wanted = _times(context, as_of)
+    with (progress or Silent()).bar("encoding") as bar:
+        made = _texts_encoded(context, wanted, bar, retrain=retrain)
+    rows = _RowWriter(context, made.choice.encoder)
+    written = [one for time in made.times for one in rows.write(made.texts(time), time)]
+    remember(context, made.choice, [])
+    return EncodeResult(
+        project=context.name,
+        encoder=made.choice.encoder.name,
+        texts=made.new,
+        representations=written,
+        notes=[*context.tables.notices, *made.choice.notes],
+        next=["reki train"],
+    )
+
+
+def _times(context: StageContext, as_of: Times) -> list[datetime]:
+    """The wanted snapshots, those between, and knowledge's after the last encoded one."""
+    wanted = wanted_times(context, as_of)
+    if as_of:
+        return wanted
+    choose_times(context, wanted)
+    if context.lake.read_json("hein") is None:
+        choose_between(context, wanted)
+        wanted = [*wanted, *between_times(context)]
+    done = times(context, "user_representation", "item_representation")
+    generated = [t for t in times(context, "knowledge") if not done or t > done[-1]]
+    return sorted({*generated, *wanted})
+
+
+@dataclass(frozen=True)
+class _EncodedTexts:
+    """Texts whose vectors are stored: of each kind and time; how many of them are new."""
+
+    choice: EncoderChoice
+    times: list[datetime]
+    found: Mapping[tuple[Kind, datetime], EntityTexts]
+    new: int
+
+    def texts(self, time: datetime) -> dict[Kind, EntityTexts]:
+        """Those of one time."""
+        return {kind: self.found[kind, time] for kind in KINDS}
+
+
+def _texts_encoded(
+    context: StageContext, wanted: list[datetime], bar: Bar, *, retrain: bool
+) -> _EncodedTexts:
+    """Encode the new texts of the wanted times, and of those that are made anew."""
+    choice = choose(context, bar, retrain=retrain)
+    try:
+        return _encoded_by(context, wanted, choice)
+    except RenamedEncoderError:  # the declared model has changed since
+        choice = choose(context, bar, retrain=retrain, remembered=False)
+        return _encoded_by(context, wanted, choice)
+
+
+def _encoded_by(
+    context: StageContext, wanted: list[datetime], choice: EncoderChoice
+) -> _EncodedTexts:
+    from reki_feast.encoding import encode_texts
+
+    renewing = times_to_renew(context, choice)
+    wanted = sorted({*wanted, *renewing})
+    found = {(kind, time): texts_of(context, kind, time) for time in wanted for kind in KINDS}
+    known = context.lake.read("vectors", _TEXT_HASHES)
+    new = encode_texts(list(all_texts(found.values())), choice.encoder, known)
+    context.lake.append("vectors", new)
+    if choice.outdated:
+        start_anew(context, choice, renewing)
+    remember(context, choice, renewing)
+    return _EncodedTexts(choice, wanted, found, new.num_rows)
+
+
+class _RowWriter:
+    """Adds representations that differ from the stored ones; vectors are read for these alone."""
+
+    def __init__(self, context: StageContext, encoder: TextEncoder) -> None:
+        self._context, self._encoder = context, encoder
+
+    def write(self, found: Mapping[Kind, EntityTexts], time: datetime) -> list[Representations]:
+        """Add the rows of a time."""
+        means = self._liked_means(found["item"], time)
+        return [
+            Representations(
+                kind,
+                time,
+                channels(self._context, kind),
+                len(found[kind].ids),
+                self._add(kind, found[kind], time, means if kind == "user" else None),
+            )
+            for kind in KINDS
+        ]
+
+    def _add(self, kind: Kind, found: EntityTexts, time: datetime, means: LikedMeans | None) -> int:
+        context, key = self._context, self._context.key(kind)
+        ids, hashes = found.ids.cast(key.type), found.hashes(self._encoder.name)
+        if means is not None:
+            hashes = means.hashes(ids, hashes)
+        made = pa.table({key.name: ids, "hash": hashes, "row": range(len(ids))})
+        stored = newest(up_to(representation_hashes(context, key, kind), time), [key.name])
+        fresh = by_entity.changed_rows(made, stored, [key.name])["row"].to_pylist()
+        if fresh:
+            rows = _represented(
+                context, kind, found.take(fresh), time, self._vectors, self._encoder
+            )
+            rows = rows if means is None else with_taste(rows, means)
+            context.lake.append(f"{kind}_representation", rows)
+        return len(fresh)
+
+    def _liked_means(self, items: EntityTexts, time: datetime) -> LikedMeans | None:
+        context = self._context
+        if not context.declared.encoder.taste:
+            return None
+        rows = _represented(context, "item", items, time, self._vectors, self._encoder)
+        return LikedMeans.of(context.tables, rows, time, context.declared.scenario.history)
+
+    @cached_property
+    def _vectors(self) -> pa.Table:
+        return self._context.lake.read("vectors", schema.VECTORS)
+
+
+def _represented(
+    context: StageContext,
+    kind: Kind,
+    found: EntityTexts,
+    time: datetime,
+    vectors: pa.Table,
+    encoder: TextEncoder,
+) -> pa.Table:
+    """Representations with every channel of the project but tastes; unknown ones are null."""
+    from reki_feast.encoding import RowTimes, represent
+
+    key = context.key(kind)
+    rows = represent(
+        key, found.ids.cast(key.type), found.texts, vectors, encoder, RowTimes(time, now())
+    )
+    every = [name for name in channels(context, kind) if name != schema.TASTE]
+    return conformed(rows, schema.representation(key, every))
+
+
+def representations(
+    context: StageContext,
+    time: datetime,
+    found: Mapping[Kind, EntityTexts],
+    vectors: pa.Table,
+    encoder: TextEncoder,
+) -> tuple[pa.Table, pa.Table]:
+    """Users' and items' representations as of a time, from their ids, texts and vectors."""
+    users, items = (
+        _represented(context, kind, found[kind], time, vectors, encoder) for kind in KINDS
+    )
+    if context.declared.encoder.taste:
+        recent = context.declared.scenario.history
+        users = with_taste(users, LikedMeans.of(context.tables, items, time, recent))
+    return users, items

@@ -1,0 +1,70 @@
+"""The project's Feast repo, looked at before a run pays for what the repo will not take."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from reki_feast.errors import StoreError
+from reki_feast.project import DeclaredProject
+from reki_feast.schema import TASTE
+from reki_feast.stages.context import StageContext
+from reki_feast.stages.matching import manifest_section, settings
+
+if TYPE_CHECKING:
+    from reki_feast.views.repo_check import RepoSummary
+
+
+def look_at_repo(context: StageContext) -> RepoSummary:
+    """Whether the repo's files fit what the project will publish; nothing is written.
+
+    Raises:
+        StoreError: there is no repo, Feast cannot read it, or its views do not fit.
+    """
+    repo = context.feature_repo
+    if not (repo / "feature_store.yaml").exists():
+        raise StoreError(
+            "the project has a Feast repo to materialize into",
+            detail=f"no {repo / 'feature_store.yaml'}",
+            hint="`reki init` lays one down; for a repo elsewhere run feast apply and materialize "
+            "there",
+        )
+    from reki_feast.views.repo_check import check_repo
+
+    return check_repo(repo, context.data, _coming(context))
+
+
+def check_takes_rows(context: StageContext) -> None:
+    """Whether the repo fits, as :func:`look_at_repo` finds, and its online store takes rows.
+
+    Raises:
+        StoreError: it does not fit, or the store does not answer, or refuses.
+        MissingExtraError: an embedded Redis is meant, and none is installed.
+    """
+    look_at_repo(context)
+    from reki_feast.stores.readiness import check_writable
+
+    check_writable(context.feature_repo)
+
+
+def _coming(context: StageContext) -> dict[str, Any]:
+    """The manifest that the next run will write, as far as views depend on it."""
+    published = context.lake.read_json("manifest") or {}
+    scores = {"match": manifest_section(settings(context))} if context.tables.timed else {}
+    made = {
+        "scenario": context.name,
+        "m": 1,
+        "factors": list(context.known_factors()),
+        **scores,
+        **published,
+    }
+    for kind, key in (("user", context.tables.user), ("item", context.tables.item)):
+        blank = {"channels": _channels(context, kind), "q": 1, "default": [0.0]}
+        made[kind] = {**blank, **made.get(kind, {}), "key": key.name, "type": str(key.type)}
+    return made
+
+
+def _channels(project: DeclaredProject, kind: str) -> list[str]:
+    if kind == "item":
+        return ["knowledge", "description"]
+    known = ["liked", "disliked"] if project.declared.collective("user") else ["knowledge"]
+    return [*known, "history", *([TASTE] if project.declared.encoder.taste else [])]

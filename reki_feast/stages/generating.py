@@ -1,0 +1,311 @@
+"""Prompts to knowledge."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+from functools import partial
+from typing import TypedDict
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from typing_extensions import Unpack
+
+from reki_feast import knowledge
+from reki_feast.extras import require
+from reki_feast.knowledge import by_entity as known
+from reki_feast.llm import BudgetError, Ledger, Run, RunReport, Spent, ask_in_run, requests_from
+from reki_feast.llm.budget import QUOTA_HINT, QuotaError
+from reki_feast.llm.ledger import reports
+from reki_feast.llm.report import merged
+from reki_feast.project import DeclaredProject, now
+from reki_feast.report import Progress, Report, Silent, attach_report
+from reki_feast.results import AskingRun, CallUsage, GenerateResult, table_of
+from reki_feast.schema import KINDS
+from reki_feast.stages.context import PromptStyle, StageContext
+from reki_feast.stages.grouping import drift_notes, group_updates
+from reki_feast.stages.ledger_reports import latest_runs, total_usage
+from reki_feast.stages.planning import Estimate, formed_groups, policy_notes, renewal, style_of
+from reki_feast.stages.prompt_inputs import remember
+from reki_feast.stages.prompting import Prompted, Prompting, prompts_at
+from reki_feast.stages.snapshots import Times, choose_times, state, wanted_times
+
+
+class GenerateOptions(TypedDict, total=False):
+    """Options of `reki generate`, which `reki run` has too.
+
+    Attributes:
+        as_of: snapshot times; None or absent: as declared.
+        limit: maximum number of prompts to ask, of users and items in turn.
+        max_cost: maximum cost of this run, instead of the declared budget's.
+        max_calls: maximum number of calls of this run.
+        max_tokens: maximum number of tokens of this run, prompts and answers together.
+        retry_quarantined: whether to ask again what failed a gate in an earlier run.
+        allow_unconfirmed: whether to use factors that no expert has confirmed.
+    """
+
+    as_of: Times
+    limit: int | None
+    max_cost: float | None
+    max_calls: int | None
+    max_tokens: int | None
+    retry_quarantined: bool
+    allow_unconfirmed: bool
+
+
+def generate(
+    project: DeclaredProject,
+    *,
+    progress: Progress | None = None,
+    **options: Unpack[GenerateOptions],
+) -> GenerateResult:
+    """Ask what is not answered yet; all answers become knowledge.
+
+    Args:
+        project: the project.
+        progress: shows how far it is.
+        options: as :class:`GenerateOptions` says.
+
+    Raises:
+        FactorsError: factors are missing or unconfirmed.
+        LLMError: no call can succeed.
+        BudgetError: a limit was reached; what was answered is kept, as knowledge too.
+        QuotaError: the same, of a limit by the day that the server has.
+        KeyboardInterrupt: the same, on Ctrl-C.
+    """
+    context = StageContext.of(project)
+    style, llm = style_of(context, options.get("allow_unconfirmed", False)), context.llm()
+    context.check_key()
+    times = wanted_times(context, options.get("as_of"))
+    choose_times(context, times)
+    formed = formed_groups(context, times, progress)
+    with context.ledger() as ledger, attach_report(partial(_paid, context, ledger, now())):
+        limits = {
+            "max_cost": options.get("max_cost"),
+            "max_calls": options.get("max_calls"),
+            "max_tokens": options.get("max_tokens"),
+        }
+        retry = options.get("retry_quarantined", False)
+        policy = context.request_policy(llm, ledger, limits=limits, retry_quarantined=retry)
+        with Run(ledger, llm, policy) as run:
+            prompting = _prompting(context, style, run)
+            done = _Generation(
+                prompting, run, progress or Silent(), options.get("limit"), times[-1]
+            )
+            for some in _passes(context, times):
+                done.ask(some, first=times[0])
+                if done.is_over:
+                    break
+        said = done.notes()
+    result = GenerateResult(
+        project=context.name,
+        model=llm.name,
+        prompts=done.prompts,
+        groups=group_updates(formed),
+        usage=done.usage(has_price=policy.price is not None),
+        notes=[*context.tables.notices, *drift_notes(context, formed), *said],
+        next=done.next(),
+        failed=done.report.failed,
+    )
+    with attach_report(lambda: replace(result, next=[]).report()):
+        done.raise_if_stopped()
+    return result
+
+
+def _paid(project: DeclaredProject, ledger: Ledger, since: datetime) -> Report | None:
+    """What a run that could not go on has paid; None where it did not begin to."""
+    latest = reports.runs(ledger.rows, 1)
+    if not latest or latest[0].began < since or not latest[0].calls:
+        return None
+    return Report(
+        f"{project.name}: the run could not go on; what was answered is kept",
+        tables=[table_of("runs", AskingRun, latest_runs(ledger, 1))],
+        notes=total_usage(ledger).notes(),
+    )
+
+
+def _passes(project: DeclaredProject, times: list[datetime]) -> list[list[datetime]]:
+    """Snapshots that can be asked for together: all, unless later ones build on earlier ones."""
+    policy = project.declared.freshness
+    builds = policy.incremental or policy.min_new > 1
+    return [[time] for time in times] if builds else [times]
+
+
+def _prompting(context: StageContext, style: PromptStyle, run: Run) -> Prompting:
+    renew_before = renewal(context)
+    unanswered = partial(run.ledger.unanswered, llm=run.llm, renew_before=renew_before)
+    return Prompting(context, style, unanswered, context.redact())
+
+
+class _Generation:
+    """One run over the snapshots."""
+
+    def __init__(
+        self,
+        prompting: Prompting,
+        run: Run,
+        progress: Progress,
+        limit: int | None,
+        newest: datetime,
+    ) -> None:
+        self._prompting, self._context = prompting, prompting.context
+        self._run, self._progress, self._limit = run, progress, limit
+        self._last, self._renew_before = newest, renewal(self._context, newest)
+        retry = run.policy.retry_quarantined
+        self._estimate = Estimate(
+            self._context, run.llm, run.ledger, newest, retry_quarantined=retry
+        )
+        self._prompted: list[Prompted] = []
+        self._faults: list[str] = []
+        self.report = RunReport()
+        self.prompts = 0
+        self._added = 0
+        self._left = 0
+        declared = self._context.declared
+        self._kinds = [k for k in KINDS if declared.individual(k) or declared.collective(k)]
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the later snapshots have to wait."""
+        return bool(self.report.stopped) or self._limit == 0
+
+    def ask(self, times: list[datetime], *, first: datetime) -> None:
+        """Ask for some snapshots together, and keep what is known at each."""
+        asked = [prompts_at(self._prompting, time, first=time == first) for time in times]
+        self._prompted += asked
+        self.prompts += sum(one.prompts.num_rows for one in asked)
+        for one in asked:
+            remember(self._context, one.asked)
+        self._ask(pa.concat_tables([one.prompts for one in asked]), is_last=times[-1] == self._last)
+        for time, one in zip(times, asked, strict=True):
+            self._keep(one.prompts, time)
+
+    def _keep(self, prompts: pa.Table, time: datetime) -> None:
+        """Turn what is answered into knowledge."""
+        ledger, llm = self._run.ledger, self._run.llm
+        lost = pa.array(list(ledger.quarantined(prompts, llm)), pa.string())
+        kept = prompts.filter(pc.invert(pc.is_in(prompts["prompt_hash"], lost)))
+        table, faults = knowledge.knowledge_from(kept, ledger.answers(kept, llm), created=now())
+        self._added += _add(self._context, table, time)
+        if not self.is_over:
+            self._faults += map(str, faults)
+
+    def _ask(self, prompts: pa.Table, *, is_last: bool) -> None:
+        run, renew_before = self._run, self._renew_before
+        if self._limit is not None:
+            waiting = run.ledger.unanswered(
+                prompts,
+                run.llm,
+                renew_before=renew_before,
+                retry_quarantined=run.policy.retry_quarantined,
+            )
+            prompts = _few(waiting, self._limit, 1 if is_last else len(self._kinds))
+            self._limit -= prompts.num_rows
+            self._left += waiting.num_rows - prompts.num_rows
+        found = self._estimate(prompts)
+        if found.calls:  # the gates load them at the first answer, which is paid for by then
+            require("datasketch", "py3langid")
+        tokens = found.prompt_tokens + found.completion_tokens
+        run.expect(Spent(found.calls, tokens, found.money or 0.0))
+        with self._progress.bar("asking") as bar:
+            report = ask_in_run(
+                requests_from(prompts, renew_before),
+                run,
+                progress=lambda so_far: bar(so_far.done + so_far.batch_done, prompts.num_rows),
+            )
+        self.report = merged(self.report, report)
+
+    def raise_if_stopped(self) -> None:
+        """Tell that a limit, or the user, ended the run before its time."""
+        report = self.report
+        if report.stopped == "interrupted":
+            raise KeyboardInterrupt
+        if report.stopped == "budget":
+            left = self.prompts - report.done
+            raise BudgetError(
+                "the run stays within its budget",
+                detail=f"{report.limit} is reached: {report.asked:,} prompts answered in this run, "
+                f"at least {left:,} left",
+                hint="raise the limit and run again: it goes on where it stopped and pays for "
+                "nothing twice; `reki encode` goes on with what is known now",
+            )
+        if report.stopped == "quota":
+            raise QuotaError(
+                "the server's quota lasts for the run",
+                detail=f"{report.limit}; {report.asked:,} prompts answered in this run, at least "
+                f"{self.prompts - report.done:,} left",
+                hint=f"{QUOTA_HINT}; `reki encode` goes on with what is known now",
+            )
+
+    def next(self) -> list[str]:
+        """What makes sense now: not to go on with nothing, nor with a small part."""
+        report = self.report
+        if report.failed and not report.asked:
+            return ["reki doctor", "reki generate"]
+        if self._left:
+            return ["reki quality", "reki generate"]
+        return ["reki generate"] if report.in_batch or report.failed else ["reki encode"]
+
+    def usage(self, *, has_price: bool) -> CallUsage:
+        """What was asked and what it took."""
+        report = self.report
+        return CallUsage(
+            asked=report.asked,
+            reused=report.reused + report.repeated,
+            quarantined=report.quarantined,
+            failed=report.failed,
+            calls=report.calls,
+            prompt_tokens=report.prompt_tokens,
+            answer_tokens=report.completion_tokens,
+            money=round(report.cost, 4) if has_price else None,
+            seconds=round(report.seconds, 1),
+            added=self._added,
+        )
+
+    def _filtered(self) -> str:
+        """How many prompts the server refuses for what they say."""
+        gates = reports.gates(self._run.ledger.rows)
+        count = sum(lost for gate, _, lost in gates if gate == "filtered")
+        return f", or the server's content filter refused them (so far {count:,})" if count else ""
+
+    def notes(self) -> list[str]:
+        """What the user should know of this run."""
+        report = self.report
+        said = [f"{one.kind} {one.owner}: {one.error}" for one in report.failures]
+        if report.quarantined:
+            said.append(
+                f"{report.quarantined:,} prompts are quarantined: their answers failed a gate"
+                f"{self._filtered()}, and their owners get the default vector; `reki quality` "
+                "shows them"
+            )
+        if self._left:
+            said.append(f"{self._left:,} prompts or more are left: --limit is reached")
+        if report.in_batch:
+            said.append(f"{report.in_batch:,} prompts are in an open batch: run again to collect")
+        return [*policy_notes(self._prompted), *report.notes, *said, *self._faults[:5]]
+
+
+def _few(prompts: pa.Table, limit: int, parts: int) -> pa.Table:
+    """At most so many prompts, of users and of items in turn.
+
+    Args:
+        prompts: ``schema.PROMPTS``.
+        limit: so many at most.
+        parts: a kind gets this part of the limit, or it all, where none is left for others later.
+    """
+    places = [
+        (rank, kind, row)
+        for kind in KINDS
+        for rank, row in enumerate(np.flatnonzero(prompts["kind"].to_numpy() == kind).tolist())
+        if rank * parts < limit
+    ]
+    return prompts.take(pa.array([row for *_, row in sorted(places)[:limit]], pa.int64()))
+
+
+def _add(project: DeclaredProject, table: pa.Table, time: datetime) -> int:
+    """Add the rows that differ from the newest ones up to their time."""
+    stored = state(project, time).knowledge
+    fresh = known.changed_rows(table, stored, ["kind", "channel", "owner", "grouped"])
+    project.lake.append("knowledge", fresh)
+    return int(fresh.num_rows)

@@ -1,0 +1,213 @@
+"""Representations to weights: HEIN trained on what came after the snapshot it reads."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from reki_feast.errors import CondenseError
+from reki_feast.models.names import LABELS
+from reki_feast.project import DeclaredProject
+from reki_feast.report import Bar, Progress, Silent
+from reki_feast.results import HeldOutScore, SampleCounts, TrainResult
+from reki_feast.schema import TIMESTAMP
+from reki_feast.stages.context import StageContext
+from reki_feast.stages.exclusive import writing
+from reki_feast.stages.gain import found_shares, gains, helping_notes, helps
+from reki_feast.stages.matching import fit, fitted_scores, material
+from reki_feast.stages.snapshots import channels, times
+from reki_feast.stages.training_data import (
+    TrainingData,
+    in_time,
+    known_at,
+    settings,
+    trained_weights,
+    training_data,
+)
+
+if TYPE_CHECKING:
+    from reki_feast.models.hein import FittedHein, VectorBlock
+
+
+@writing
+def train(
+    project: DeclaredProject, *, retrain: bool = False, progress: Progress | None = None
+) -> TrainResult:
+    """Train HEIN and keep its weights; where there are weights, they stand unless ``retrain``.
+
+    Keeping them keeps every later snapshot's vectors in one space, which models downstream have
+    learnt. Of each interaction HEIN learns from the snapshot of its time; without times, from one
+    snapshot, the latest that a quarter of the interactions came after.
+
+    Raises:
+        CondenseError: no snapshot leaves interactions to learn from, or they cannot be learnt from.
+    """
+    context = StageContext.of(project)
+    stored = None if retrain else context.lake.weights()
+    if stored is not None:
+        _bring_up_scores(context, progress or Silent())
+        notes = ["weights are there; --retrain trains again", *_declared_since(context, stored[1])]
+        return _result(context, stored[1], *notes)
+    found = in_time(context, training_data(context))
+    bars = progress or Silent()
+    blocks = _blocks(context, found, bars)
+    from reki_feast.models.hein import all_manifest, all_weights
+
+    made = {**all_manifest(blocks), "trained_as_of": found.time.isoformat()}
+    made["backbone"] = context.declared.training.backbone
+    if found.until is not None:
+        made["trained_until"], made["exclusive"] = found.until.isoformat(), True
+        _fit_scores(context, found.until, bars)
+        made["helps"] = _helps(context, bars)
+    context.lake.write_weights(all_weights(blocks), made)
+    return _result(context, made, "", *found.given.notices)
+
+
+def _bring_up_scores(context: StageContext, progress: Progress) -> None:
+    """Fit scores where weights are there and scores are not, as in a project made before them."""
+    made = times(context, "item_representation")
+    if not made or fitted_scores(context) is not None:
+        return
+    if context.tables.timed:
+        _fit_scores(context, made[-1], progress)
+
+
+def _fit_scores(context: StageContext, until: datetime, progress: Progress) -> None:
+    with progress.bar("training scores") as bar:
+        fit(context, until, bar)
+
+
+def _helps(context: StageContext, progress: Progress) -> dict[str, Any]:
+    """Whether the scores help on this log; nothing where that is not asked for."""
+    fitted = fitted_scores(context)
+    found = material(context, fitted)
+    if fitted is None or found is None or not context.declared.training.check:
+        return {}
+    with progress.bar("measuring in time"):
+        return helps(context.declared.training.seed, context.tables, found, fitted)
+
+
+def _blocks(project: DeclaredProject, found: TrainingData, progress: Progress) -> list[VectorBlock]:
+    """Weights learnt anew at each cut, on all labels before it, from where they were."""
+    from reki_feast.models.hein import VectorBlock, align
+
+    cuts = _cuts(project, found)
+    blocks: list[VectorBlock] = []
+    with progress.bar("training") as bar:
+        for number, cut in enumerate(cuts):
+            before = blocks[-1].hein if blocks else None
+            part, here = partial(bar_part, bar, number, len(cuts)), known_at(found, cut)
+            is_last = number == len(cuts) - 1
+            try:
+                made = _condense(project, here, before, is_last=is_last, bar=part)
+            except CondenseError:
+                if is_last:
+                    raise
+                continue  # too little came before this cut to learn from
+            if before is not None:
+                align(made, before, here.users, here.items)
+            blocks.append(VectorBlock(cut, made))
+    return blocks
+
+
+def bar_part(bar: Bar, number: int, of: int, done: int, total: int) -> None:
+    """Show the progress of one of several parts of equal length."""
+    bar(number * total + done, of * total)
+
+
+def _cuts(project: DeclaredProject, found: TrainingData) -> list[datetime | None]:
+    """Times that cut the samples into blocks, last the end of labels; None without times."""
+    if found.until is None:
+        return [None]
+    from reki_feast.models.text_match import cuts_of
+
+    rows = found.interactions.filter(found.interactions["sample"])
+    times = rows["event_timestamp"].cast(pa.int64()).to_numpy()
+    until = pa.scalar(found.until, TIMESTAMP)
+    cuts = cuts_of(times, until.value, project.declared.training.blocks)
+    return pa.array(cuts).cast(TIMESTAMP).to_pylist()  # type: ignore[no-any-return]
+
+
+def _declared_since(project: DeclaredProject, made: dict[str, Any]) -> list[str]:
+    """What is declared otherwise than the stored weights were trained; it waits for --retrain."""
+    from reki_feast.models.hein import channel_pairs
+    from reki_feast.models.training_config import to_stored
+
+    wanted, had = _flat(to_stored(settings(project))), _flat(made["settings"])
+    wanted["backbone"], had["backbone"] = project.declared.training.backbone, made.get("backbone")
+    pairs = channel_pairs(channels(project, "user"), channels(project, "item"))
+    wanted["channels"], had["channels"] = _told(pairs), _told(made["pairs"])
+    return [
+        f"{name}: {value} is declared, the weights were trained with {had[name]}"
+        for name, value in wanted.items()
+        if had.get(name, value) != value
+    ]
+
+
+def _flat(nested: dict[str, Any]) -> dict[str, Any]:
+    return {**{name: x for name, x in nested.items() if name != "training"}, **nested["training"]}
+
+
+def _told(pairs: Iterable[Sequence[str]]) -> str:
+    return ", ".join(f"{user} + {item}" for user, item in pairs)
+
+
+def _condense(
+    project: DeclaredProject,
+    found: TrainingData,
+    before: FittedHein | None,
+    *,
+    is_last: bool,
+    bar: Bar,
+) -> FittedHein:
+    from reki_feast.models.click import CTR
+    from reki_feast.models.hein import FitOptions, HeinData, fit_hein
+
+    # without the columns that an evaluation's models see: on a small log they are learnt by heart
+    # before HEIN has learnt anything
+    said, how = project.declared.training, settings(project)
+    if before is not None and not is_last:  # what goes on from trained weights needs less
+        how = replace(how, training=replace(how.training, epochs=math.ceil(said.epochs / 2)))
+    epochs = how.training.epochs
+    return fit_hein(
+        HeinData(found.interactions, found.users, found.items),
+        backbone=CTR[said.backbone],
+        config=how,
+        options=FitOptions(
+            seed=said.seed, compare=is_last, device=said.device, allow_missing=not is_last
+        ),
+        warm_start=before.heins if before is not None else None,
+        progress=lambda epoch, batch, batches: bar((epoch - 1) * batches + batch, epochs * batches),
+    )
+
+
+def _result(project: DeclaredProject, made: dict[str, Any], *notes: str) -> TrainResult:
+    found, helped = made.get("report") or {}, made.get("helps") or {}
+    backbone = LABELS[made.get("backbone", "din")]
+    compared = {backbone: found.get("plain"), f"{backbone} + vectors": found.get("vectors")}
+    samples = SampleCounts(*found["samples"]) if found.get("samples") else None
+    folds = made["settings"].get("folds")
+    folded = f"user vectors out of {folds} folds of users" if folds else ""
+    return TrainResult(
+        project=project.name,
+        weights=trained_weights(made),
+        pairs=[(user, item) for user, item in made["pairs"]],
+        samples=samples,
+        held_out=[
+            HeldOutScore(name, run["test"]["auc"], run["test"]["log_loss"], len(run["epochs"]))
+            for name, run in compared.items()
+            if run
+        ],
+        gains=gains(helped),
+        coverage=found_shares(helped.get("found", {})),
+        notes=[
+            note for note in (str(samples or ""), folded, *helping_notes(helped), *notes) if note
+        ],
+        next=["reki publish"],
+    )

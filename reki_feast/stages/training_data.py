@@ -1,0 +1,200 @@
+"""What HEIN, and every model of an evaluation, is trained on: snapshots and what came after."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from reki_feast.errors import CondenseError
+from reki_feast.project import DeclaredProject
+from reki_feast.results import Weights
+from reki_feast.schema import TASTE, TIMESTAMP, Kind
+from reki_feast.stages.context import StageContext
+from reki_feast.stages.snapshots import between_times, representation, times, up_to
+from reki_feast.tables.asof import after
+from reki_feast.tables.attributes import attributes
+from reki_feast.tables.inputs import Inputs
+from reki_feast.tables.parts import newest
+from reki_feast.tables.snapshot_times import snapshot_to_learn_from, split
+
+if TYPE_CHECKING:
+    from reki_feast.models.hein import HeinConfig
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Tables as :func:`reki_feast.models.hein.fit_hein` takes them.
+
+    Attributes:
+        given: the project's tables.
+        time: the as-of time of the representations.
+        until: labels came before it; None without times.
+        interactions: with their samples.
+        users: representations of users as of ``time``; :func:`in_time`, of all times.
+        items: of items.
+        user_fields: user key and the columns that tell users apart; None without any.
+        item_fields: the same of items.
+    """
+
+    given: Inputs
+    time: datetime
+    until: datetime | None
+    interactions: pa.Table
+    users: pa.Table
+    items: pa.Table
+    user_fields: pa.Table | None
+    item_fields: pa.Table | None
+
+
+def training_data(project: DeclaredProject) -> TrainingData:
+    """Choose the snapshot, the latest that leaves out a quarter of the interactions.
+
+    Raises:
+        CondenseError: no snapshot leaves interactions to learn from.
+    """
+    context = StageContext.of(project)
+    time = _snapshot(context)
+    until = _labels_until(context, time)
+    rows = split(context.tables, time, context.declared.scenario.history)
+    users = _at(context, "user", time)
+    _check_taste(users, time)
+    return TrainingData(
+        context.tables,
+        time,
+        until,
+        labelled_until(rows, until),
+        users,
+        _at(context, "item", time),
+        _fields(context, "user"),
+        _fields(context, "item"),
+    )
+
+
+def in_time(project: DeclaredProject, found: TrainingData) -> TrainingData:
+    """The same of all snapshots up to ``until``, so that a sample meets the state of its time.
+
+    Samples begin with the first snapshot that knows users. Without times nothing changes.
+    """
+    if found.until is None:
+        return found
+    users = up_to(representation(project, found.given.user, "user"), found.until)
+    items = up_to(representation(project, found.given.item, "item"), found.until)
+    first = pc.min(users["event_timestamp"]).as_py()
+    rows = split(found.given, first, project.declared.scenario.history)
+    return replace(
+        found,
+        interactions=labelled_until(rows, found.until),
+        users=newest(users, [found.given.user.name, "event_timestamp"]),
+        items=newest(items, [found.given.item.name, "event_timestamp"]),
+    )
+
+
+def known_at(found: TrainingData, cut: datetime | None) -> TrainingData:
+    """What was known before a time: labels, and representations; all for None."""
+    if cut is None:
+        return found
+    return replace(
+        found,
+        interactions=labelled_until(found.interactions, cut),
+        users=up_to(found.users, cut),
+        items=newest(up_to(found.items, cut), [found.given.item.name]),
+    )
+
+
+def trained_until(made: Mapping[str, Any]) -> str:
+    """Before when the labels came that stored weights have learnt; empty without times.
+
+    Args:
+        made: what ``hein.json`` says. Earlier versions wrote the last label's own time there.
+    """
+    said: str = made.get("trained_until") or ""
+    if not said or made.get("exclusive"):
+        return said
+    return after(datetime.fromisoformat(said)).isoformat()
+
+
+def trained_weights(made: Mapping[str, Any]) -> Weights:
+    """What ``hein.json`` says of the stored weights."""
+    as_of = str(made.get("trained_as_of", ""))
+    return Weights(made["q"], str(made.get("hash", "")), trained_until(made), as_of)
+
+
+def settings(project: DeclaredProject) -> HeinConfig:
+    """Sizes and training as the project declares them."""
+    from reki_feast.models.hein import HeinConfig
+    from reki_feast.models.training_config import TrainingConfig
+
+    said = project.declared.training
+    return HeinConfig(
+        shared_experts=said.shared_experts,
+        user_experts=said.dedicated_experts,
+        item_experts=said.dedicated_experts,
+        output_size=said.output_size,
+        components=said.components,
+        hein_dropout=said.dropout,
+        match_weight=said.match,
+        folds=said.folds,
+        test=said.test,
+        training=TrainingConfig(
+            epochs=said.epochs,
+            batch_size=said.batch_size,
+            learning_rate=said.learning_rate,
+            patience=said.patience,
+            deferred_batches=1 if said.match else None,
+        ),
+    )
+
+
+def _snapshot(context: StageContext) -> datetime:
+    made = sorted({*times(context, "user_representation")} - {*between_times(context)})
+    if not made:
+        rule = "HEIN is trained on representations"
+        raise CondenseError(rule, detail="none are stored", hint="reki encode")
+    return snapshot_to_learn_from(context.tables, made)
+
+
+def _labels_until(context: StageContext, time: datetime) -> datetime | None:
+    """The last snapshot, else a tick after the last interaction; None without times.
+
+    What the last snapshot does not know is left for models downstream to be tested on.
+    """
+    if not context.tables.timed:
+        return None
+    later = [made for made in times(context, "user_representation") if made > time]
+    last: datetime = pc.max(context.tables.interactions["event_timestamp"]).as_py()
+    return max(later, default=after(last))
+
+
+def labelled_until(rows: pa.Table, until: datetime | None) -> pa.Table:
+    """The interactions before a time; all for None."""
+    if until is None:
+        return rows
+    early = pc.less(rows["event_timestamp"], pa.scalar(until, TIMESTAMP))
+    return rows.filter(early)
+
+
+def _at(context: StageContext, kind: Kind, time: datetime) -> pa.Table:
+    key = context.key(kind)
+    return newest(up_to(representation(context, key, kind), time), [key.name])
+
+
+def _check_taste(users: pa.Table, time: datetime) -> None:
+    """A snapshot may be older than the channel."""
+    if TASTE in users.column_names and users[TASTE].null_count == users.num_rows:
+        raise CondenseError(
+            "the snapshot that HEIN is trained on has tastes",
+            detail=f"none as of {time:%Y-%m-%d %H:%M}",
+            hint=f"reki encode --as-of {time.isoformat()}, or leave out Encoder(taste=True)",
+        )
+
+
+def _fields(context: StageContext, kind: Kind) -> pa.Table | None:
+    table = context.tables.items if kind == "item" else context.tables.users
+    key = context.key(kind)
+    columns = attributes(context.declared, context.tables, kind)
+    return None if table is None or not columns else table.select([key.name, *columns])

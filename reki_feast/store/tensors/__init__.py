@@ -1,7 +1,0 @@
-"""Features of the online store as tensors: ids in, ``torch`` or ``numpy`` out."""
-
-from __future__ import annotations
-
-from .reader import Batch, Kind, TensorReader
-
-__all__ = ["Batch", "Kind", "TensorReader"]

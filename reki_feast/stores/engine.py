@@ -1,0 +1,141 @@
+"""A compute engine for ``feast materialize`` that hands Arrow columns to the online store.
+
+In ``feature_store.yaml``::
+
+    batch_engine:
+      type: reki_feast.stores.engine.RekiComputeEngine
+
+Feast's local engine reads a view's whole source into memory, makes a protobuf object of every
+value and writes only the first Arrow batch of a table that has several. This one streams the
+latest rows from DuckDB to Redis, in batches, where both stores are ours and the view takes its
+columns from its source as they are. Any other view and store: Feast's own plan, all batches
+written.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+from feast import FeatureView
+from feast.infra.common.materialization_job import MaterializationJobStatus, MaterializationTask
+from feast.infra.compute_engines.dag.context import ExecutionContext
+from feast.infra.compute_engines.local.arrow_table_value import ArrowTableValue
+from feast.infra.compute_engines.local.compute import LocalComputeEngine, LocalComputeEngineConfig
+from feast.infra.compute_engines.local.feature_builder import LocalFeatureBuilder
+from feast.infra.compute_engines.local.job import LocalMaterializationJob
+from feast.infra.compute_engines.local.nodes import LocalOutputNode
+from feast.infra.registry.base_registry import BaseRegistry
+from pydantic import StrictStr
+from typing_extensions import override
+
+from ._feast import backend_of
+from .batches import WRITE_BATCH, write_in_batches
+from .duckdb_offline import RekiDuckDBOfflineStore
+from .redis_online import RekiRedisOnlineStore
+
+
+class RekiComputeEngineConfig(LocalComputeEngineConfig):
+    """The options of the local engine; they mean the same."""
+
+    type: StrictStr = "reki_feast.stores.engine.RekiComputeEngine"  # type: ignore[assignment]
+
+
+class RekiComputeEngine(LocalComputeEngine):
+    """Feast's local engine, with Arrow all the way to our Redis store."""
+
+    @override
+    def _materialize_one(
+        self,
+        registry: BaseRegistry,
+        task: MaterializationTask,
+        **kwargs: Any,
+    ) -> LocalMaterializationJob:
+        job = f"{task.feature_view.name}-{task.start_time}-{task.end_time}"
+        context = self.get_execution_context(registry, task)
+        try:
+            builder = _Builder(registry, task, backend=backend_of(self, context))
+            if self._streams(task):
+                _stream(builder, context, task)
+            else:
+                builder.build().execute(context)
+        except Exception as error:  # noqa: BLE001 — handed to Feast, which raises it
+            return LocalMaterializationJob(job, MaterializationJobStatus.ERROR, error)
+        return LocalMaterializationJob(job, MaterializationJobStatus.SUCCEEDED)
+
+    def _streams(self, task: MaterializationTask) -> bool:
+        view: Any = task.feature_view
+        plain = type(view) is FeatureView and view.batch_source is not None
+        changed = ("stream_source", "source_views", "filter", "enable_validation", "offline")
+        return (
+            plain
+            and view.online
+            and task.only_latest
+            and not any(getattr(view, name, None) for name in changed)
+            and isinstance(self.online_store, RekiRedisOnlineStore)
+            and _is_ours(self.offline_store)
+        )
+
+
+def _is_ours(store: Any) -> bool:
+    kind = store if isinstance(store, type) else type(store)
+    return issubclass(kind, RekiDuckDBOfflineStore)
+
+
+def _stream(builder: LocalFeatureBuilder, context: ExecutionContext, task: Any) -> None:
+    """The latest row of each entity, from DuckDB to Redis, a batch at a time."""
+    view, info = task.feature_view, builder.get_column_info(task.feature_view)
+    config: Any = context.repo_config
+    offline: Any = context.offline_store
+    online: Any = context.online_store
+    job = offline.pull_latest_from_table_or_query(
+        config=config,
+        data_source=view.batch_source,
+        join_key_columns=info.join_keys,
+        feature_name_columns=info.feature_cols,
+        timestamp_field=info.ts_col,
+        created_timestamp_column=info.created_ts_col,
+        start_date=task.start_time,
+        end_date=task.end_time,
+    )
+    rows = config.materialization_config.online_write_batch_size or WRITE_BATCH
+    mapping = info.field_mapping or {}
+    with job.to_batches(rows) as batches:
+        online.write_arrow(config, view, (_renamed(batch, mapping) for batch in batches))
+
+
+def _renamed(batch: pa.RecordBatch, mapping: dict[str, str]) -> pa.RecordBatch:
+    names = [mapping.get(name, name) for name in batch.schema.names]
+    return pa.RecordBatch.from_arrays(batch.columns, names=names)
+
+
+class _Builder(LocalFeatureBuilder):
+    """Feast's plan, with another end."""
+
+    @override
+    def build_output_nodes(self, view: Any, input_node: Any) -> LocalOutputNode:
+        node = _Output("output", self.feature_view, inputs=[input_node])
+        self.nodes.append(node)
+        return node
+
+
+class _Output(LocalOutputNode):
+    """Writes all batches of a table: as columns to our store, as messages to any other."""
+
+    @override
+    def execute(self, context: ExecutionContext) -> ArrowTableValue:
+        view: Any = self.feature_view
+        online: Any = context.online_store
+        if not view.online or not isinstance(online, RekiRedisOnlineStore):
+            write_in_batches(context.repo_config)
+            return super().execute(context)
+        table = self.get_single_table(context).data
+        rows = context.repo_config.materialization_config.online_write_batch_size or WRITE_BATCH
+        online.write_arrow(context.repo_config, view, table.to_batches(max_chunksize=rows))
+        if view.offline and table.num_rows:
+            context.offline_store.offline_write_batch(
+                context.repo_config, view, table, lambda done: None
+            )
+        output = ArrowTableValue(data=table)
+        context.node_outputs[self.name] = output
+        return output
