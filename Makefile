@@ -27,8 +27,8 @@ demo: $(READY)   ## the main job on the embedded sample: no key, no server, no d
 real: $(READY)   ## the main job on MovieLens (../shared/data, or where REKI_DATA points)
 	@"$(BIN)/python" -m tests.bench.real
 
-test: $(READY)   ## all tests, doctests included, a process a core
-	@"$(BIN)/python" -m pytest --numprocesses logical --maxprocesses 8 --dist worksteal
+test: $(READY)   ## all tests, doctests included, a process a core; COVERAGE=1 adds the coverage
+	@"$(BIN)/python" -m pytest --numprocesses logical --maxprocesses 8 --dist worksteal $(if $(COVERAGE),--cov --cov-report=term:skip-covered)
 
 matrix: $(READY) ## tests on every Python here, the lowest and highest libraries, and without extras
 	@"$(BIN)/python" -m tests.matrix $(MATRIX)
