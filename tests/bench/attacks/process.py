@@ -160,6 +160,9 @@ def _obey(order: Order) -> None:
     shown = _to_terminal(order.said) if order.terminal else None
     if shown is None:
         _to_file(order.said)
+    # the streams of before know whether what they wrote to can be sought in, a terminal cannot
+    sys.stdout = os.fdopen(1, "w", closefd=False)
+    sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
     count = 0
 
     def noted(event: str, given: tuple[Any, ...]) -> None:
