@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timezone
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -45,6 +45,7 @@ from reki_feast.tables.parts import conformed, newest
 if TYPE_CHECKING:
     from reki_feast.encoding import TextEncoder
 
+_ENCODED, _NEVER = "encoded", datetime.fromtimestamp(0, timezone.utc)
 _TEXT_HASHES = pa.schema([schema.VECTORS.field(name) for name in ("text_hash", "encoder")])
 
 
@@ -80,7 +81,11 @@ def encode(
     with (progress or Silent()).bar("encoding") as bar:
         made = _texts_encoded(context, wanted, bar, retrain=retrain)
     rows = _RowWriter(context, made.choice.encoder)
-    written = [one for time in made.times for one in rows.write(made.texts(time), time)]
+    _mark_encoded(context, _encoded_until(context) or _NEVER)
+    written = []
+    for time in made.times:
+        written += rows.write(made.texts(time), time)
+        _mark_encoded(context, time)
     remember(context, made.choice, [])
     return EncodeResult(
         project=context.name,
@@ -101,9 +106,23 @@ def _times(context: StageContext, as_of: Times) -> list[datetime]:
     if context.lake.read_json("hein") is None:
         choose_between(context, wanted)
         wanted = [*wanted, *between_times(context)]
-    done = times(context, "user_representation", "item_representation")
-    generated = [t for t in times(context, "knowledge") if not done or t > done[-1]]
+    until = _encoded_until(context)
+    generated = [t for t in times(context, "knowledge") if until is None or t > until]
     return sorted({*generated, *wanted})
+
+
+def _encoded_until(context: StageContext) -> datetime | None:
+    """The last time of which all rows are written: a killed run wrote those of users alone."""
+    if (stored := context.lake.read_json(_ENCODED)) is not None:
+        return datetime.fromisoformat(stored["until"])
+    done = times(context, "user_representation", "item_representation")  # as 0.1 told
+    return done[-1] if done else None
+
+
+def _mark_encoded(context: StageContext, time: datetime) -> None:
+    stored = context.lake.read_json(_ENCODED)
+    if stored is None or datetime.fromisoformat(stored["until"]) < time:
+        context.lake.write_json(_ENCODED, {"until": time.isoformat()})
 
 
 @dataclass(frozen=True)

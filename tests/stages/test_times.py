@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from reki_feast.stages.liked_means import LikedMeans, with_taste
 from reki_feast.stages.prompting import Prompting, prompts_at
 from reki_feast.stages.training_data import training_data
 from reki_feast.tables.asof import TICK, after
+from reki_feast.tables.lake import Lake
 from reki_feast.tables.snapshot_times import split
 from tests.stages.conftest import T0, make_shop
 from tests.stages.test_grouping import collective
@@ -223,3 +224,39 @@ def held(project: DeclaredProject, time: datetime) -> dict[str, tuple[str, list[
     made = schema.representation(key, ["knowledge", "history"])
     rows = project.lake.snapshot("user_representation", made, [key.name], time).to_pylist()
     return {row[key.name]: (row["hash"], row["history"]) for row in rows}
+
+
+@pytest.mark.parametrize("nth", range(9))
+def test_an_encode_that_was_killed_between_users_and_items_is_completed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nth: int
+) -> None:
+    """Of knowledge that is older than every snapshot that the log itself asks for."""
+
+    def made(name: str) -> DeclaredProject:
+        project = make_shop(tmp_path / name, individual)
+        stages.generate(project)
+        pq.write_table(pa.table({"sku": ["s-1"], "price": ["low"]}), project.root / "texts.parquet")
+        texts = {"items": str(project.root / "texts.parquet")}
+        stages.import_knowledge(project, texts, as_of=[T0 + timedelta(days=11)], gates=False)
+        return project
+
+    whole, cut = made("whole"), made("cut")
+    stages.encode(whole)
+    append, count = Lake.append, 0
+
+    def killed(lake: Lake, name: str, *args: Any, **options: Any) -> Any:
+        nonlocal count
+        if name.endswith("_representation"):
+            count += 1
+            if count > nth:
+                raise KeyboardInterrupt("killed")
+        return append(lake, name, *args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Lake, "append", killed)
+        with pytest.raises(KeyboardInterrupt, match="killed"):
+            stages.encode(cut)
+    stages.encode(cut)
+    ever = datetime.max.replace(tzinfo=timezone.utc)
+    for name in ("user_representation", "item_representation"):
+        assert stored(cut, name, ever) == stored(whole, name, ever)
