@@ -123,7 +123,7 @@ def _shown(project: DeclaredProject) -> tuple[dict[_Slot, list[str]], dict[str, 
 
 
 def _names(project: DeclaredProject, texts: dict[_Slot, str]) -> dict[_Slot, str]:
-    """Names told apart within a channel."""
+    """Names made unique within a channel."""
     said = project.declared.scenario
     ignore = [said.item, said.user, said.action, *project.known_factors()]
     names: dict[_Slot, str] = {}
