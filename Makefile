@@ -8,7 +8,7 @@ export OMP_WAIT_POLICY ?= passive
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo real test matrix check format soak attack bench bench-clustering bench-streaming bench-llm \
-	bench-stores bench-latency bench-rerun evaluate time tables feast-suite clean
+	bench-stores bench-late-rows bench-latency bench-recall bench-rerun bench-compatible bench-increments bench-spaces evaluate time tables feast-suite clean
 
 help:            ## list the targets
 	@grep -hE '^[a-z-]+: .*##|^[a-z-]+:  *##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 18
@@ -60,6 +60,9 @@ evaluate: $(READY) ## DIN and LightGBM without and with vectors on MovieLens-1M,
 time: $(READY)   ## five libraries' jobs on two logs in time, with and without columns out of Feast
 	@"$(BIN)/python" -m tests.bench.time $(TIME)
 
+bench-compatible: $(READY) ## models in service after a retrain, plain and compatible, on MovieLens-1M (an hour)
+	@"$(BIN)/python" -m tests.bench.compatible $(or $(COMPATIBLE),--table)
+
 tables: $(READY) ## the paper's tables on MovieLens-1M (hours): TABLES="table2 …", SEEDS=5
 	@"$(BIN)/python" -m tests.bench.tables $(or $(SEEDS),5) $(TABLES)
 
@@ -73,11 +76,23 @@ attack: $(READY) ## kills, copies, two writers, readers, damaged files and leaks
 bench-stores: $(READY) ## materializing, reading and joining beside Feast's own stores
 	@"$(BIN)/python" -m tests.bench.stores
 
+bench-late-rows: $(READY) ## late rows by `feast materialize-incremental`, beside a whole run
+	@"$(BIN)/python" -m tests.bench.late_rows
+
 bench-latency: $(READY) ## milliseconds a request under 1, 8 and 64 callers, beside Feast's own
 	@"$(BIN)/python" -m tests.bench.latency
 
+bench-recall: $(READY) ## vector search: milliseconds, recall, memory, freshness (an hour; RECALL="--rows 100000")
+	@"$(BIN)/python" -m tests.bench.recall $(RECALL)
+
+bench-spaces: $(READY) ## 500 random orders of all that makes and serves spaces of vectors: SPACES="--seed 1"
+	@"$(BIN)/python" -m tests.bench.spaces $(SPACES)
+
 bench-rerun: $(READY) ## seconds of a run that changes nothing, beside an earlier commit's
 	@"$(BIN)/python" -m tests.bench.rerun
+
+bench-increments: $(READY) ## what a day's run writes and takes, beside the first run
+	@"$(BIN)/python" -m tests.bench.increments
 
 feast-suite: $(READY) ## Feast's own tests against our stores (clones Feast, or FEAST_SOURCE=FOLDER)
 	@FEAST_SOURCE="$(FEAST_SOURCE)" "$(BIN)/python" -m tests.feast_suite

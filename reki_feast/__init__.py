@@ -6,7 +6,9 @@ users' match states up to date at the moment of a click. The Feast side is
 ``from reki_feast.views import reki_views``.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from reki_feast.lazy import lazy_names
 
 if TYPE_CHECKING:
     from reki_feast.api import Project
@@ -42,18 +44,24 @@ __all__ = [
     "Training",
     "push",
 ]
-#: Where names are that are not declarations.
-_MODULES = {"Project": "api", "Pusher": "stages", "push": "stages"}
 
-
-def __getattr__(name: str) -> Any:
-    """Import a name on first use: `reki --help` does not wait for it."""
-    if name not in __all__:
-        raise AttributeError(f"module 'reki_feast' has no attribute {name!r}")
-    from importlib import import_module
-
-    return getattr(import_module(f"reki_feast.{_MODULES.get(name, 'declare')}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "api": ["Project"],
+        "declare": [
+            "LLM",
+            "Budget",
+            "Collective",
+            "Encoder",
+            "Freshness",
+            "Gates",
+            "Individual",
+            "Privacy",
+            "Scenario",
+            "Sources",
+            "Training",
+        ],
+        "stages": ["Pusher", "push"],
+    },
+)

@@ -291,11 +291,15 @@ class Project:
         return stages.import_knowledge(self.open(), paths, as_of=as_of, gates=gates)
 
     @named_when_missing()
-    def encode(self, *, as_of: Sequence[datetime] | None = None) -> results.EncodeResult:
+    def encode(
+        self, *, as_of: Sequence[datetime] | None = None, retrain: bool = False
+    ) -> results.EncodeResult:
         """Turn texts into vectors, each text once.
 
         Args:
             as_of: snapshot times; None: as declared.
+            retrain: also by the declared encoder, where the vectors in service are another's, for a
+                training that follows.
 
         Returns:
             How many texts were encoded, and representations by kind and snapshot.
@@ -306,24 +310,28 @@ class Project:
         """
         from reki_feast import stages
 
-        return stages.encode(self.open(), as_of=as_of, progress=self._progress)
+        return stages.encode(self.open(), as_of=as_of, retrain=retrain, progress=self._progress)
 
     @named_when_missing()
-    def train(self, *, retrain: bool = False) -> results.TrainResult:
+    def train(self, *, retrain: bool = False, compatible: bool = False) -> results.TrainResult:
         """Train HEIN and keep its weights; stored weights are kept unless ``retrain``.
 
         Args:
             retrain: train again; vectors move into a new space.
+            compatible: with ``retrain``, stay near to the vectors in service, so that models
+                which learnt from them can read the new ones.
 
         Returns:
             The weights' metrics.
 
         Raises:
-            CondenseError: there is nothing to learn from.
+            CondenseError: there is nothing to learn from, or to be compatible with.
         """
         from reki_feast import stages
 
-        return stages.train(self.open(), retrain=retrain, progress=self._progress)
+        return stages.train(
+            self.open(), retrain=retrain, compatible=compatible, progress=self._progress
+        )
 
     @named_when_missing()
     def publish(self, *, materialize: bool = False) -> results.PublishResult:
@@ -348,6 +356,7 @@ class Project:
         self,
         *,
         retrain: bool = False,
+        compatible: bool = False,
         materialize: bool = False,
         **options: Unpack[GenerateOptions],
     ) -> results.RunResult:
@@ -355,6 +364,7 @@ class Project:
 
         Args:
             retrain: as for :meth:`train`.
+            compatible: as for :meth:`train`.
             materialize: as for :meth:`publish`.
             options: as for :meth:`generate`.
 
@@ -369,10 +379,75 @@ class Project:
         return stages.run(
             self.open(),
             retrain=retrain,
+            compatible=compatible,
             materialize=materialize,
             progress=self._progress,
             **options,
         )
+
+    @named_when_missing()
+    def spaces(self) -> results.SpacesResult:
+        """List the living spaces of vectors, and who reads them.
+
+        Returns:
+            The spaces, by number.
+
+        Raises:
+            LakeError: the list is damaged.
+        """
+        from reki_feast import stages
+
+        return stages.spaces(self.open())
+
+    @named_when_missing()
+    def promote(self, space: str | None = None) -> results.PromoteResult:
+        """Put a space of vectors in service; readers find all views changed in one step.
+
+        Args:
+            space: its version, ``"v1"``; None: the newest that waits for it.
+
+        Returns:
+            Which space is in service, and whether models of the one before can read it.
+
+        Raises:
+            StoreError: there is no such space, or it is not published; or the Feast repo is not
+                accepted, or rows are missing online. The space before stays in service.
+        """
+        from reki_feast import stages
+
+        return stages.promote(self.open(), space)
+
+    @named_when_missing()
+    def rollback(self) -> results.PromoteResult:
+        """Put the space in service that was before.
+
+        Returns:
+            As :meth:`promote`.
+
+        Raises:
+            StoreError: there was none, or it is retired; otherwise as :meth:`promote`.
+        """
+        from reki_feast import stages
+
+        return stages.rollback(self.open())
+
+    @named_when_missing()
+    def retire(self, space: str, *, force: bool = False) -> results.RetireResult:
+        """Remove the rows of a space of vectors, offline and online.
+
+        Args:
+            space: its version, ``"v0"``; not the one in service.
+            force: also where feature services name that version.
+
+        Returns:
+            How many rows were removed.
+
+        Raises:
+            StoreError: it is in service, or read, or there is none; or the online store fails.
+        """
+        from reki_feast import stages
+
+        return stages.retire(self.open(), space, force=force)
 
     @named_when_missing()
     def push(self, interactions: Interactions | str | PathLike[str]) -> results.PushResult:

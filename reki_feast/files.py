@@ -11,6 +11,8 @@ import hashlib
 import json
 import os
 import secrets
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -103,7 +105,7 @@ def write_tensors(path: Path, tensors: Tensors, about: Any) -> None:
     from safetensors.numpy import save
 
     said = json.dumps(about, ensure_ascii=False)
-    metadata = {"about": said, "checksum": _checksum_of(tensors, said)}
+    metadata = {"about": said, "checksum": checksum_of(tensors, said)}
     raw = save(dict(tensors), metadata)
     atomically(path, lambda tmp: tmp.write_bytes(raw))
 
@@ -117,7 +119,7 @@ def read_tensors(path: Path) -> tuple[dict[str, npt.NDArray[Any]], Any]:
     with _opened_tensors(path) as file:
         said = file.metadata() or {}
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        if said.get("checksum") not in (None, _checksum_of(tensors, said["about"])):
+        if said.get("checksum") not in (None, checksum_of(tensors, said["about"])):
             raise ValueError("its checksum is another's")
         return tensors, json.loads(said["about"])
 
@@ -180,6 +182,29 @@ def atomically(path: Path, write: Callable[[Path], object], *, mode: int | None 
         os.close(handle)
 
 
+@contextlib.contextmanager
+def folder_beside(path: Path) -> Iterator[Path]:
+    """A folder for drafts of a file, beside it and gone at the end.
+
+    Those that killed processes left beside the file go at the beginning.
+
+    Raises:
+        LakeError: the folder of the file cannot be written.
+    """
+    try:
+        _make_folder(path.parent)
+        for left in path.parent.glob(f".{_literal(path.name)}.*.draft"):
+            sweep(left)
+        folder, handle = _begun_folder(path)
+    except OSError as error:
+        raise LakeError(unwritable(path, error)) from error
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(handle)
+
+
 def touch(path: Path) -> None:
     """Make an empty file, where there is none, as open as its folder."""
     _make_folder(path.parent)
@@ -191,14 +216,15 @@ def touch(path: Path) -> None:
             path.chmod(mode)
 
 
-def sweep(tmp: Path) -> None:
-    """Remove a file that a killed writer left; one whose writer lives is locked by it."""
+def sweep(left: Path) -> None:
+    """Remove a file or folder of a killed writer; one whose writer lives is locked by it."""
     with contextlib.suppress(OSError):  # another's, or swept by another
-        handle = os.open(tmp, os.O_RDWR | os.O_NOFOLLOW)
+        is_folder = left.is_dir()
+        handle = os.open(left, (os.O_RDONLY if is_folder else os.O_RDWR) | os.O_NOFOLLOW)
         try:
             if fcntl is not None:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                tmp.unlink()
+                shutil.rmtree(left) if is_folder else left.unlink()
         finally:
             os.close(handle)
 
@@ -234,12 +260,28 @@ def _begun(path: Path, mode: int) -> tuple[Path, int]:
     while True:
         tmp = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
         handle = os.open(tmp, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode)
-        if fcntl is not None:
-            with contextlib.suppress(OSError):  # a file system without locks: nobody sweeps there
-                fcntl.flock(handle, fcntl.LOCK_EX)
+        _lock(handle)
         if os.fstat(handle).st_nlink:
             return tmp, handle
         os.close(handle)  # swept before it was locked
+
+
+def _begun_folder(path: Path) -> tuple[Path, int]:
+    """The same for a folder."""
+    while True:
+        folder = Path(tempfile.mkdtemp(".draft", f".{path.name}.", path.parent))
+        with contextlib.suppress(FileNotFoundError):  # swept before it was locked
+            handle = os.open(folder, os.O_RDONLY)
+            _lock(handle)
+            if folder.exists():
+                return folder, handle
+            os.close(handle)
+
+
+def _lock(handle: int) -> None:
+    if fcntl is not None:
+        with contextlib.suppress(OSError):  # a file system without locks: nobody sweeps there
+            fcntl.flock(handle, fcntl.LOCK_EX)
 
 
 def _make_folder(folder: Path) -> None:
@@ -265,7 +307,8 @@ def _checksum(value: Mapping[str, Any]) -> str:
     return hashlib.blake2b(said.encode(), digest_size=8).hexdigest()
 
 
-def _checksum_of(tensors: Tensors, about: str) -> str:
+def checksum_of(tensors: Tensors, about: str) -> str:
+    """Digest of arrays, and of what is said of them."""
     made = hashlib.blake2b(about.encode("utf-8", "surrogatepass"), digest_size=16)
     for name in sorted(tensors):
         array = np.ascontiguousarray(tensors[name])

@@ -15,7 +15,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +103,7 @@ def _write(handle: int, text: str) -> None:
 
 
 def _holder(doing: str) -> str:
-    since = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    since = datetime.now(UTC).isoformat(timespec="seconds")
     host = socket.gethostname()
     return json.dumps({"pid": os.getpid(), "host": host, "command": doing, "since": since})
 

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ from reki_feast.locking import alone
 from reki_feast.permissions import OWNER, Rights, make_file
 from reki_feast.tables import duckdb_session
 from reki_feast.tables.lake import Lake
+from reki_feast.views.spaces import VectorSpace, read_spaces
 
 if TYPE_CHECKING:
     from reki_feast.encoding import Pooling, TextEncoder
@@ -38,7 +39,7 @@ GROUPS = "groups."
 
 def now() -> datetime:
     """The clock of the pipeline."""
-    return datetime.now(timezone.utc)
+    return datetime.now(UTC)
 
 
 @dataclass(frozen=True)
@@ -48,10 +49,12 @@ class DeclaredProject:
     Attributes:
         root: the folder, resolved.
         declared: what ``generators/NAME.py`` declares.
+        space: the space of vectors that is meant; None: the one in service.
     """
 
     root: Path
     declared: Declarations
+    space: VectorSpace | None = None
 
     @property
     def name(self) -> str:
@@ -80,8 +83,8 @@ class DeclaredProject:
 
     @cached_property
     def lake(self) -> Lake:
-        """The scenario's tables."""
-        return Lake(self.data, self.rights)
+        """The scenario's tables, with those of the space."""
+        return Lake(self.data, self.rights, self.space or read_spaces(self.data).in_service)
 
     def write_lock(self, doing: str, part: str = "") -> AbstractContextManager[None]:
         """Lock the project folder for writing; wait while another process holds the lock.

@@ -104,6 +104,20 @@ ASKED = pa.schema(
     ]
 )
 
+#: Of what something was made, as a digest (:mod:`reki_feast.stages.entity_inputs`), and the hash of
+#: what was made: a prompt with its answer's time, or a representation.
+INPUTS = pa.schema(
+    [
+        pa.field("kind", pa.string(), nullable=False),
+        pa.field("channel", pa.string(), nullable=False),
+        pa.field("owner", pa.string(), nullable=False),
+        pa.field("grouped", pa.bool_(), nullable=False),
+        pa.field("inputs", pa.string(), nullable=False),
+        pa.field("made", pa.string(), nullable=False),
+        *_TIMES,
+    ]
+)
+
 #: What the gates said of texts that were made elsewhere: an empty ``gate`` passed, and only a text
 #: that failed is kept here. ``coverage``: share of the factors that have a text; null without.
 IMPORTED = pa.schema(

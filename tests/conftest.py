@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+# No test asserts a time: the machine may be busy.
+hypothesis.settings.register_profile("patient", deadline=None)
+hypothesis.settings.load_profile("patient")
 
 
 def shared(folder: str) -> Path:
@@ -16,6 +22,29 @@ def shared(folder: str) -> Path:
     if not path.is_dir():
         pytest.skip(f"no {path}: real data is not part of the project; REKI_DATA may name it")
     return path
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_server_is_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A test that leaves an embedded server running, which outlives its folder, fails the run."""
+    yield
+    from reki_feast.stores import embedded
+
+    base = tmp_path_factory.getbasetemp().resolve()
+    left = [folder for folder in servers() if folder.is_relative_to(base)]
+    for folder in left:
+        embedded.stop(folder)
+    assert left == []
+
+
+def servers() -> list[Path]:
+    """Folders of all running servers that can be looked at, removed ones among them."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it ended, or is another user's
+            if (process / "comm").read_text().strip() in ("valkey-server", "redis-server"):
+                found.append(str((process / "cwd").readlink()).removesuffix(" (deleted)"))
+    return [Path(folder) for folder in found]
 
 
 @pytest.fixture(scope="session")

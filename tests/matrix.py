@@ -10,14 +10,15 @@ virtual environment below ``build/matrix``, kept between runs. Ends with 1 if a 
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import NamedTuple
 
-import tomllib
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -74,9 +75,7 @@ def environments() -> list[Environment]:
     lowest = tuple(f"{name}=={lower(bounds[name])}" for name in BOUNDED)
     whole = ("--editable", f"{ROOT}[demo,dev]")
     found = [
-        Environment(python, path, whole, torch)
-        for python in PYTHONS
-        if (path := shutil.which(f"python{python}")) and works(path)
+        Environment(python, path, whole, torch) for python in PYTHONS if (path := installed(python))
     ]
     return [
         *found,
@@ -84,6 +83,13 @@ def environments() -> list[Environment]:
         Environment("highest", sys.executable, (*whole, *(str(bounds[n]) for n in BOUNDED)), torch),
         Environment("core", sys.executable, ("--editable", str(ROOT), *TOOLS), free),
     ]
+
+
+def installed(version: str) -> str | None:
+    """The path of a Python; also of one that pyenv has and does not have on ``PATH``."""
+    kept = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv", "versions")
+    found = (shutil.which(f"python{version}"), *sorted(kept.glob(f"{version}.*/bin/python")))
+    return next((str(path) for path in found if path and works(str(path))), None)
 
 
 def works(python: str) -> bool:

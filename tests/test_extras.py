@@ -28,6 +28,22 @@ for words in map(json.loads, sys.stdin):
         code = main(words)
     sys.__stdout__.write(json.dumps([code, out.getvalue(), err.getvalue()]) + "\\n")
 """
+#: Calls of the Python API that are no methods of `Project`, where no extra is installed.
+PUSHES = """
+import sys
+from pathlib import Path
+from tests.stores.core_job import Refusing
+sys.meta_path.insert(0, Refusing())
+import reki_feast
+from reki_feast.errors import MissingExtraError
+from reki_feast.project import open_project
+root = Path(sys.argv[1])
+for call in (lambda: reki_feast.push([], root), lambda: reki_feast.Pusher(open_project(root))):
+    try:
+        call()
+    except MissingExtraError as error:
+        print(error.problems[0].problem, error.problems[0].hint)
+"""
 #: A command, its project, and the extra that brings what it lacks; None: it lacks nothing.
 CASES = [
     ("init", None, None),
@@ -113,6 +129,18 @@ def test_json_has_the_extra_as_one_problem(told: Told, name: str, package: str) 
     assert found["error"] == "MissingExtraError"
     assert [one["detail"] for one in found["problems"]] == ["it is not installed"]
     assert found["problems"][0]["problem"] == f"this needs the package {package}"
+
+
+def test_a_push_names_its_extra(tmp_path: Path) -> None:
+    make_shop(tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-c", PUSHES, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[1],
+    )
+    told = 'this needs the package torch pip install "reki-feast[train]"\n'
+    assert (done.stdout, done.stderr) == (2 * told, "")
 
 
 def test_status_says_what_it_did_not_check(told: Told) -> None:

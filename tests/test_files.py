@@ -199,6 +199,61 @@ def test_what_a_killed_writer_left_goes_and_a_living_one_goes_on(tmp_path: Path)
     assert (tmp_path / "deep" / "alive.json").read_text() == "half"
 
 
+DRAFTING = """
+import sys
+from pathlib import Path
+from reki_feast import files
+with files.folder_beside(Path(sys.argv[1])) as folder:
+    (folder / "draft").write_text("half")
+    print(folder, flush=True)
+    input()
+"""
+
+
+def drafter(path: Path) -> tuple[subprocess.Popen[str], Path]:
+    """A process that holds a folder of drafts beside a file, and the folder."""
+    pipe = subprocess.PIPE
+    command = [sys.executable, "-c", DRAFTING, str(path)]
+    started = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True)
+    assert started.stdout is not None
+    return started, Path(started.stdout.readline().strip())
+
+
+def test_what_killed_drafters_left_goes_and_living_ones_keep_theirs(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "registry.db"
+    (killed, left), (alive, kept) = drafter(path), drafter(path)
+    with killed, alive:
+        killed.send_signal(signal.SIGKILL)
+        killed.wait()
+        assert {left, kept} == set(path.parent.iterdir())
+        with files.folder_beside(path) as own:
+            assert {own, kept} == set(path.parent.iterdir())
+            assert stat.S_IMODE(own.stat().st_mode) == 0o700
+        assert (kept / "draft").read_text() == "half"
+        alive.communicate("\n")
+        assert alive.returncode == 0
+    assert list(path.parent.iterdir()) == []
+
+
+def test_a_drafter_whose_folder_was_swept_at_its_start_takes_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = fcntl.flock
+    swept: list[Path] = []
+
+    def sweeping(handle: int, how: int) -> None:
+        if not swept:
+            swept.extend(tmp_path.glob(".*.draft"))
+            swept[0].rmdir()
+        real(handle, how)
+
+    monkeypatch.setattr(fcntl, "flock", sweeping)
+    with files.folder_beside(tmp_path / "registry.db") as folder:
+        assert folder not in swept
+        assert list(tmp_path.iterdir()) == [folder]
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_elsewhere_only_what_was_to_be_the_same_file_goes(tmp_path: Path) -> None:
     target = tmp_path / "a[1]*.yaml"
     with writer(target)[0] as killed:

@@ -34,6 +34,7 @@ FENCE = {
     "presidio_analyzer": {"knowledge"},
     "feast": {"stores", "views", "cli/demo"},
     "redis": {"stores", "views"},
+    "faiss": {"stores/search"},
     "sqlite3": {"llm"},
     "duckdb": {"tables", "stores"},
     "rich": {"rendering"},
@@ -65,6 +66,17 @@ def test_heavy_packages_stay_in_their_rooms(path: Path) -> None:
         assert rooms is None or any(
             here == room or here.startswith(f"{room}/") for room in rooms
         ), f"{here} imports {found}"
+
+
+def test_the_search_of_vectors_knows_no_store() -> None:
+    known = {"errors", "files", "permissions", "stores"}
+    for path in (ROOT / "stores" / "search").glob("*.py"):
+        for found in imports(path):
+            package, *rooms = found.split(".")
+            assert package not in ("feast", "redis")
+            if package == "reki_feast" and rooms:
+                assert rooms[0] in known, f"{path} imports {found}"
+                assert rooms[0] != "stores" or rooms[1] == "search", f"{path} imports {found}"
 
 
 def test_public_names_are_pinned() -> None:

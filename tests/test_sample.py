@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -94,8 +94,8 @@ def test_the_interactions_are_as_promised(sample: Sample) -> None:
     seen = sample.interactions.to_pandas()
     times = seen["event_timestamp"]
     assert times.is_monotonic_increasing
-    assert times.min() >= datetime(2025, 1, 1, tzinfo=timezone.utc)
-    assert times.max() <= datetime(2026, 9, 30, tzinfo=timezone.utc)
+    assert times.min() >= datetime(2025, 1, 1, tzinfo=UTC)
+    assert times.max() <= datetime(2026, 9, 30, tzinfo=UTC)
     assert not seen.duplicated(["user_id", "item_id"]).any()
     assert set(seen["rating"]) == {1, 2, 3, 4, 5}
     assert set(seen["user_id"]) == set(sample.users["user_id"].to_pylist())
@@ -113,7 +113,7 @@ def test_answers_cover_all_films_and_all_viewers_with_a_past(sample: Sample) -> 
     assert set(sample.answers["model"].to_pylist()) == {"sample-1"}
     items = [row for row in rows if row["kind"] == "item"]
     assert [json.loads(row["text"]) for row in items] == [dict(film.knowledge) for film in FILMS]
-    assert {row["event_timestamp"] for row in items} == {datetime(2025, 1, 1, tzinfo=timezone.utc)}
+    assert {row["event_timestamp"] for row in items} == {datetime(2025, 1, 1, tzinfo=UTC)}
     seen = sample.interactions.to_pandas()
     for moment in AS_OF:
         past = set(seen[seen["event_timestamp"] < moment]["user_id"])

@@ -6,7 +6,7 @@ import asyncio
 import json
 import re
 from collections.abc import Sequence
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 import pyarrow as pa
 import pytest
@@ -18,8 +18,8 @@ from reki_feast.sample import FACTORS, Film, answer_groups, load_films
 from reki_feast.schema import GROUPS
 
 FILMS = load_films()
-AT = datetime(2026, 1, 1, tzinfo=timezone.utc)
-LATER = datetime(2026, 7, 1, tzinfo=timezone.utc)
+AT = datetime(2026, 1, 1, tzinfo=UTC)
+LATER = datetime(2026, 7, 1, tzinfo=UTC)
 CHANNELS = [("item", "knowledge"), ("user", "liked"), ("user", "disliked")]
 
 

@@ -105,12 +105,13 @@ def import_knowledge(options: argparse.Namespace) -> Report:
 
 def encode(options: argparse.Namespace) -> Report:
     """`reki encode`."""
-    return _project(options).encode(as_of=options.as_of).report()
+    return _project(options).encode(as_of=options.as_of, retrain=options.retrain).report()
 
 
 def train(options: argparse.Namespace) -> Report:
     """`reki train`."""
-    return _project(options).train(retrain=options.retrain).report()
+    found = _project(options).train(retrain=options.retrain, compatible=options.compatible)
+    return found.report()
 
 
 def publish(options: argparse.Namespace) -> Report:
@@ -121,9 +122,32 @@ def publish(options: argparse.Namespace) -> Report:
 def run(options: argparse.Namespace) -> Report:
     """`reki run`."""
     found = _project(options).run(
-        retrain=options.retrain, materialize=options.materialize, **_generation(options)
+        retrain=options.retrain,
+        compatible=options.compatible,
+        materialize=options.materialize,
+        **_generation(options),
     )
     return found.report()
+
+
+def spaces(options: argparse.Namespace) -> Report:
+    """`reki spaces`."""
+    return _project(options).spaces().report()
+
+
+def promote(options: argparse.Namespace) -> Report:
+    """`reki promote`."""
+    return _project(options).promote(options.space).report()
+
+
+def rollback(options: argparse.Namespace) -> Report:
+    """`reki rollback`."""
+    return _project(options).rollback().report()
+
+
+def retire(options: argparse.Namespace) -> Report:
+    """`reki retire`."""
+    return _project(options).retire(options.space, force=options.force).report()
 
 
 def push(options: argparse.Namespace) -> Report:

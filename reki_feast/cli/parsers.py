@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -79,12 +79,27 @@ def _add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
             "import knowledge made elsewhere; no model is asked",
         )
     )
-    _add_as_of(add("encode", commands.encode, "turn texts into vectors, each text once"))
+    encode = add("encode", commands.encode, "turn texts into vectors, each text once")
+    _add_as_of(encode)
+    encode.add_argument(
+        "--retrain", action="store_true", help="also by a newly declared encoder, to train with"
+    )
     _add_retrain(add("train", commands.train, "train HEIN with a recommender and keep its weights"))
     _add_materialize(add("publish", commands.publish, "write the tables that Feast views read"))
     run = add("run", commands.run, "generate, encode, train and publish what is out of date")
     for options in (_add_generation, _add_retrain, _add_materialize):
         options(run)
+    add("spaces", commands.spaces, "list the living spaces of vectors, and who reads them")
+    promote = add("promote", commands.promote, "put a space of vectors in service")
+    promote.add_argument(
+        "space", nargs="?", metavar="SPACE", help="such as v1; default: the newest that waits"
+    )
+    add("rollback", commands.rollback, "put the space in service that was before")
+    retire = add("retire", commands.retire, "remove the rows of a space that is not in service")
+    retire.add_argument("space", metavar="SPACE", help="such as v0")
+    retire.add_argument(
+        "--force", action="store_true", help="also where feature services name that version"
+    )
     push = add("push", commands.push, "update users' match states online, without a run")
     push.add_argument(
         "file", metavar="FILE", help="new interactions, with the columns of the interactions query"
@@ -175,6 +190,11 @@ def _add_retrain(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--retrain", action="store_true", help="train again; vectors move into a new space"
     )
+    parser.add_argument(
+        "--compatible",
+        action="store_true",
+        help="with --retrain: models that learnt from the vectors in service can read the new ones",
+    )
 
 
 def _add_materialize(parser: argparse.ArgumentParser) -> None:
@@ -246,4 +266,4 @@ def _time(text: str) -> datetime:
         time = datetime.fromisoformat(text.replace("Z", "+00:00"))
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not a time like 2026-01-31") from None
-    return time.replace(tzinfo=timezone.utc) if time.tzinfo is None else time
+    return time.replace(tzinfo=UTC) if time.tzinfo is None else time

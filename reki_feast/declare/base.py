@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
@@ -104,7 +104,7 @@ def one_word(value: str) -> str:
 
 def _utc(value: datetime) -> datetime:
     """A time without zone is read as UTC, as Feast does."""
-    return value.replace(tzinfo=timezone.utc) if value.tzinfo is None else value
+    return value.replace(tzinfo=UTC) if value.tzinfo is None else value
 
 
 def _distinct(values: list[str]) -> list[str]:

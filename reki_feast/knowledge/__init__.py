@@ -10,15 +10,15 @@
 The names below are imported when they are first used.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from reki_feast.lazy import lazy_names
 
 if TYPE_CHECKING:
     from reki_feast.knowledge.answers.knowledge_rows import knowledge_from
     from reki_feast.knowledge.answers.parsing import parse_answer
     from reki_feast.knowledge.factors.asking import ask_factors, factor_requests
     from reki_feast.knowledge.factors.file import FactorsFile, require_confirmed
-    from reki_feast.knowledge.group_titles import group_titles
     from reki_feast.knowledge.importing import import_entities, import_groups
     from reki_feast.knowledge.prompts.collective import group_prompts, most_clicked
     from reki_feast.knowledge.prompts.histories import PromptTables
@@ -33,29 +33,6 @@ if TYPE_CHECKING:
     from reki_feast.knowledge.prompts.wording import Wording
     from reki_feast.knowledge.validation.screening import screen
 
-_MODULES = {
-    "FactorsFile": "factors.file",
-    "PromptTables": "prompts.histories",
-    "Templates": "prompts.templating",
-    "Wording": "prompts.wording",
-    "ask_factors": "factors.asking",
-    "description_texts": "prompts.individual",
-    "factor_requests": "factors.asking",
-    "group_prompts": "prompts.collective",
-    "group_titles": "group_titles",
-    "history_texts": "prompts.individual",
-    "import_entities": "importing",
-    "import_groups": "importing",
-    "item_prompts": "prompts.individual",
-    "knowledge_from": "answers.knowledge_rows",
-    "most_clicked": "prompts.collective",
-    "parse_answer": "answers.parsing",
-    "require_confirmed": "factors.file",
-    "screen": "validation.screening",
-    "updatable": "prompts.updates",
-    "user_prompts": "prompts.individual",
-    "user_updates": "prompts.updates",
-}
 __all__ = [
     "FactorsFile",
     "PromptTables",
@@ -65,7 +42,6 @@ __all__ = [
     "description_texts",
     "factor_requests",
     "group_prompts",
-    "group_titles",
     "history_texts",
     "import_entities",
     "import_groups",
@@ -80,9 +56,25 @@ __all__ = [
     "user_updates",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    """Import a name on first use."""
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "answers.knowledge_rows": ["knowledge_from"],
+        "answers.parsing": ["parse_answer"],
+        "factors.asking": ["ask_factors", "factor_requests"],
+        "factors.file": ["FactorsFile", "require_confirmed"],
+        "importing": ["import_entities", "import_groups"],
+        "prompts.collective": ["group_prompts", "most_clicked"],
+        "prompts.histories": ["PromptTables"],
+        "prompts.individual": [
+            "description_texts",
+            "history_texts",
+            "item_prompts",
+            "user_prompts",
+        ],
+        "prompts.templating": ["Templates"],
+        "prompts.updates": ["updatable", "user_updates"],
+        "prompts.wording": ["Wording"],
+        "validation.screening": ["screen"],
+    },
+)

@@ -211,5 +211,11 @@ def changed_members(members: pa.Table, stored: pa.Table) -> pa.Table:
 
 
 def _key_text(table: pa.Table, keys: Sequence[str]) -> pa.Array:
-    columns = [table[key].combine_chunks().cast(pa.string()) for key in keys]
+    columns = [_as_text(table[key].combine_chunks()) for key in keys]
     return pc.binary_join_element_wise(*columns, "\x1f") if len(columns) > 1 else columns[0]
+
+
+def _as_text(column: pa.Array) -> pa.Array:
+    if pa.types.is_timestamp(column.type):  # numbers are faster written than dates
+        column = column.cast(schema.TIMESTAMP).cast(pa.int64())
+    return column.cast(pa.string())

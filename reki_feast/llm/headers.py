@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 from reki_feast.llm.interface import RateLimits
@@ -57,7 +57,7 @@ _DRAFT = re.compile(r"\b(?:r|remaining)=0\b.*?\b(?:t|reset)=(\d+)")
 def retry_after_s(headers: Mapping[str, str], now: datetime) -> float | None:
     """Seconds that a reply asks to wait: ``Retry-After``, else the end of a window used up.
 
-    >>> noon = datetime(2026, 1, 1, 12, tzinfo=timezone.utc)
+    >>> noon = datetime(2026, 1, 1, 12, tzinfo=UTC)
     >>> retry_after_s({"retry-after": "300"}, noon), retry_after_s({"retry-after-ms": "50"}, noon)
     (300.0, 0.05)
     >>> retry_after_s({"retry-after": "Thu, 01 Jan 2026 12:01:00 GMT"}, noon)
@@ -98,7 +98,7 @@ def rate_limits_of(headers: Mapping[str, str], now: datetime | None = None) -> R
     )
     if not any(templates):
         return None
-    moment = now or datetime.now(timezone.utc)
+    moment = now or datetime.now(UTC)
     requests, tokens = (_limit_of(limit_headers, template, moment) for template in templates)
     return RateLimits(*requests, *tokens)
 
@@ -143,7 +143,7 @@ def seconds_until(text: str, now: datetime) -> float | None:
 
     Below 0 for a moment gone by; None for anything else.
 
-    >>> noon = datetime(2026, 1, 1, 12, tzinfo=timezone.utc)
+    >>> noon = datetime(2026, 1, 1, 12, tzinfo=UTC)
     >>> seconds_until("1m30s", noon), seconds_until("2026-01-01T12:00:05Z", noon)
     (90.0, 5.0)
     """
@@ -162,7 +162,7 @@ def _seconds_to_date(text: str, now: datetime) -> float | None:
         except (ValueError, OverflowError):
             continue
         if moment.tzinfo is None:
-            moment = moment.replace(tzinfo=timezone.utc)
+            moment = moment.replace(tzinfo=UTC)
         return (moment - now).total_seconds()
     return None
 

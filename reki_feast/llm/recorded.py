@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 import pyarrow as pa
 
@@ -11,7 +11,7 @@ from reki_feast.llm.interface import Answer, Request, RequestError, canonical_js
 from reki_feast.schema import TIMESTAMP, content_hash
 
 _REQUIRED = ("kind", "owner", "text")
-_ALWAYS = datetime.min.replace(tzinfo=timezone.utc)
+_ALWAYS = datetime.min.replace(tzinfo=UTC)
 
 #: Newest last: since when the answer holds, its text, its model.
 _Entries = list[tuple[datetime, str, str]]

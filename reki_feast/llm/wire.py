@@ -5,12 +5,11 @@ Answers are parsed in :mod:`reki_feast.llm.responses`.
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -157,7 +156,7 @@ def translated_errors(
     # "from None": the SDK's errors hold the request with its Authorization header.
     try:
         yield
-    except (openai.APITimeoutError, asyncio.TimeoutError) as error:
+    except (TimeoutError, openai.APITimeoutError) as error:
         raise _timeout(host, timeout_s, error.__cause__) from None
     except openai.APIConnectionError as error:
         raise _unreachable(host, error, key_env) from None
@@ -267,7 +266,7 @@ def error_of_status(
     trouble.again = status in _AGAIN or status >= SERVER_ERROR
     trouble.is_lost = status in _GAVE_UP
     if trouble.again:
-        trouble.wait_s = requested_wait(headers, error_body.body, datetime.now(timezone.utc))
+        trouble.wait_s = requested_wait(headers, error_body.body, datetime.now(UTC))
     return trouble
 
 

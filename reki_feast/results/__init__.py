@@ -62,12 +62,14 @@ from reki_feast.results.project import (
     DoctorResult,
     DownResult,
     ForgetResult,
+    OnlineView,
     PushResult,
     RedisState,
     RemovedRows,
     StatusResult,
     StoredTable,
 )
+from reki_feast.results.spaces import PromoteResult, RetireResult, SpacesResult, SpaceSummary
 
 __all__ = [
     "AnswerQuality",
@@ -102,9 +104,11 @@ __all__ = [
     "ImportedTexts",
     "LedgerResult",
     "MaterializedView",
+    "OnlineView",
     "PathNode",
     "PlanResult",
     "PlannedPrompts",
+    "PromoteResult",
     "PromptStates",
     "PublishResult",
     "PublishedTable",
@@ -114,8 +118,11 @@ __all__ = [
     "RemovedRows",
     "Representations",
     "Result",
+    "RetireResult",
     "RunResult",
     "SampleCounts",
+    "SpaceSummary",
+    "SpacesResult",
     "StatusResult",
     "StoredTable",
     "TableField",

@@ -116,6 +116,29 @@ class StoredTable(TableRow):
 
 
 @dataclass(frozen=True)
+class OnlineView(TableRow):
+    """Rows of a view online, beside the newest rows of its table, for a sample of ids.
+
+    Attributes:
+        view: name, with its version where it is not the one in service.
+        compared: ids that were looked at.
+        equal: rows online that are the newest ones, to the byte.
+        missing: ids without a row online.
+        older: rows online of an earlier time.
+        later: rows online of a later time, as pushed ones are.
+        other: rows online of the same time with other values.
+    """
+
+    view: str
+    compared: int
+    equal: int
+    missing: int
+    older: int
+    later: int
+    other: int
+
+
+@dataclass(frozen=True)
 class RedisState:
     """The project's embedded Redis.
 
@@ -147,6 +170,8 @@ class StatusResult(Result):
         weights: the trained weights; None where there are none, or they cannot be read.
         weights_readable: whether what is stored about them can be read.
         redis: the embedded Redis.
+        online: the project's views in its Feast repo that were materialized, compared with the
+            tables; none where the online store is not running.
         problems: what cannot be read.
     """
 
@@ -154,6 +179,7 @@ class StatusResult(Result):
         TableField("stored", "tables", StoredTable),
         TableField("prompts", "prompts", PromptStates),
         TableField("runs", "runs", AskingRun),
+        TableField("online", "online rows, a sample", OnlineView, optional=True),
     )
 
     folder: Path
@@ -164,6 +190,7 @@ class StatusResult(Result):
     weights: Weights | None
     weights_readable: bool
     redis: RedisState
+    online: list[OnlineView] = field(default_factory=list)
     problems: list[Problem]
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from bisect import bisect_left
 from dataclasses import dataclass, fields
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +19,8 @@ from .viewers import FIRST, Floats, draw_affinity, draw_people, draw_taste, draw
 
 #: The two moments whose answers the sample carries.
 AS_OF = (
-    datetime(2026, 1, 1, tzinfo=timezone.utc),
-    datetime(2026, 7, 1, tzinfo=timezone.utc),
+    datetime(2026, 1, 1, tzinfo=UTC),
+    datetime(2026, 7, 1, tzinfo=UTC),
 )
 #: What the answers name as their model.
 MODEL = "sample-1"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +15,8 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 #: First and last moment of an interaction.
-FIRST = datetime(2025, 1, 1, tzinfo=timezone.utc)
-LAST = datetime(2026, 9, 30, tzinfo=timezone.utc)
+FIRST = datetime(2025, 1, 1, tzinfo=UTC)
+LAST = datetime(2026, 9, 30, tzinfo=UTC)
 
 #: Share of each field in the variance of taste. Most of it is what the catalogue's columns do not
 #: say, so that knowledge can help.

@@ -22,6 +22,7 @@ from reki_feast.stages.planning import plan
 from reki_feast.stages.publishing import publish
 from reki_feast.stages.pushing import Pusher, push, push_file
 from reki_feast.stages.running import run
+from reki_feast.stages.spaces import promote, retire, rollback, spaces
 from reki_feast.stages.status import down, status
 from reki_feast.stages.training import train
 
@@ -41,11 +42,15 @@ __all__ = [
     "import_knowledge",
     "ledger",
     "plan",
+    "promote",
     "publish",
     "push",
     "push_file",
     "quality",
+    "retire",
+    "rollback",
     "run",
+    "spaces",
     "status",
     "train",
 ]

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 #: Tables whose first column is the key of users, or of items: ``user_aug`` and so on.
 PUBLISHED = ("aug", "knowledge", "match", "representation")
 #: Tables whose column ``owner`` is a user's or an item's id, or a group's where ``grouped``.
-OWNED = ("knowledge", "asked", "imported")
+OWNED = ("knowledge", "asked", "inputs", "imported")
 #: A kind, a channel and the id of a group or of an entity.
 Slot = tuple[Kind, str, str]
 _SLOT = [schema.KNOWLEDGE.field(name) for name in ("kind", "channel", "owner", "grouped")]

@@ -5,12 +5,16 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Self, TypedDict
 
+from reki_feast.declare import Declarations
 from reki_feast.knowledge import Templates, Wording
 from reki_feast.project import DeclaredProject
 from reki_feast.schema import Key, Kind
 from reki_feast.tables import inputs
+from reki_feast.tables.digests import digest_of, digest_of_tables
 from reki_feast.tables.inputs import Inputs
 from reki_feast.tables.lake import Lake
+from reki_feast.tables.user_digests import UserDigests
+from reki_feast.views.spaces import VectorSpace
 
 
 class PromptStyle(TypedDict):
@@ -28,10 +32,25 @@ class StageContext(DeclaredProject):
     does next.
     """
 
+    _whole: StageContext | None = None
+
     @classmethod
     def of(cls, project: DeclaredProject) -> Self:
         """The context of a command: a new one, or that of the command which runs this one."""
-        return project if isinstance(project, cls) else cls(project.root, project.declared)
+        if isinstance(project, cls):
+            return project
+        return cls(project.root, project.declared, project.space)
+
+    def in_space(self, space: VectorSpace, declared: Declarations | None = None) -> Self:
+        """The same command at work in another space of vectors.
+
+        Args:
+            space: the space.
+            declared: what the space is made by, where that is no longer what is declared.
+        """
+        made = type(self)(self.root, declared or self.declared, space)
+        made.__dict__.update(_whole=self._whole or self, lake=self.lake.in_space(space))
+        return made
 
     @cached_property
     def lake(self) -> Lake:
@@ -45,7 +64,23 @@ class StageContext(DeclaredProject):
         Raises:
             SourceError: with the faults of all tables together.
         """
+        if self._whole is not None:
+            return self._whole.tables
         return inputs.read(self.declared, self.root)
+
+    @cached_property
+    def tables_digest(self) -> str:
+        """Of every value of the user's tables, and of what was mended in them."""
+        found = self.tables
+        values = digest_of_tables([found.items, found.users, found.interactions])
+        return digest_of([found.user, found.item, values, *found.notices])
+
+    @cached_property
+    def user_digests(self) -> UserDigests:
+        """Of all that the user's tables tell of each user."""
+        if self._whole is not None:
+            return self._whole.user_digests
+        return UserDigests(self.tables, self.declared.scenario.history)
 
     def key(self, kind: Kind) -> Key:
         """The join key of users, or of items."""

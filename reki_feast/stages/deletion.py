@@ -20,7 +20,9 @@ from reki_feast.project import GROUPS, DeclaredProject
 from reki_feast.schema import ITEM_CHANNELS, KINDS, TASTE, USER_CHANNELS, Kind, content_hash
 from reki_feast.stages import group_state, group_vectors
 from reki_feast.stages.absent import OWNED, PUBLISHED, Slot, StoredIds
-from reki_feast.tables.lake import Mask
+from reki_feast.stages.living_spaces import all_lakes
+from reki_feast.stages.stored_backbones import forget_items
+from reki_feast.tables.lake import Lake, Mask
 
 if TYPE_CHECKING:
     from reki_feast.knowledge import Wording
@@ -72,9 +74,10 @@ class Leaving:
 
     def from_published(self) -> None:
         """Out of the tables that Feast reads, representations last: they tell which vectors go."""
-        for kind in KINDS:
-            for name in PUBLISHED:
-                self._from_table(f"{kind}_{name}", kind)
+        for lake in self._lakes:
+            for kind in KINDS:
+                for name in PUBLISHED:
+                    self._from_table(lake, f"{kind}_{name}", kind)
 
     def from_vectors(self) -> None:
         """Vectors of texts that no representation has: theirs, and those of no use to anybody."""
@@ -93,6 +96,13 @@ class Leaving:
 
         count = lake.remove(_OTHER_VECTORS, is_strange, ["text_hash"])
         self.removed.add(self._place(_OTHER_VECTORS), "vectors of texts", count)
+
+    def from_weights(self) -> None:
+        """Items out of the recommenders that weights were trained with; the weights hold no ids."""
+        for lake in self._lakes:
+            gone = forget_items(lake, self.ids["item"])
+            place = str(lake.folder_of("hein").relative_to(self.project.root))
+            self.removed.add(place, "embeddings of items", len(gone), (("item", x) for x in gone))
 
     def from_groups(self) -> None:
         """Out of the trees and embeddings that groups are formed by."""
@@ -149,7 +159,7 @@ class Leaving:
         self._from("groups", partial(of_emptied, owner="group"), ["kind", "channel", "group"])
         self._from("members", self._own, ["kind", "owner"])
 
-    def _from_table(self, name: str, kind: Kind) -> None:
+    def _from_table(self, lake: Lake, name: str, kind: Kind) -> None:
         ids = _texts(self.ids[kind])
 
         def goes(part: pa.Table) -> pa.Array:
@@ -158,10 +168,15 @@ class Leaving:
             self.removed.found[kind].update(keys.filter(which).to_pylist())
             return which
 
-        self._from(name, goes)
+        place = str((lake.folder_of(name) / name).relative_to(self.project.root))
+        self.removed.add(place, "rows", lake.remove(name, goes))
 
-    def _from(self, name: str, goes: Mask, columns: list[str] | None = None) -> None:
+    def _from(self, name: str, goes: Mask, columns: list[str]) -> None:
         self.removed.add(self._place(name), "rows", self.project.lake.remove(name, goes, columns))
+
+    @cached_property
+    def _lakes(self) -> list[Lake]:
+        return all_lakes(self.project)
 
     def _own(self, part: pa.Table) -> pa.Array:
         """Rows of entities that leave."""
@@ -236,9 +251,9 @@ class Leaving:
         found: set[bytes] = set()
         for kind in KINDS:
             made = pa.schema([pa.field(name, schema.VECTOR) for name in _CHANNELS[kind]])
-            rows = self.project.lake.read(f"{kind}_representation", made)
-            for column in rows.columns:
-                found.update(_digests(column))
+            for lake in self._lakes:
+                for column in lake.read(f"{kind}_representation", made).columns:
+                    found.update(_digests(column))
         return found
 
     def _place(self, table: str) -> str:

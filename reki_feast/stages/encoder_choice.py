@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import reki_feast
 from reki_feast.errors import LakeError
@@ -107,7 +107,7 @@ def choose(
         EncodeError: the encoder cannot be loaded.
         LakeError: the stored vectors are another encoder's.
     """
-    stored, declared = project.lake.read_json("encoder") or {}, _declaration(project)
+    stored, declared = project.lake.read_json("encoder") or {}, declaration_hash(project)
     if remembered and stored.get("declared") == declared:
         encoder = RememberedEncoder(stored["name"], lambda: project.encoder(bar))
         return EncoderChoice(encoder, declared=declared)
@@ -140,11 +140,13 @@ def start_anew(project: DeclaredProject, choice: EncoderChoice, renewing: list[d
 
 def _store(project: DeclaredProject, name: str, renewing: list[datetime], declared: str) -> None:
     left = {"anew": [time.isoformat() for time in renewing]} if renewing else {}
-    known = {"declared": declared} if declared else {}
+    known: dict[str, Any] = {}
+    if declared:
+        known = {"declared": declared, "declaration": project.declared.encoder.model_dump()}
     project.lake.write_json("encoder", {"name": name, **left, **known})
 
 
-def _declaration(project: DeclaredProject) -> str:
+def declaration_hash(project: DeclaredProject) -> str:
     """Hash of what gives the declared encoder its name, without loading it."""
     encoder = project.declared.encoder
     options = map(repr, (encoder.pooling, encoder.prompt, encoder.max_tokens))
@@ -167,8 +169,8 @@ def _outdated(project: DeclaredProject, name: str) -> str:
     raise LakeError(
         "the vectors of a scenario are made by one encoder",
         detail=f"{stored} made the stored ones, {name} is declared",
-        hint="declare the old one again; or start anew with it: move encoder.json, hein.*, "
-        f"match.*, *_representation, *_aug and *_match out of {project.data} (knowledge is kept)",
+        hint="declare the old one again; or `reki run --retrain`, which makes another space with "
+        "the new one",
     )
 
 

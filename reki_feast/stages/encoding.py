@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import datetime, timezone
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from reki_feast import schema
+from reki_feast.errors import LakeError
 from reki_feast.knowledge import by_entity
 from reki_feast.project import DeclaredProject, now
 from reki_feast.report import Bar, Progress, Silent
@@ -18,6 +20,7 @@ from reki_feast.results import EncodeResult, Representations
 from reki_feast.schema import KINDS, Kind
 from reki_feast.stages.context import StageContext
 from reki_feast.stages.encoder_choice import (
+    REPRESENTATIONS,
     EncoderChoice,
     RenamedEncoderError,
     choose,
@@ -28,11 +31,11 @@ from reki_feast.stages.encoder_choice import (
 from reki_feast.stages.entity_texts import EntityTexts, all_texts, texts_of
 from reki_feast.stages.exclusive import writing
 from reki_feast.stages.liked_means import LikedMeans, with_taste
+from reki_feast.stages.living_spaces import encodings, living, retrained
 from reki_feast.stages.snapshots import (
     Times,
     between_times,
     channels,
-    check_channels,
     choose_between,
     choose_times,
     representation_hashes,
@@ -40,12 +43,14 @@ from reki_feast.stages.snapshots import (
     up_to,
     wanted_times,
 )
+from reki_feast.stages.unchanged_texts import remember_texts, unchanged_texts
+from reki_feast.stages.up_to_date import StandingResult
 from reki_feast.tables.parts import conformed, newest
 
 if TYPE_CHECKING:
     from reki_feast.encoding import TextEncoder
 
-_ENCODED, _NEVER = "encoded", datetime.fromtimestamp(0, timezone.utc)
+_ENCODED, _NEVER = "encoded", datetime.fromtimestamp(0, UTC)
 _TEXT_HASHES = pa.schema([schema.VECTORS.field(name) for name in ("text_hash", "encoder")])
 
 
@@ -59,28 +64,66 @@ def encode(
 ) -> EncodeResult:
     """Encode what is not encoded yet; add a representation row for each entity that changed.
 
-    Where an earlier version read the declared model otherwise, vectors stay of that kind while
-    trained weights read them; with ``retrain`` all stored times are encoded anew. The model is
-    loaded when a text is new.
+    Where an earlier version read the declared model otherwise, or another is declared since,
+    vectors stay of that kind while trained weights read them; with ``retrain`` all stored times are
+    encoded anew, beside them, for a new space. The model is loaded when a text is new.
 
     Args:
         project: the project.
         as_of: snapshot times; None: as declared.
-        retrain: HEIN is trained anew afterwards, so that channels may be left out.
+        retrain: HEIN is trained anew afterwards, by the declared encoder.
         progress: shows how many texts are encoded.
 
     Raises:
-        CondenseError: a channel is no longer declared that the trained weights read.
         EncodeError: the encoder cannot be loaded or gives unusable vectors.
         LakeError: the stored vectors are another encoder's.
     """
     context = StageContext.of(project)
-    if not retrain:
-        check_channels(context)
+    standing = StandingResult(context, EncodeResult, as_of=as_of, retrain=retrain)
+    return standing.stored() or standing.keep(_encoded(context, as_of, progress, retrain=retrain))
+
+
+def _encoded(
+    context: StageContext, as_of: Times, progress: Progress | None, *, retrain: bool
+) -> EncodeResult:
+    """Encode for every encoder whose vectors a living space reads, and for one that is to come."""
+    made = retrained(context) if retrain else None
+    if made is context:
+        return _encoded_in(context, as_of, progress, retrain=True)
+    spaces = encodings(living(context))
+    is_new = made is not None and made.lake.space.encoding not in _numbers(spaces)
+    results: list[EncodeResult] = []
+    left: list[str] = []
+    for one in spaces:
+        try:
+            results.append(_encoded_in(one, as_of, progress, retrain=False))
+        except LakeError as error:
+            if not is_new:
+                raise  # else a space that is to be left behind gets no more rows
+            version = one.lake.space.version
+            left += [f"{problem}; {version} gets no new rows" for problem in error.problems]
+    if made is not None and is_new:
+        wanted = times(context, *REPRESENTATIONS)
+        results = [_encoded_in(made, wanted, progress, retrain=True), *results]
+    first, *others = results
+    return replace(
+        first,
+        texts=sum(one.texts for one in results),
+        notes=list(dict.fromkeys(note for one in (first, *others) for note in one.notes)) + left,
+    )
+
+
+def _numbers(contexts: list[StageContext]) -> set[int]:
+    return {one.lake.space.encoding for one in contexts}
+
+
+def _encoded_in(
+    context: StageContext, as_of: Times, progress: Progress | None, *, retrain: bool
+) -> EncodeResult:
     wanted = _times(context, as_of)
     with (progress or Silent()).bar("encoding") as bar:
         made = _texts_encoded(context, wanted, bar, retrain=retrain)
-    rows = _RowWriter(context, made.choice.encoder)
+    rows = _RowWriter(context, made.choice.encoder, made.new)
     _mark_encoded(context, _encoded_until(context) or _NEVER)
     written = []
     for time in made.times:
@@ -90,7 +133,7 @@ def encode(
     return EncodeResult(
         project=context.name,
         encoder=made.choice.encoder.name,
-        texts=made.new,
+        texts=made.new.num_rows,
         representations=written,
         notes=[*context.tables.notices, *made.choice.notes],
         next=["reki train"],
@@ -127,12 +170,12 @@ def _mark_encoded(context: StageContext, time: datetime) -> None:
 
 @dataclass(frozen=True)
 class _EncodedTexts:
-    """Texts whose vectors are stored: of each kind and time; how many of them are new."""
+    """Texts whose vectors are stored: of each kind and time; the vectors that are new."""
 
     choice: EncoderChoice
     times: list[datetime]
     found: Mapping[tuple[Kind, datetime], EntityTexts]
-    new: int
+    new: pa.Table
 
     def texts(self, time: datetime) -> dict[Kind, EntityTexts]:
         """Those of one time."""
@@ -158,21 +201,25 @@ def _encoded_by(
 
     renewing = times_to_renew(context, choice)
     wanted = sorted({*wanted, *renewing})
-    found = {(kind, time): texts_of(context, kind, time) for time in wanted for kind in KINDS}
+    found: dict[tuple[Kind, datetime], EntityTexts] = {}
+    for time in wanted:
+        for kind in KINDS:
+            unchanged = None if renewing else unchanged_texts(context, choice.encoder, kind, time)
+            found[kind, time] = texts_of(context, kind, time, unchanged)
     known = context.lake.read("vectors", _TEXT_HASHES)
     new = encode_texts(list(all_texts(found.values())), choice.encoder, known)
     context.lake.append("vectors", new)
     if choice.outdated:
         start_anew(context, choice, renewing)
     remember(context, choice, renewing)
-    return _EncodedTexts(choice, wanted, found, new.num_rows)
+    return _EncodedTexts(choice, wanted, found, new)
 
 
 class _RowWriter:
     """Adds representations that differ from the stored ones; vectors are read for these alone."""
 
-    def __init__(self, context: StageContext, encoder: TextEncoder) -> None:
-        self._context, self._encoder = context, encoder
+    def __init__(self, context: StageContext, encoder: TextEncoder, new: pa.Table) -> None:
+        self._context, self._encoder, self._new = context, encoder, new
 
     def write(self, found: Mapping[Kind, EntityTexts], time: datetime) -> list[Representations]:
         """Add the rows of a time."""
@@ -182,7 +229,7 @@ class _RowWriter:
                 kind,
                 time,
                 channels(self._context, kind),
-                len(found[kind].ids),
+                len(found[kind].ids) + found[kind].unchanged,
                 self._add(kind, found[kind], time, means if kind == "user" else None),
             )
             for kind in KINDS
@@ -197,12 +244,23 @@ class _RowWriter:
         stored = newest(up_to(representation_hashes(context, key, kind), time), [key.name])
         fresh = by_entity.changed_rows(made, stored, [key.name])["row"].to_pylist()
         if fresh:
-            rows = _represented(
-                context, kind, found.take(fresh), time, self._vectors, self._encoder
-            )
+            some = found.take(fresh)
+            vectors = self._new if self._are_new(some) else self._vectors
+            rows = _represented(context, kind, some, time, vectors, self._encoder)
             rows = rows if means is None else with_taste(rows, means)
             context.lake.append(f"{kind}_representation", rows)
+        made_of = dict(zip(found.ids.to_pylist(), hashes.to_pylist(), strict=True))
+        remember_texts(context, self._encoder, kind, time, made_of)
         return len(fresh)
+
+    def _are_new(self, found: EntityTexts) -> bool:
+        """Whether every text was encoded by this run, so that no stored vector is read."""
+        from reki_feast.encoding import text_hashes
+
+        texts = pa.array(text_hashes(list(all_texts([found]))), pa.string())
+        return bool(
+            pc.all(pc.is_in(texts, value_set=self._new["text_hash"].combine_chunks())).as_py()
+        )
 
     def _liked_means(self, items: EntityTexts, time: datetime) -> LikedMeans | None:
         context = self._context

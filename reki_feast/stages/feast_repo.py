@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import yaml
 
 from reki_feast.errors import StoreError
 from reki_feast.project import DeclaredProject
@@ -12,6 +15,13 @@ from reki_feast.stages.matching import manifest_section, settings
 
 if TYPE_CHECKING:
     from reki_feast.views.repo_check import RepoSummary
+
+#: What `feast materialize-incremental` brings late rows online with.
+_OURS = {
+    "offline_store": ".RekiDuckDBOfflineStore",
+    "online_store": ".RekiRedisOnlineStore",
+    "batch_engine": ".RekiComputeEngine",
+}
 
 
 def look_at_repo(context: StageContext) -> RepoSummary:
@@ -44,6 +54,20 @@ def check_takes_rows(context: StageContext) -> None:
     from reki_feast.stores.readiness import check_writable
 
     check_writable(context.feature_repo)
+
+
+def takes_late_rows(repo: Path) -> bool:
+    """Whether `feast materialize-incremental` brings rows online there that came late.
+
+    Args:
+        repo: the folder of feature_store.yaml.
+    """
+    try:
+        said = yaml.safe_load((repo / "feature_store.yaml").read_text(encoding="utf-8"))
+        types = {name: str(said[name]["type"]) for name in _OURS}
+    except (yaml.YAMLError, ValueError, KeyError, TypeError):  # Feast says what is wrong with it
+        return False
+    return all(types[name].endswith(ours) for name, ours in _OURS.items())
 
 
 def _coming(context: StageContext) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from reki_feast.schema import KINDS, Kind
 from reki_feast.stages.absent import stored_ids
 from reki_feast.stages.deletion import Leaving, Removed
 from reki_feast.stages.exclusive import writing
+from reki_feast.stages.up_to_date import UP_TO_DATE
 from reki_feast.tables import duckdb_session
 from reki_feast.tables import inputs as sources
 
@@ -186,7 +187,9 @@ def _from_project(project: DeclaredProject, ids: Ids, removed: Removed) -> list[
     leaving = Leaving(project, ids, removed)
     leaving.from_published()
     leaving.from_vectors()
+    leaving.from_weights()
     leaving.from_groups()
+    project.lake.forget(f"{UP_TO_DATE}.json")  # results name ids in their notes
     booked = leaving.from_ledger()
     leaving.from_knowledge()
     notes = []

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
-from typing import TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 import pyarrow as pa
@@ -30,6 +30,11 @@ from reki_feast.stages.planning import Estimate, formed_groups, policy_notes, re
 from reki_feast.stages.prompt_inputs import remember
 from reki_feast.stages.prompting import Prompted, Prompting, prompts_at
 from reki_feast.stages.snapshots import Times, choose_times, state, wanted_times
+from reki_feast.stages.unchanged_prompts import UnchangedPrompts
+from reki_feast.stages.up_to_date import StandingResult
+
+if TYPE_CHECKING:
+    from reki_feast.llm import LanguageModel
 
 
 class GenerateOptions(TypedDict, total=False):
@@ -77,10 +82,24 @@ def generate(
     context = StageContext.of(project)
     style, llm = style_of(context, options.get("allow_unconfirmed", False)), context.llm()
     context.check_key()
+    model = (llm.name, llm.parameters)
+    standing = StandingResult(context, GenerateResult, asks=True, llm=model, **options)
+    return standing.stored() or _generated(context, style, llm, options, progress, standing)
+
+
+def _generated(
+    context: StageContext,
+    style: PromptStyle,
+    llm: LanguageModel,
+    options: GenerateOptions,
+    progress: Progress | None,
+    standing: StandingResult[GenerateResult],
+) -> GenerateResult:
     times = wanted_times(context, options.get("as_of"))
     choose_times(context, times)
     formed = formed_groups(context, times, progress)
     with context.ledger() as ledger, attach_report(partial(_paid, context, ledger, now())):
+        began = ledger.data_version
         limits = {
             "max_cost": options.get("max_cost"),
             "max_calls": options.get("max_calls"),
@@ -97,7 +116,7 @@ def generate(
                 done.ask(some, first=times[0])
                 if done.is_over:
                     break
-        said = done.notes()
+        said, is_settled, until = done.notes(), done.is_settled(began), done.until()
     result = GenerateResult(
         project=context.name,
         model=llm.name,
@@ -110,7 +129,7 @@ def generate(
     )
     with attach_report(lambda: replace(result, next=[]).report()):
         done.raise_if_stopped()
-    return result
+    return standing.keep(result, until=until) if is_settled else result
 
 
 def _paid(project: DeclaredProject, ledger: Ledger, since: datetime) -> Report | None:
@@ -135,7 +154,8 @@ def _passes(project: DeclaredProject, times: list[datetime]) -> list[list[dateti
 def _prompting(context: StageContext, style: PromptStyle, run: Run) -> Prompting:
     renew_before = renewal(context)
     unanswered = partial(run.ledger.unanswered, llm=run.llm, renew_before=renew_before)
-    return Prompting(context, style, unanswered, context.redact())
+    unchanged = UnchangedPrompts(context, run).of
+    return Prompting(context, style, unanswered, context.redact(), unchanged)
 
 
 class _Generation:
@@ -156,6 +176,7 @@ class _Generation:
         self._estimate = Estimate(
             self._context, run.llm, run.ledger, newest, retry_quarantined=retry
         )
+        self._unchanged_prompts = UnchangedPrompts(self._context, run)
         self._prompted: list[Prompted] = []
         self._faults: list[str] = []
         self.report = RunReport()
@@ -170,11 +191,16 @@ class _Generation:
         """Whether the later snapshots have to wait."""
         return bool(self.report.stopped) or self._limit == 0
 
+    @property
+    def _unchanged(self) -> int:
+        """Prompts that were not written, since they and their answers are as they were."""
+        return sum(one.unchanged for one in self._prompted)
+
     def ask(self, times: list[datetime], *, first: datetime) -> None:
         """Ask for some snapshots together, and keep what is known at each."""
         asked = [prompts_at(self._prompting, time, first=time == first) for time in times]
         self._prompted += asked
-        self.prompts += sum(one.prompts.num_rows for one in asked)
+        self.prompts += sum(one.prompts.num_rows + one.unchanged for one in asked)
         for one in asked:
             remember(self._context, one.asked)
         self._ask(pa.concat_tables([one.prompts for one in asked]), is_last=times[-1] == self._last)
@@ -186,8 +212,10 @@ class _Generation:
         ledger, llm = self._run.ledger, self._run.llm
         lost = pa.array(list(ledger.quarantined(prompts, llm)), pa.string())
         kept = prompts.filter(pc.invert(pc.is_in(prompts["prompt_hash"], lost)))
+        digests = self._unchanged_prompts.answers(kept["prompt_hash"].to_pylist())
         table, faults = knowledge.knowledge_from(kept, ledger.answers(kept, llm), created=now())
         self._added += _add(self._context, table, time)
+        self._unchanged_prompts.remember(kept, digests, time)
         if not self.is_over:
             self._faults += map(str, faults)
 
@@ -216,13 +244,34 @@ class _Generation:
             )
         self.report = merged(self.report, report)
 
+    def is_settled(self, began: int) -> bool:
+        """Whether nothing was asked or is left to ask, until something stored or declared changes.
+
+        Vectors of groups that are handed in are neither.
+
+        Args:
+            began: the ledger's version when the run began; others may have written since.
+        """
+        declared, report = self._context.declared, self.report
+        is_waiting = report.calls or report.failed or report.in_batch or self._left or self._added
+        is_handed_in = declared.sources.embeddings or declared.sources.user_embeddings
+        can_change = is_handed_in and any(declared.collective(kind) for kind in KINDS)
+        return not (is_waiting or can_change) and self._run.ledger.data_version == began
+
+    def until(self) -> datetime | None:
+        """When the next answer becomes too old; None: never."""
+        days = self._context.declared.freshness.max_age_days
+        age = timedelta(days=days or 0)
+        oldest = None if days is None else self._run.ledger.oldest_answer(now() - age)
+        return None if oldest is None else oldest + age
+
     def raise_if_stopped(self) -> None:
         """Tell that a limit, or the user, ended the run before its time."""
         report = self.report
         if report.stopped == "interrupted":
             raise KeyboardInterrupt
         if report.stopped == "budget":
-            left = self.prompts - report.done
+            left = self.prompts - self._unchanged - report.done
             raise BudgetError(
                 "the run stays within its budget",
                 detail=f"{report.limit} is reached: {report.asked:,} prompts answered in this run, "
@@ -234,7 +283,7 @@ class _Generation:
             raise QuotaError(
                 "the server's quota lasts for the run",
                 detail=f"{report.limit}; {report.asked:,} prompts answered in this run, at least "
-                f"{self.prompts - report.done:,} left",
+                f"{self.prompts - self._unchanged - report.done:,} left",
                 hint=f"{QUOTA_HINT}; `reki encode` goes on with what is known now",
             )
 
@@ -252,7 +301,7 @@ class _Generation:
         report = self.report
         return CallUsage(
             asked=report.asked,
-            reused=report.reused + report.repeated,
+            reused=report.reused + report.repeated + self._unchanged,
             quarantined=report.quarantined,
             failed=report.failed,
             calls=report.calls,

@@ -108,7 +108,7 @@ def fit(
         settings=settings(context),
         progress=progress,
     )
-    context.lake.write_tensors(context.data / _FILE, *arrays(fitted))
+    context.lake.write_tensors(context.lake.folder_of("match") / _FILE, *arrays(fitted))
     return fitted
 
 
@@ -121,7 +121,7 @@ def fitted_scores(project: DeclaredProject) -> Fitted | None:
     """
     from reki_feast.models.text_match import restore
 
-    path = project.data / _FILE
+    path = project.lake.folder_of("match") / _FILE
     if not path.exists():
         return None
     named, about = files.read_tensors(path)

@@ -7,6 +7,7 @@ the scenario says something else, is told by what the prompt was made of.
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -14,7 +15,7 @@ import pyarrow.compute as pc
 from reki_feast import schema
 from reki_feast.knowledge.prompts.fingerprints import group_fingerprint
 from reki_feast.project import DeclaredProject, now
-from reki_feast.schema import ASKED, content_hash
+from reki_feast.schema import ASKED, Kind, content_hash
 from reki_feast.stages.context import PromptStyle
 from reki_feast.tables.parts import newest
 
@@ -76,6 +77,19 @@ def found_for(rows: pa.Table, asked: pa.Table) -> pa.Table:
     last = newest(asked, [*SLOT, "prompt_hash"]) if is_stored else asked
     at = pc.index_in(_of_prompt(rows), value_set=_of_prompt(last), skip_nulls=True)
     return last.select(["factors", "wording", "seen"]).combine_chunks().take(at)
+
+
+def own_knowledge(project: DeclaredProject, kind: Kind, time: datetime) -> pa.Table:
+    """Knowledge of single users, or items, up to a time that answers a prompt that is stored."""
+    names = [*SLOT, "prompt_hash", "event_timestamp", "created_timestamp"]
+    bare = pa.schema([schema.KNOWLEDGE.field(name) for name in names])
+    is_own = (
+        (pc.field("kind") == kind) & (pc.field("channel") == "knowledge") & ~pc.field("grouped")
+    )
+    rows = project.lake.read("knowledge", bare).filter(is_own)
+    rows = rows.filter(pc.field("event_timestamp") <= pa.scalar(time, schema.TIMESTAMP))
+    asked = found_for(rows, stored_asked(project).filter(pc.field("kind") == kind))
+    return rows.filter(asked["factors"].is_valid())
 
 
 def asked_groups(shown: pa.Table, prompts: pa.Table, style: PromptStyle) -> pa.Table:

@@ -10,6 +10,7 @@ group of items, is asked about again when its own text changes.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -21,7 +22,7 @@ from reki_feast import knowledge, schema
 from reki_feast.knowledge.prompts.building import redacted
 from reki_feast.knowledge.prompts.redaction import Redactor
 from reki_feast.project import now
-from reki_feast.schema import KINDS
+from reki_feast.schema import KINDS, Kind
 from reki_feast.stages.context import PromptStyle, StageContext
 from reki_feast.stages.prompt_inputs import (
     NEW,
@@ -40,6 +41,7 @@ from reki_feast.stages.refresh import (
     without,
 )
 from reki_feast.stages.snapshots import groups_of, state, up_to
+from reki_feast.tables.inputs import without_ids, without_users
 
 _ASKING = ["owner", "kind", "prompt_hash", "event_timestamp"]
 _NONE = pa.array([], pa.string())
@@ -57,6 +59,7 @@ class Prompted:
         prompts: ``schema.PROMPTS``.
         left_alone: users with news, but too little of it; their knowledge stands.
         updated: users whose prompt is their last knowledge and what is new.
+        unchanged: users and items whose prompt, and its answer, are known to be as they were.
         reworded: users and groups whose prompt would be another only by the catalogue's words.
         notes: what could not be done, as sentences.
         asked: :data:`reki_feast.stages.prompt_inputs.NEW`, what the prompts are made of, and those
@@ -66,6 +69,7 @@ class Prompted:
     prompts: pa.Table
     left_alone: int = 0
     updated: int = 0
+    unchanged: int = 0
     reworded: int = 0
     notes: tuple[str, ...] = ()
     asked: pa.Table = field(default_factory=NEW.empty_table, compare=False)
@@ -81,12 +85,14 @@ class Prompting:
         unanswered: of a table of prompts, those that have no answer that is valid today.
         redact: strikes out what may not leave. Hashes are of what is left, so no prompt is
             compared before.
+        unchanged: ids, as text, of those of a kind whose prompt as of a time need not be written.
     """
 
     context: StageContext
     style: PromptStyle
     unanswered: Unanswered
     redact: Redactor
+    unchanged: Callable[[Kind, datetime], pa.Array] = lambda kind, time: _NONE
 
 
 def prompts_at(
@@ -112,15 +118,18 @@ def prompts_at(
     if declared.individual("user"):
         found.append(_of_users(prompting, time, planned))
     if declared.individual("item") and first:
-        items = knowledge.item_prompts(context.tables.items, as_of=time, **style)
-        prompts = redacted(items, prompting.redact)
-        found.append(Prompted(prompts, asked=made_of(prompts)))
+        unchanged = prompting.unchanged("item", time)
+        items = without_ids(context.tables.items, context.tables.item.name, unchanged)
+        asked = knowledge.item_prompts(items, as_of=time, **style)
+        prompts = redacted(asked, prompting.redact)
+        found.append(Prompted(prompts, unchanged=len(unchanged), asked=made_of(prompts)))
     if any(declared.collective(kind) for kind in KINDS):
         found.append(_of_groups(prompting, time))
     return Prompted(
         pa.concat_tables([one.prompts for one in found]),
         left_alone=sum(one.left_alone for one in found),
         updated=sum(one.updated for one in found),
+        unchanged=sum(one.unchanged for one in found),
         reworded=sum(one.reworded for one in found),
         notes=tuple(note for one in found for note in one.notes),
         asked=pa.concat_tables([one.asked for one in found]),
@@ -155,17 +164,20 @@ def _of_users(prompting: Prompting, time: datetime, planned: pa.Table | None) ->
     context = prompting.context
     freshness, is_timed = context.declared.freshness, context.tables.timed
     stored = stored_knowledge(context, time, texts=freshness.incremental and is_timed)
+    unchanged = prompting.unchanged("user", time)
+    stored = without(stored, unchanged)
     created = max(now(), context.lake.next_made())
     users = StoredUsers(
         context,
         prompting.style,
         stored,
         coming_knowledge(planned, stored, created),
+        without_users(context.tables, unchanged),
         prompting.redact,
     )
     found = _fresh(users, time, freshness.min_new if is_timed else 1, prompting.unanswered)
     does_nothing = not is_timed and (freshness.min_new > 1 or freshness.incremental)
-    return replace(found, notes=(_POSITIONS,)) if does_nothing else found
+    return replace(found, unchanged=len(unchanged), notes=(_POSITIONS,) if does_nothing else ())
 
 
 def _fresh(users: StoredUsers, time: datetime, min_new: int, unanswered: Unanswered) -> Prompted:

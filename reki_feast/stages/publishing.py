@@ -6,11 +6,8 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-
 from reki_feast import schema
-from reki_feast.knowledge import by_entity
-from reki_feast.knowledge.timestamps import Timestamps
+from reki_feast.errors import LakeError, StoreError
 from reki_feast.project import DeclaredProject, now
 from reki_feast.report import attach_report
 from reki_feast.results import MaterializedView, PublishedTable, PublishResult
@@ -19,12 +16,15 @@ from reki_feast.stages.absent import PUBLISHED, absent_notes
 from reki_feast.stages.augmented_rows import write_augmented
 from reki_feast.stages.context import StageContext
 from reki_feast.stages.exclusive import writing
-from reki_feast.stages.feast_repo import check_takes_rows
+from reki_feast.stages.feast_repo import check_takes_rows, takes_late_rows
+from reki_feast.stages.living_spaces import living
 from reki_feast.stages.matching import fitted_scores, publish_scores, section_of
-from reki_feast.stages.snapshots import channels, representation_hashes, state, times, up_to
+from reki_feast.stages.online_rows import compare_online_rows
+from reki_feast.stages.published_knowledge import write_knowledge
+from reki_feast.stages.snapshots import channels, representation_hashes, times
 from reki_feast.stages.stored_hein import StoredHein
 from reki_feast.stages.training_data import trained_until
-from reki_feast.tables.parts import newest
+from reki_feast.stages.up_to_date import StandingResult
 
 if TYPE_CHECKING:
     from reki_feast.models.text_match import Fitted
@@ -47,59 +47,62 @@ def publish(project: DeclaredProject, *, materialize: bool = False) -> PublishRe
         StoreError: the Feast repo is missing or does not fit, or rows are missing online.
     """
     context = StageContext.of(project)
-    hein = StoredHein.of(context)
     if materialize:
         check_takes_rows(context)
+    standing = StandingResult(context, PublishResult)
+    result = standing.stored() or standing.keep(_published(context))
+    if not materialize:
+        return replace(result, next=next_in_repo(context))
+    with attach_report(result.report):
+        return replace(result, online=materialize_repo(context))
+
+
+def _published(context: StageContext) -> PublishResult:
+    """Publish every living space; damaged weights of one do not keep others from it."""
+    rows: list[PublishedTable] = []
+    faults: list[LakeError] = []
+    current, *others = living(context)
+    for one in (current, *others):
+        suffix = "" if one is current else f"@{one.lake.space.version}"
+        try:
+            made = _published_in(one)
+        except LakeError as error:
+            faults.append(error)
+        else:
+            rows += [
+                PublishedTable(f"{name}{suffix}", *count)
+                for name, *count in made
+                if one is current or one.lake.folder_of(name) != current.lake.folder_of(name)
+            ]
+    if not rows:
+        raise faults[0]
+    notes = [f"{problem}; other spaces are published" for one in faults for problem in one.problems]
+    return PublishResult(
+        project=context.name,
+        folder=context.data,
+        published=rows,
+        notes=[*notes, *absent_notes(context)],
+    )
+
+
+def _published_in(context: StageContext) -> list[tuple[str, int, int]]:
+    """Write the tables of a space, and the manifest once they stand."""
+    hein = StoredHein.of(context)
     rows = [row for kind in KINDS for row in _tables(context, hein, kind)]
     scored = fitted_scores(context)
     if scored is not None:
         rows += publish_scores(context, scored)
     context.lake.write_json("manifest", _manifest(context, hein, scored))
-    result = PublishResult(
-        project=context.name,
-        folder=context.data,
-        published=[PublishedTable(*row) for row in rows],
-        notes=absent_notes(context),
-    )
-    if not materialize:
-        return replace(result, next=_next(context))
-    with attach_report(result.report):
-        return replace(result, online=_materialized(context))
+    return rows
 
 
 def _tables(context: StageContext, hein: StoredHein, kind: Kind) -> list[tuple[str, int, int]]:
     """Write the tables of a kind: the name, rows and how many are new, of each."""
     return [
         (f"{kind}_aug", *write_augmented(context, hein, kind)),
-        (f"{kind}_knowledge", *_write_knowledge(context, kind)),
+        (f"{kind}_knowledge", *write_knowledge(context, kind)),
         (f"{kind}_representation", _conform_representation(context, kind), 0),
     ]
-
-
-def _write_knowledge(context: StageContext, kind: Kind) -> tuple[int, int]:
-    key, table = context.key(kind), f"{kind}_knowledge"
-    made = schema.entity_knowledge(key, context.known_factors())
-    context.lake.conform(table, made)
-    bare, added = schema.representation(key, []), 0
-    stored = context.lake.read(table, bare)
-    for time in times(context, "knowledge", "members"):
-        rows = _knowledge_at(context, kind, time)
-        fresh = by_entity.changed_rows(rows, newest(up_to(stored, time), [key.name]), [key.name])
-        if context.lake.append(table, fresh) is not None:
-            stored, added = context.lake.read(table, bare), added + fresh.num_rows
-    return stored.num_rows, added
-
-
-def _knowledge_at(context: StageContext, kind: Kind, time: datetime) -> pa.Table:
-    known = state(context, time)
-    return by_entity.entity_table(
-        known.knowledge,
-        known.members,
-        kind=kind,
-        key=context.key(kind),
-        factors=context.known_factors(),
-        times=Timestamps(time, now()),
-    )
 
 
 def _conform_representation(context: StageContext, kind: Kind) -> int:
@@ -146,21 +149,34 @@ def _side(context: StageContext, hein: StoredHein, kind: Kind) -> dict[str, Any]
     }
 
 
-def _materialized(project: DeclaredProject) -> list[MaterializedView]:
+def materialize_repo(project: DeclaredProject) -> list[MaterializedView]:
+    """Apply and materialize the project's Feast repo, all spaces that it serves; rows by view.
+
+    Rows are counted, and a sample of them is compared with the tables.
+
+    Raises:
+        StoreError: Feast does not accept the repo, or rows are missing online or are not those of
+            the tables.
+    """
     from reki_feast.stores.materialize import apply_and_materialize
 
-    counts = apply_and_materialize(project.feature_repo, _end(project))
-    return [MaterializedView(count.view, count.source, count.online) for count in counts]
+    end = _end(project)
+    counts = apply_and_materialize(project.feature_repo, end)
+    if problems := compare_online_rows(project, end)[1]:
+        raise StoreError(problems)
+    return [MaterializedView(count.name, count.source, count.online) for count in counts]
 
 
 def _end(project: DeclaredProject) -> datetime:
     """Until when rows are materialized: now, or their last time where a clock went back."""
     tables = [f"{kind}_{name}" for kind in KINDS for name in PUBLISHED]
-    return max(now(), project.lake.last("event_timestamp", *tables) or now())
+    spaces = living(StageContext.of(project))
+    lasts = [one.lake.last("event_timestamp", *tables) for one in spaces]
+    return max([now(), *(last for last in lasts if last is not None)])
 
 
-def _next(project: DeclaredProject) -> list[str]:
-    """What brings the rows online: all, since their as-of times may lie before the last time's end.
+def next_in_repo(project: DeclaredProject) -> list[str]:
+    """What brings the rows online, also those as of a time before the last materialization's end.
 
     A snapshot is as of its last interaction, and new weights make the vectors of old ones anew.
     """
@@ -171,8 +187,7 @@ def _next(project: DeclaredProject) -> list[str]:
             *(f'in your Feast repo: {name}("{project.data}", user=…, item=…)' for name in makers),
             "feast apply",
         ]
-    return [
-        f"cd {project.feature_repo}",
-        "feast apply",
-        f"feast materialize 1970-01-02T00:00:00 {_end(project) + _SECOND:%Y-%m-%dT%H:%M:%S}",
-    ]
+    late = takes_late_rows(project.feature_repo)
+    since = "materialize-incremental" if late else "materialize 1970-01-02T00:00:00"
+    end = f"{_end(project) + _SECOND:%Y-%m-%dT%H:%M:%S}"
+    return [f"cd {project.feature_repo}", "feast apply", f"feast {since} {end}"]

@@ -52,6 +52,7 @@ class StoredUsers:
         style: how prompts are written.
         stored: knowledge of single users, every row; its texts only with ``incremental``.
         planned: prompts of earlier times whose knowledge is not made yet.
+        given: the tables of these users.
         redact: strikes out what may not leave.
     """
 
@@ -59,12 +60,8 @@ class StoredUsers:
     style: PromptStyle
     stored: pa.Table
     planned: pa.Table
+    given: Inputs
     redact: Redactor
-
-    @property
-    def given(self) -> Inputs:
-        """The project's tables."""
-        return self.context.tables
 
     @property
     def incremental(self) -> bool:

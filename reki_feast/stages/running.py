@@ -13,12 +13,13 @@ from reki_feast.errors import DeclarationError
 from reki_feast.project import DeclaredProject
 from reki_feast.report import Progress, attach_report
 from reki_feast.results import Result, RunResult
+from reki_feast.stages.compatible import check_compatible
 from reki_feast.stages.context import StageContext
 from reki_feast.stages.encoding import encode
 from reki_feast.stages.feast_repo import check_takes_rows
 from reki_feast.stages.generating import GenerateOptions, generate
 from reki_feast.stages.publishing import publish
-from reki_feast.stages.snapshots import check_channels, times
+from reki_feast.stages.snapshots import times
 from reki_feast.stages.training import train
 
 
@@ -26,6 +27,7 @@ def run(
     project: DeclaredProject,
     *,
     retrain: bool = False,
+    compatible: bool = False,
     materialize: bool = False,
     progress: Progress | None = None,
     **options: Unpack[GenerateOptions],
@@ -37,6 +39,7 @@ def run(
     Args:
         project: the project.
         retrain: whether to train again where there are weights; vectors move into a new space.
+        compatible: whether models that learnt from the vectors in service can read the new ones.
         materialize: whether to apply and materialize the project's Feast repo.
         progress: shows how far it is.
         options: of :func:`generate`.
@@ -46,11 +49,13 @@ def run(
             error's ``done``.
     """
     context = StageContext.of(project)
-    _look_ahead(context, retrain=retrain, materialize=materialize)
+    if compatible:
+        check_compatible(context, retrain=retrain)
+    _look_ahead(context, materialize=materialize)
     as_of = options.get("as_of")
     stages: dict[str, Callable[[], Result]] = {
         "encode": partial(encode, context, as_of=as_of, retrain=retrain, progress=progress),
-        "train": partial(train, context, retrain=retrain, progress=progress),
+        "train": partial(train, context, retrain=retrain, compatible=compatible, progress=progress),
         "publish": partial(publish, context, materialize=materialize),
     }
     done: dict[str, Any] = {}
@@ -74,7 +79,7 @@ def _result(project: DeclaredProject, done: dict[str, Any]) -> RunResult:
     )
 
 
-def _look_ahead(context: StageContext, *, retrain: bool, materialize: bool) -> None:
+def _look_ahead(context: StageContext, *, materialize: bool) -> None:
     """See to what a later stage would stop at, before an earlier one is paid for."""
     if not context.declared.generators and not times(context, "knowledge"):
         raise DeclarationError(
@@ -83,7 +88,5 @@ def _look_ahead(context: StageContext, *, retrain: bool, materialize: bool) -> N
             hint='declare Individual(kind="user") and Individual(kind="item"), '
             "or run reki import-knowledge",
         )
-    if not retrain:
-        check_channels(context)
     if materialize:
         check_takes_rows(context)

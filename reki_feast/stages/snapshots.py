@@ -10,7 +10,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from reki_feast import schema
-from reki_feast.errors import CondenseError
 from reki_feast.knowledge import by_entity as known
 from reki_feast.project import DeclaredProject
 from reki_feast.schema import Key, Kind
@@ -104,25 +103,6 @@ def channels(project: DeclaredProject, kind: Kind) -> list[str]:
     if kind == "item":
         return [*found, "description"]
     return [*found, "history", *([schema.TASTE] if project.declared.encoder.taste else [])]
-
-
-def check_channels(project: DeclaredProject) -> None:
-    """See that the project still has every channel of users that the trained weights read.
-
-    Raises:
-        CondenseError: it lacks one, such as ``taste`` where that is no longer declared.
-    """
-    pairs = (project.lake.read_json("hein") or {}).get("pairs") or []
-    lacking = {user for user, _ in pairs} - set(channels(project, "user"))
-    if lacking:
-        names = ", ".join(sorted(lacking))
-        raise CondenseError(
-            "the project has every channel that its weights were trained on",
-            detail=f"no {names}"
-            + (", which Encoder(taste=True) makes" if "taste" in lacking else ""),
-            hint="declare it again; or leave it out for good with `reki run --retrain`, which "
-            "moves vectors into a new space",
-        )
 
 
 def representation(project: DeclaredProject, key: Key, kind: Kind) -> pa.Table:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from reki_feast.errors import LakeError, MissingExtraError, Problem, RekiError, StoreError
@@ -13,6 +14,7 @@ from reki_feast.project import DeclaredProject
 from reki_feast.results import (
     AskingRun,
     DownResult,
+    OnlineView,
     PromptStates,
     RedisState,
     StatusResult,
@@ -21,7 +23,10 @@ from reki_feast.results import (
 )
 from reki_feast.stages.gain import helping_notes
 from reki_feast.stages.ledger_reports import latest_runs, prompt_states, total_usage
+from reki_feast.stages.living_spaces import all_lakes
+from reki_feast.stages.online_rows import compare_if_running
 from reki_feast.stages.training_data import trained_weights
+from reki_feast.tables.lake import Lake
 
 T = TypeVar("T")
 
@@ -58,10 +63,16 @@ def status(project: DeclaredProject) -> StatusResult:
             return otherwise
 
     names = _tables(project)
-    sizes = {name: read(partial(project.lake.size, name), (0, 0, 0)) for name in names}
+    lakes: list[Lake] = read(partial(all_lakes, project), [])
+    sizes = {
+        label: read(partial(lake.size, name), (0, 0, 0))
+        for label, name, lake in _stored_tables(lakes, names)
+    }
     figures = read(partial(_ledger, project), _LedgerFigures())
-    read(project.lake.check, None)
+    for lake in lakes:
+        read(lake.check, None)
     made = read(partial(_manifest, project), None)
+    online, wrong = _online(project)
     return StatusResult(
         project=project.name,
         folder=project.data,
@@ -74,11 +85,13 @@ def status(project: DeclaredProject) -> StatusResult:
         weights=trained_weights(made) if made else None,
         weights_readable=made is not None,
         redis=_redis(project),
+        online=online,
         problems=list(faults),
         notes=[
             *(figures.usage.notes() if figures.usage else []),
             *helping_notes((made or {}).get("helps") or {}),
             *map(str, faults),
+            *(f"{one.problem}, but {one.detail}: {one.hint}" for one in wrong),
             *(f"weights are not checked: {problem}" for problem in unchecked),
         ],
         next=["reki run"] if not names and not faults else [],
@@ -95,6 +108,17 @@ def _tables(project: DeclaredProject) -> list[str]:
         raise LakeError(unreadable(project.data, error)) from error
 
 
+def _stored_tables(lakes: Sequence[Lake], names: Sequence[str]) -> Iterator[tuple[str, str, Lake]]:
+    """Each table: as it is shown, its name, and its lake; the space in service first."""
+    seen: set[Path] = set()
+    for lake in lakes:
+        suffix = "" if lake is lakes[0] else f"@{lake.space.version}"
+        for name in names:
+            if (folder := lake.folder_of(name)) / name not in seen:
+                seen.add(folder / name)
+                yield f"{name}{suffix}", name, lake
+
+
 def _ledger(project: DeclaredProject) -> _LedgerFigures:
     """Prompts by state, the latest runs, and what all runs took."""
     if not (project.data / "ledger.sqlite").exists():
@@ -106,6 +130,15 @@ def _ledger(project: DeclaredProject) -> _LedgerFigures:
 def _manifest(project: DeclaredProject) -> dict[str, Any]:
     """What is stored about the weights; empty without weights."""
     return project.lake.read_json("hein") or {}
+
+
+def _online(project: DeclaredProject) -> tuple[list[OnlineView], list[Problem]]:
+    """The rows online beside the tables; that they cannot be read is told, and is no fault here."""
+    try:
+        with named_when_missing():
+            return compare_if_running(project)
+    except RekiError as error:
+        return [], list(error.problems)
 
 
 def _redis(project: DeclaredProject) -> RedisState:

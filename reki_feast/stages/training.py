@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -17,9 +17,11 @@ from reki_feast.project import DeclaredProject
 from reki_feast.report import Bar, Progress, Silent
 from reki_feast.results import HeldOutScore, SampleCounts, TrainResult
 from reki_feast.schema import TIMESTAMP
+from reki_feast.stages.compatible import COMPATIBLE_WITH, OldSpace, check_compatible
 from reki_feast.stages.context import StageContext
 from reki_feast.stages.exclusive import writing
 from reki_feast.stages.gain import found_shares, gains, helping_notes, helps
+from reki_feast.stages.living_spaces import DECLARATION, begin_first, retrained
 from reki_feast.stages.matching import fit, fitted_scores, material
 from reki_feast.stages.snapshots import channels, times
 from reki_feast.stages.training_data import (
@@ -30,14 +32,20 @@ from reki_feast.stages.training_data import (
     trained_weights,
     training_data,
 )
+from reki_feast.stages.up_to_date import StandingResult
+from reki_feast.views.spaces import read_spaces
 
 if TYPE_CHECKING:
-    from reki_feast.models.hein import FittedHein, VectorBlock
+    from reki_feast.models.hein import FittedHein, Predecessor, VectorBlock
 
 
 @writing
 def train(
-    project: DeclaredProject, *, retrain: bool = False, progress: Progress | None = None
+    project: DeclaredProject,
+    *,
+    retrain: bool = False,
+    compatible: bool = False,
+    progress: Progress | None = None,
 ) -> TrainResult:
     """Train HEIN and keep its weights; where there are weights, they stand unless ``retrain``.
 
@@ -45,28 +53,67 @@ def train(
     learnt. Of each interaction HEIN learns from the snapshot of its time; without times, from one
     snapshot, the latest that a quarter of the interactions came after.
 
+    Args:
+        project: the project.
+        retrain: whether to train again where there are weights; vectors move into a new space.
+        compatible: whether the new vectors stay near to those of the weights in service, so that
+            models which learnt from these can read the new ones.
+        progress: shows how far it is.
+
     Raises:
-        CondenseError: no snapshot leaves interactions to learn from, or they cannot be learnt from.
+        CondenseError: no snapshot leaves interactions to learn from, or they cannot be learnt from;
+            or weights are to be compatible and are not trained again, there are none before, or
+            vectors are of another length, or of other folds, than those.
     """
     context = StageContext.of(project)
+    if compatible:
+        check_compatible(context, retrain=retrain)
+    standing = StandingResult(context, TrainResult, retrain=retrain, compatible=compatible)
+    return standing.stored() or standing.keep(
+        _trained(context, progress, retrain=retrain, compatible=compatible)
+    )
+
+
+def _trained(
+    context: StageContext, progress: Progress | None, *, retrain: bool, compatible: bool
+) -> TrainResult:
     stored = None if retrain else context.lake.weights()
     if stored is not None:
         _bring_up_scores(context, progress or Silent())
         notes = ["weights are there; --retrain trains again", *_declared_since(context, stored[1])]
         return _result(context, stored[1], *notes)
+    old = OldSpace.of(context) if compatible else None
+    if retrain:
+        context = retrained(context)
     found = in_time(context, training_data(context))
     bars = progress or Silent()
-    blocks = _blocks(context, found, bars)
-    from reki_feast.models.hein import all_manifest, all_weights
+    blocks = _blocks(context, found, old, bars)
+    from reki_feast.models.hein import all_manifest, all_weights, stored_backbones
 
     made = {**all_manifest(blocks), "trained_as_of": found.time.isoformat()}
     made["backbone"] = context.declared.training.backbone
+    made[DECLARATION] = context.declared.training.model_dump()
+    if old is not None:
+        made[COMPATIBLE_WITH] = old.hash
     if found.until is not None:
         made["trained_until"], made["exclusive"] = found.until.isoformat(), True
         _fit_scores(context, found.until, bars)
         made["helps"] = _helps(context, bars)
-    context.lake.write_weights(all_weights(blocks), made)
-    return _result(context, made, "", *found.given.notices)
+    begin_first(context)
+    backbones = stored_backbones([one.hein.backbone for one in blocks])
+    context.lake.write_weights(all_weights(blocks), made, backbones)
+    return _result(context, made, *_new_space(context), *found.given.notices)
+
+
+def _new_space(context: StageContext) -> list[str]:
+    """What becomes of new weights beside those in service."""
+    space, current = context.lake.space, read_spaces(context.data).in_service
+    if space == current:
+        return []
+    return [
+        f"weights of a new space, {space.version}; {current.version} stays in service until "
+        f"`reki promote {space.version}`"
+    ]
 
 
 def _bring_up_scores(context: StageContext, progress: Progress) -> None:
@@ -93,8 +140,14 @@ def _helps(context: StageContext, progress: Progress) -> dict[str, Any]:
         return helps(context.declared.training.seed, context.tables, found, fitted)
 
 
-def _blocks(project: DeclaredProject, found: TrainingData, progress: Progress) -> list[VectorBlock]:
-    """Weights learnt anew at each cut, on all labels before it, from where they were."""
+def _blocks(
+    project: DeclaredProject, found: TrainingData, old: OldSpace | None, progress: Progress
+) -> list[VectorBlock]:
+    """Weights learnt anew at each cut, on all labels before it, from where they were.
+
+    Those that stay near to old ones need none turned upon each other; where the old ones all have
+    learnt later labels there is no block, as there was none before.
+    """
     from reki_feast.models.hein import VectorBlock, align
 
     cuts = _cuts(project, found)
@@ -104,13 +157,21 @@ def _blocks(project: DeclaredProject, found: TrainingData, progress: Progress) -
             before = blocks[-1].hein if blocks else None
             part, here = partial(bar_part, bar, number, len(cuts)), known_at(found, cut)
             is_last = number == len(cuts) - 1
+            near = (
+                old.predecessor(cut, is_last=is_last, encoding=project.lake.space.encoding)
+                if old
+                else None
+            )
+            if old is not None and near is None:
+                continue
+            start = _Start(before, near)
             try:
-                made = _condense(project, here, before, is_last=is_last, bar=part)
+                made = _condense(project, here, start, is_last=is_last, bar=part)
             except CondenseError:
                 if is_last:
                     raise
                 continue  # too little came before this cut to learn from
-            if before is not None:
+            if before is not None and near is None:
                 align(made, before, here.users, here.items)
             blocks.append(VectorBlock(cut, made))
     return blocks
@@ -143,6 +204,11 @@ def _declared_since(project: DeclaredProject, made: dict[str, Any]) -> list[str]
     wanted["backbone"], had["backbone"] = project.declared.training.backbone, made.get("backbone")
     pairs = channel_pairs(channels(project, "user"), channels(project, "item"))
     wanted["channels"], had["channels"] = _told(pairs), _told(made["pairs"])
+    stored = (project.lake.read_json("encoder") or {}).get(DECLARATION)
+    if stored is not None:
+        encoder = project.declared.encoder.model_dump()
+        wanted |= {f"Encoder({name})": value for name, value in encoder.items()}
+        had |= {f"Encoder({name})": value for name, value in stored.items()}
     return [
         f"{name}: {value} is declared, the weights were trained with {had[name]}"
         for name, value in wanted.items()
@@ -158,10 +224,18 @@ def _told(pairs: Iterable[Sequence[str]]) -> str:
     return ", ".join(f"{user} + {item}" for user, item in pairs)
 
 
+@dataclass(frozen=True)
+class _Start:
+    """What weights go on from: those of the block before, and old ones that they stay near to."""
+
+    before: FittedHein | None
+    near: Predecessor | None
+
+
 def _condense(
     project: DeclaredProject,
     found: TrainingData,
-    before: FittedHein | None,
+    start: _Start,
     *,
     is_last: bool,
     bar: Bar,
@@ -171,7 +245,7 @@ def _condense(
 
     # without the columns that an evaluation's models see: on a small log they are learnt by heart
     # before HEIN has learnt anything
-    said, how = project.declared.training, settings(project)
+    said, how, before = project.declared.training, settings(project), start.before
     if before is not None and not is_last:  # what goes on from trained weights needs less
         how = replace(how, training=replace(how.training, epochs=math.ceil(said.epochs / 2)))
     epochs = how.training.epochs
@@ -180,7 +254,11 @@ def _condense(
         backbone=CTR[said.backbone],
         config=how,
         options=FitOptions(
-            seed=said.seed, compare=is_last, device=said.device, allow_missing=not is_last
+            seed=said.seed,
+            compare=is_last,
+            device=said.device,
+            allow_missing=not is_last,
+            predecessor=start.near,
         ),
         warm_start=before.heins if before is not None else None,
         progress=lambda epoch, batch, batches: bar((epoch - 1) * batches + batch, epochs * batches),
@@ -194,6 +272,11 @@ def _result(project: DeclaredProject, made: dict[str, Any], *notes: str) -> Trai
     samples = SampleCounts(*found["samples"]) if found.get("samples") else None
     folds = made["settings"].get("folds")
     folded = f"user vectors out of {folds} folds of users" if folds else ""
+    near = (
+        f"models that learnt from the vectors of {old} can read these"
+        if (old := made.get(COMPATIBLE_WITH))
+        else ""
+    )
     return TrainResult(
         project=project.name,
         weights=trained_weights(made),
@@ -207,7 +290,9 @@ def _result(project: DeclaredProject, made: dict[str, Any], *notes: str) -> Trai
         gains=gains(helped),
         coverage=found_shares(helped.get("found", {})),
         notes=[
-            note for note in (str(samples or ""), folded, *helping_notes(helped), *notes) if note
+            note
+            for note in (str(samples or ""), folded, near, *helping_notes(helped), *notes)
+            if note
         ],
         next=["reki publish"],
     )

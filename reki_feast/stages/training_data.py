@@ -21,6 +21,7 @@ from reki_feast.tables.attributes import attributes
 from reki_feast.tables.inputs import Inputs
 from reki_feast.tables.parts import newest
 from reki_feast.tables.snapshot_times import snapshot_to_learn_from, split
+from reki_feast.views.spaces import read_spaces
 
 if TYPE_CHECKING:
     from reki_feast.models.hein import HeinConfig
@@ -154,7 +155,8 @@ def _snapshot(context: StageContext) -> datetime:
     made = sorted({*times(context, "user_representation")} - {*between_times(context)})
     if not made:
         rule = "HEIN is trained on representations"
-        raise CondenseError(rule, detail="none are stored", hint="reki encode")
+        retrain = " --retrain" if read_spaces(context.data).in_service != context.lake.space else ""
+        raise CondenseError(rule, detail="none are stored", hint=f"reki encode{retrain}")
     return snapshot_to_learn_from(context.tables, made)
 
 

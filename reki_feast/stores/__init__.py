@@ -12,66 +12,67 @@ alone imports neither Feast nor torch, which ``JoinedRows`` and ``StreamedRows``
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from reki_feast.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from .comparison import RowComparison, compare_online
+    from .counting import Count, count_online, verify_materialized
     from .defaults import default_tag
+    from .deletion import delete_version
     from .duckdb_offline import RekiDuckDBOfflineStore, RekiDuckDBOfflineStoreConfig
     from .engine import RekiComputeEngine, RekiComputeEngineConfig
-    from .materialize import (
-        Count,
-        apply_and_materialize,
-        count_online,
-        materialize_views,
-        verify_materialized,
-    )
+    from .materialize import apply_and_materialize, materialize_views
     from .redis_online import RekiRedisOnlineStore, RekiRedisOnlineStoreConfig
     from .registry import WholeFileRegistryStore
-    from .serving import FeatureBatch, TensorReader
+    from .serving import FeatureBatch, Nearest, TensorReader
+    from .spaces import space_tag
     from .training import JoinedRows, StreamedRows
+    from .versions import pinned, versions_tag
 
 __all__ = [
     "Count",
     "FeatureBatch",
     "JoinedRows",
+    "Nearest",
     "RekiComputeEngine",
     "RekiComputeEngineConfig",
     "RekiDuckDBOfflineStore",
     "RekiDuckDBOfflineStoreConfig",
     "RekiRedisOnlineStore",
     "RekiRedisOnlineStoreConfig",
+    "RowComparison",
     "StreamedRows",
     "TensorReader",
     "WholeFileRegistryStore",
     "apply_and_materialize",
+    "compare_online",
     "count_online",
     "default_tag",
+    "delete_version",
     "materialize_views",
+    "pinned",
+    "space_tag",
     "verify_materialized",
+    "versions_tag",
 ]
 
-_MODULES = {
-    "FeatureBatch": "serving",
-    "JoinedRows": "training",
-    "RekiComputeEngine": "engine",
-    "RekiComputeEngineConfig": "engine",
-    "RekiDuckDBOfflineStore": "duckdb_offline",
-    "RekiDuckDBOfflineStoreConfig": "duckdb_offline",
-    "RekiRedisOnlineStore": "redis_online",
-    "RekiRedisOnlineStoreConfig": "redis_online",
-    "StreamedRows": "training",
-    "TensorReader": "serving",
-    "WholeFileRegistryStore": "registry",
-    "default_tag": "defaults",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULES.get(name, 'materialize')}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "comparison": ["RowComparison", "compare_online"],
+        "counting": ["Count", "count_online", "verify_materialized"],
+        "defaults": ["default_tag"],
+        "deletion": ["delete_version"],
+        "duckdb_offline": ["RekiDuckDBOfflineStore", "RekiDuckDBOfflineStoreConfig"],
+        "engine": ["RekiComputeEngine", "RekiComputeEngineConfig"],
+        "materialize": ["apply_and_materialize", "materialize_views"],
+        "redis_online": ["RekiRedisOnlineStore", "RekiRedisOnlineStoreConfig"],
+        "registry": ["WholeFileRegistryStore"],
+        "serving": ["FeatureBatch", "Nearest", "TensorReader"],
+        "spaces": ["space_tag"],
+        "training": ["JoinedRows", "StreamedRows"],
+        "versions": ["pinned", "versions_tag"],
+    },
+)

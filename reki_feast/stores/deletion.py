@@ -1,6 +1,6 @@
-"""Deletion of entities from the online store of a Feast repo: their rows, and the bytes on disk.
+"""Deletion from the online store of a Feast repo: rows of entities or of a version of a view.
 
-Feast deletes the rows of whole views only. So this module knows how stores lay rows out: Redis, as
+Feast deletes the rows of whole views only, so this module knows how stores lay rows out: Redis, as
 Feast's store and this package's do it, and SQLite. An entity here is its serialized key.
 """
 
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 from feast import FeatureStore, FeatureView
+from feast.errors import FeatureViewVersionNotFound
 from feast.infra.key_encoding_utils import deserialize_entity_key, serialize_entity_key
 from feast.infra.online_stores.helpers import compute_table_id
 from feast.infra.online_stores.redis import RedisOnlineStore
@@ -21,12 +22,18 @@ from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.type_map import python_values_to_proto_values
 from feast.value_type import ValueType
 
+from reki_feast.errors import StoreError
+
 from ._feast import provider_of, redis_client_of, sqlite_connection_of
 from .address import URL_VARIABLE, embedded_folder
 from .embedded import compact
 from .exceptions import map_store_errors
-from .online.layouts import Layout, all_layouts
+from .online.checkpoints import delete_checkpoint
+from .online.documents import delete_graphs
+from .online.layouts import Layout, all_layouts, stored_name
 from .redis_online import RekiRedisOnlineStore
+from .spaces import space_of
+from .versions import living_versions, version_of
 
 #: Entities whose rows are deleted at once.
 _CHUNK = 1_000
@@ -35,8 +42,56 @@ _HINT = "see that it is up, then run the command again: deleted rows stay delete
 Deleted: TypeAlias = dict[str, set[bytes]]
 
 
+def delete_version(store: FeatureStore, view: str, number: int) -> int:
+    """Delete all rows of one version of a view, which is not in service, from the online store.
+
+    Repeat it where it was killed: it deletes the rest. The registry is not changed.
+
+    Args:
+        store: the repo; its online store is Redis or SQLite.
+        view: name of a feature view.
+        number: of the version: 1 for ``view@v1``.
+
+    Returns:
+        How many rows there were.
+
+    Raises:
+        StoreError: there is no such version, it is in service, or the online store fails or is of
+            another kind.
+    """
+    rows, in_service = EntityRows(store), store.get_feature_view(view)
+    version = _version(store, in_service, number)
+    if stored_name(store.config, version) == stored_name(store.config, in_service):
+        raise StoreError(
+            "The rows of a version are deleted when another one is in service",
+            detail=f"{view}@v{number} has the rows that are served as {view}",
+            hint="put another version in service first, and `feast apply`",
+        )
+    if not rows.is_supported:
+        raise StoreError(
+            "Rows are deleted from a Redis or SQLite online store",
+            detail=str(store.config.online_store.type),
+            hint="delete them with the online store's own tools",
+        )
+    return rows.delete_all(version)
+
+
+def _version(store: FeatureStore, view: FeatureView, number: int) -> Any:
+    """A version of a view: one that its tag declares or, where it has none, one of Feast's own."""
+    if space_of(view) is not None:
+        return version_of(view, number)
+    try:
+        return store.registry.get_feature_view_by_version(view.name, store.project, number)
+    except (FeatureViewVersionNotFound, NotImplementedError) as error:
+        raise StoreError(
+            f"Version v{number} of feature view {view.name} is registered",
+            detail=str(error),
+            hint="`feast feature-views` lists what is; name one of these",
+        ) from error
+
+
 class EntityRows:
-    """The rows of entities in a repo's online store.
+    """The rows of entities in a repo's online store, of all living versions of a view.
 
     Args:
         store: the repo; its online store is Redis or SQLite, or ``is_supported`` is false and
@@ -65,7 +120,8 @@ class EntityRows:
         if self._rows is None:
             return set()
         with map_store_errors("The online store lists the entities that it has", _HINT):
-            entities = (entity for view in views for entity in self._rows.entities(view))
+            versions = (version for view in views for version in living_versions(view))
+            entities = (entity for version in versions for entity in self._rows.entities(version))
             return {self._id(entity, join_key) for entity in entities}
 
     def delete(
@@ -86,7 +142,8 @@ class EntityRows:
                 those of views that are no longer registered.
 
         Returns:
-            By view, the ids that had rows.
+            By the name of a view's rows, with its version where it has several, the ids that had
+            rows.
 
         Raises:
             StoreError: the store fails; called again, it deletes the rest.
@@ -95,13 +152,27 @@ class EntityRows:
         if self._rows is None or not ids:
             return deleted
         with map_store_errors("The online store deletes rows", _HINT):
-            for view in views:
-                entities = self._entities(view, join_key, ids)
-                for name, rows in self._rows.delete(view, entities, all_views).items():
+            for version in (version for view in views for version in living_versions(view)):
+                entities = self._entities(version, join_key, ids)
+                for name, rows in self._rows.delete(version, entities, all_views).items():
                     deleted.setdefault(name, set()).update(
                         self._id(entity, join_key) for entity in rows
                     )
         return deleted
+
+    def delete_all(self, version: FeatureView) -> int:
+        """Delete all rows of one version of a view; how many there were.
+
+        Args:
+            version: as the registry or a space tag describes it; its other versions stay.
+
+        Raises:
+            StoreError: the store fails; called again, it deletes the rest.
+        """
+        if self._rows is None:
+            return 0
+        with map_store_errors("The online store deletes rows", _HINT):
+            return self._rows.delete_all(version)
 
     def compact(self) -> None:
         """Rewrite the store's files without deleted bytes, where they are on this machine.
@@ -144,6 +215,9 @@ class _StoredRows(Protocol):
     def delete(self, view: FeatureView, entities: Sequence[bytes], all_views: bool) -> Deleted:
         """Delete rows of a view, or of all views under the same keys."""
 
+    def delete_all(self, view: FeatureView) -> int:
+        """Delete all rows of a view; how many there were."""
+
     def compact(self) -> None:
         """Rewrite the store's files, if there are any."""
 
@@ -175,7 +249,13 @@ class _RedisRows:
                     deleted.setdefault(name, set()).update(rows)
         return deleted
 
+    def delete_all(self, view: FeatureView) -> int:
+        client = self._client()
+        delete_checkpoint(client, self.store.config, view)
+        return sum(layout.delete_all(client, view.join_keys) for layout in self._layouts(view))
+
     def compact(self) -> None:
+        delete_graphs(self.store.config)
         options: Any = self.store.config.online_store
         is_reki = isinstance(self.online, RekiRedisOnlineStore)
         if is_reki and not os.environ.get(URL_VARIABLE, "").strip():
@@ -220,7 +300,17 @@ class _SqliteRows:
             for entity in entities:
                 done = connection.execute(f"DELETE FROM {table} WHERE entity_key = ?", (entity,))
                 deleted |= {entity} if done.rowcount else set()
-        return {view.name: deleted}
+        return {stored_name(self.store.config, view): deleted}
+
+    def delete_all(self, view: FeatureView) -> int:
+        if (table := self._table(view)) is None:
+            return 0
+        connection = self._connection()
+        count = connection.execute(f"SELECT COUNT(DISTINCT entity_key) FROM {table}").fetchone()
+        connection.execute("PRAGMA secure_delete = ON")
+        with connection:
+            connection.execute(f"DELETE FROM {table}")
+        return int(count[0])
 
     def compact(self) -> None:
         connection = self._connection()

@@ -11,7 +11,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from feast import FeatureView, RepoConfig
+from feast import FeatureView, FileSource, RepoConfig
 from feast.data_source import DataSource
 from feast.infra.offline_stores.duckdb import DuckDBOfflineStore, DuckDBOfflineStoreConfig
 from feast.infra.offline_stores.offline_store import RetrievalJob
@@ -21,17 +21,20 @@ from pydantic import PositiveInt, StrictStr
 from typing_extensions import override
 
 from .batches import write_in_batches
+from .checkpoint import Checkpoint
 from .offline import stock
 from .offline.build import (
     HistoricalRequest,
+    Pull,
     all_job,
     check_columns,
     frame_of,
     historical_job,
-    latest_job,
+    pull_latest,
 )
-from .offline.latest import SourceColumns
+from .offline.latest import KeySample, SourceColumns
 from .offline.sources import is_readable
+from .spaces import check_one_space
 
 
 class RekiDuckDBOfflineStoreConfig(DuckDBOfflineStoreConfig):
@@ -97,10 +100,12 @@ class RekiDuckDBOfflineStore(DuckDBOfflineStore):
             end_date: with no entity rows: until then; by default now.
 
         Raises:
-            StoreError: a source, a column or the column of times is missing, or an id would not
-                come through: a float too large to be exact, a number to be compared with text.
+            StoreError: views are in different spaces, a source, a column or the column of times is
+                missing, or an id would not come through: a float too large to be exact, a number
+                to be compared with text.
         """
         on_demand = OnDemandFeatureView.get_requested_odfvs(feature_refs, project, registry)
+        check_one_space([*feature_views, *on_demand])
         ours = all(is_readable(view.batch_source) for view in feature_views)
         if ours and all(view.mode != "substrait" for view in on_demand):
             request = HistoricalRequest(
@@ -169,7 +174,45 @@ class RekiDuckDBOfflineStore(DuckDBOfflineStore):
         asked = SourceColumns(
             join_key_columns, feature_name_columns, timestamp_field, created_timestamp_column
         )
-        return latest_job(config, data_source, asked, start_date, end_date)
+        return pull_latest(config, data_source, asked, (start_date, end_date)).job
+
+    @staticmethod
+    def pull_since(
+        config: RepoConfig,
+        data_source: FileSource,
+        asked: SourceColumns,
+        bounds: tuple[datetime, datetime],
+        since: Checkpoint | None,
+    ) -> Pull:
+        """``pull_latest_from_table_or_query`` of a Parquet source, without what is online.
+
+        Args:
+            config: of the repo.
+            data_source: Parquet files.
+            asked: columns of the rows.
+            bounds: event times of the first and the last rows.
+            since: covers `bounds`; rows that it brought online are left out, but where one of its
+                files was changed or is gone.
+
+        Raises:
+            StoreError: the source or a column is missing.
+        """
+        return pull_latest(config, data_source, asked, bounds, since)
+
+    @staticmethod
+    def pull_sample(
+        config: RepoConfig,
+        data_source: FileSource,
+        asked: SourceColumns,
+        bounds: tuple[datetime, datetime],
+        sample: KeySample,
+    ) -> RetrievalJob:
+        """``pull_latest_from_table_or_query`` of a Parquet source, for some keys.
+
+        Raises:
+            StoreError: the source or a column is missing.
+        """
+        return pull_latest(config, data_source, asked, bounds, sample=sample).job
 
     @staticmethod
     @override

@@ -22,8 +22,10 @@ from .address import (
 )
 from .connecting import eviction_warning, make_client, redis_errors
 from .embedded import server_binary
+from .embedded import status as embedded_status
 from .exceptions import reading_repo
 from .redis_online import RekiRedisOnlineStoreConfig
+from .registry import registry_file
 
 #: A row that is written and removed again; a rule for keys by their end, the project, allows it.
 _ROW = b"reki write check "
@@ -62,6 +64,25 @@ def look_at_online(repo: Path) -> OnlineStatus:
     if _is_embedded(options, repo):
         return _embedded()
     return _asked(_place(options, repo), options)
+
+
+def is_readable_now(repo: Path) -> bool:
+    """Whether a repo was applied, and reading its rows online starts no server.
+
+    Raises:
+        StoreError: Feast cannot read the repo.
+    """
+    if not (repo / "feature_store.yaml").exists():
+        return False
+    config = _config(repo)
+    found = registry_file(config)
+    if config.online_store is None or (found is not None and not found[0].exists()):
+        return False
+    options: Any = config.online_store
+    if not _is_embedded(options, repo):
+        return True
+    folder = embedded_folder(options.connection_string, repo.resolve())
+    return folder is not None and embedded_status(folder).running
 
 
 def check_writable(repo: Path) -> None:

@@ -11,7 +11,8 @@ In ``feature_store.yaml``::
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,14 +31,16 @@ from .address import RedisLocation, from_configured, resolve
 from .connecting import FAILURES, make_client, refusal
 from .defaults import SCENARIO_TAG
 from .names import check_views
+from .online.checkpoints import CheckpointSlot, delete_checkpoint, delete_checkpoints
 from .online.exchange import Exchange, run, run_async
-from .online.layouts import is_packed, layout_of, packed_layout
-from .online.reader import RedisReader
+from .online.layouts import all_layouts, layout_of, packed_layout
 from .online.requests import OnlineRequest
 from .online.rows import FeastRow, in_slices, rows_of_batch, rows_of_messages
+from .online.searching import RedisSearcher
 from .online.vectorized import compute_on_demand
 from .online.wire import execute, execute_async
 from .online.writing import OverwriteRules, WriteRequest, write, write_stream
+from .versions import living_versions
 
 #: Bytes of rows that are encoded at once; a batch of long texts is written in slices.
 BATCH_BYTES = 32 << 20
@@ -60,8 +63,17 @@ class RekiRedisOnlineStoreConfig(RedisOnlineStoreConfig):
     """Which views' rows are no longer read once they are older than the view's ttl: those with the
     tag ``reki.scenario``, or all."""
 
+    vector_enabled: bool = True
+    """Whether views are searched by vectors, as other stores of Feast have it."""
 
-class RekiRedisOnlineStore(RedisReader):
+    search_exact_rows: int = 100_000
+    """Vector searches are exact up to so many rows; above, by a graph if faiss is installed."""
+
+    search_folder: StrictStr | None = "data/search"
+    """Where such graphs are kept, relative to the repo's folder; null: in memory alone."""
+
+
+class RekiRedisOnlineStore(RedisSearcher):
     """Feast's store; an id that is not stored gets the view's default, status NOT_FOUND.
 
     It writes what Feast's store writes: either may read the other's rows.
@@ -172,6 +184,17 @@ class RekiRedisOnlineStore(RedisReader):
             raise _not_written(error, table, self.location(config.online_store), written) from error
         return written
 
+    @contextmanager
+    def checkpoint(self, config: RepoConfig, table: FeatureView) -> Iterator[CheckpointSlot]:
+        """Where it is kept how far a view's rows are online.
+
+        Raises:
+            StoreError: Redis closed the connection or refused.
+        """
+        with self._redis_errors(config):
+            client = self._get_client(config.online_store)
+            yield CheckpointSlot(client, config, table, _rules(config, table))
+
     def _write(
         self, config: RepoConfig, table: FeatureView, data: list[FeastRow]
     ) -> Exchange[WriteRequest, list[Any], None]:
@@ -214,29 +237,28 @@ class RekiRedisOnlineStore(RedisReader):
     @override
     def delete_entity_values(self, config: RepoConfig, join_keys: list[str]) -> None:
         """Delete all rows of some join keys, as Feast's store does."""
-        super().delete_entity_values(self.bind(config), join_keys)
+        delete_checkpoints(self._get_client(self.bind(config).online_store), config)
+        super().delete_entity_values(config, join_keys)
 
     @override
     def delete_table(self, config: RepoConfig, table: FeatureView) -> None:
-        """Delete a view's rows."""
-        if is_packed(config, table):
-            self._delete_packed(config, table)
-        else:
-            super().delete_table(self.bind(config), table)
+        """Delete a view's rows, in all its spaces."""
+        client = self._get_client(self.bind(config).online_store)
+        for view in living_versions(table):
+            delete_checkpoint(client, config, view)
+            for layout in all_layouts(config, view):
+                layout.delete_all(client, view.join_keys)
 
     @override
     def teardown(
         self, config: RepoConfig, tables: Sequence[FeatureView], entities: Sequence[Entity]
     ) -> None:
         """Delete the rows of all views."""
-        for table in tables:
-            if is_packed(config, table):
-                self._delete_packed(config, table)
-        super().teardown(self.bind(config), tables, entities)
-
-    def _delete_packed(self, config: RepoConfig, table: FeatureView) -> None:
         client = self._get_client(self.bind(config).online_store)
-        packed_layout(config, table).delete_all(client)
+        for table in tables:
+            for view in living_versions(table):
+                packed_layout(config, view).delete_all(client, view.join_keys)
+        super().teardown(config, tables, entities)
 
 
 def location_of(online: RedisOnlineStore, config: RepoConfig) -> RedisLocation:

@@ -20,7 +20,6 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from feast.feature_view import FeatureViewState
@@ -38,6 +37,7 @@ from reki_feast import files
 from reki_feast.errors import StoreError
 
 from ._feast import file_of_registry
+from .version_records import register_versions
 
 #: As ``feature_store.yaml`` names the store.
 STORE = "reki_feast.stores.registry.WholeFileRegistryStore"
@@ -49,7 +49,11 @@ _LATER = 1_000_000
 
 
 class WholeFileRegistryStore(FileRegistryStore):
-    """Feast's file, replaced in one step; a view that has rows online stays available."""
+    """Feast's file, replaced in one step; a view that has rows online stays available.
+
+    Its version history has the spaces that views declare by their tags, so that Feast finds them:
+    ``view@v1``.
+    """
 
     @override
     def _write_registry(self, registry_proto: Registry) -> None:
@@ -58,6 +62,7 @@ class WholeFileRegistryStore(FileRegistryStore):
                 view.meta.state = _AVAILABLE
         registry_proto.version_id = str(uuid.uuid4())
         registry_proto.last_updated.GetCurrentTime()
+        register_versions(registry_proto)
         raw = registry_proto.SerializeToString()
         _replace(file_of_registry(self), lambda tmp: tmp.write_bytes(raw))
 
@@ -87,14 +92,15 @@ def atomic_registry(config: RepoConfig) -> Iterator[None]:
 
     Raises:
         StoreError: the registry was changed meanwhile by somebody else.
+        LakeError: the registry's folder cannot be written.
     """
     found = registry_file(config)
     if found is None:
         yield
         return
     (path, _), registry = found, config.registry
-    with TemporaryDirectory(prefix="reki-registry-") as folder:
-        draft, named, before = Path(folder, path.name), registry.path, _state(path)
+    with files.folder_beside(path) as folder:
+        draft, named, before = folder / path.name, registry.path, _state(path)
         if path.exists():
             shutil.copyfile(path, draft)
         registry.path = str(draft)

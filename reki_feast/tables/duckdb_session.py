@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import threading
@@ -50,6 +51,8 @@ class DuckDBSession:
     def __init__(self, root: Path, setup: Iterable[str] = ()) -> None:
         self._root, self._setup = root, tuple(setup)
         self._connection: DuckDBPyConnection | None = None
+        self._has_macros = False  # which may read files
+        self._of_tables: dict[tuple[str, ...], bool] = {}
 
     def query(
         self, sql: str, tables: Mapping[str, Any] | None = None, *, here: bool = False
@@ -71,7 +74,8 @@ class DuckDBSession:
         connection = self._connection
         try:
             alone = _one_thread(connection) if here else contextlib.nullcontext()
-            with working_in(self._root), alone:
+            at_root = here or not self._reads_only(sql, tables or {})
+            with working_in(self._root) if at_root else contextlib.nullcontext(), alone:
                 for name, table in (tables or {}).items():
                     connection.register(name, table)
                 return connection.sql(sql).to_arrow_table()
@@ -80,6 +84,19 @@ class DuckDBSession:
         finally:
             for name in tables or {}:
                 connection.unregister(name)
+
+    def _reads_only(self, sql: str, tables: Iterable[str]) -> bool:
+        """Whether a query reads some tables and nothing else: no file, so in no folder.
+
+        So do those that judge pushed rows: a service that pushes keeps its working directory.
+        """
+        assert self._connection is not None
+        key = (sql, *tables)
+        if key not in self._of_tables:
+            parsed = self._connection.execute("select json_serialize_sql(?)", [sql]).fetchall()
+            names_only = _names_only(json.loads(parsed[0][0]), {*tables})
+            self._of_tables[key] = names_only and not self._has_macros
+        return self._of_tables[key]
 
     def open(self) -> None:
         """Run the setup, unless that is done.
@@ -103,6 +120,9 @@ class DuckDBSession:
                 connection.close()
                 place = f"statement {number} of {len(self._setup)}"
                 raise SourceError(_setup_fault(statement, str(error), place)) from error
+        if self._setup:
+            found = connection.sql("select count(*) from duckdb_functions() where not internal")
+            self._has_macros = found.fetchall()[0][0] > 0
         self._connection = connection
 
     def close(self) -> None:
@@ -122,9 +142,29 @@ def _one_thread(connection: DuckDBPyConnection) -> Iterator[None]:
         connection.execute(f"set threads = {before}")
 
 
+def _names_only(node: Any, tables: set[str]) -> bool:
+    """Whether a parsed query reads from no function, and from no other table."""
+    if isinstance(node, list):
+        return all(_names_only(one, tables) for one in node)
+    if not isinstance(node, dict):
+        return True
+    if node.get("error") or node.get("type") == "TABLE_FUNCTION":
+        return False
+    if node.get("type") == "BASE_TABLE":
+        place = node["catalog_name"], node["schema_name"]
+        if any(place) or node["table_name"] not in tables:
+            return False
+    return all(_names_only(one, tables) for one in node.values())
+
+
 @contextlib.contextmanager
 def working_in(folder: Path) -> Iterator[None]:
-    """DuckDB looks in the working directory before any search path: so that is what is set."""
+    """Set the process's working directory for a while; other threads see it, too.
+
+    DuckDB looks for relative paths there before it does in ``file_search_path``, and databases to
+    attach nowhere else. To rewrite paths in a query would miss those that it computes. Who asks
+    for other paths meanwhile names them in full.
+    """
     with _ONE_DIRECTORY:
         before = Path.cwd()
         os.chdir(folder)

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from reki_feast.declare import Declarations, Scenario
 from reki_feast.errors import Problem, SourceError
@@ -64,6 +65,25 @@ class Inputs:
     def timed(self) -> bool:
         """Whether interactions carry times, so that an as-of time can be honoured."""
         return "event_timestamp" in self.interactions.column_names
+
+
+def without_users(given: Inputs, users: pa.Array) -> Inputs:
+    """The tables but for the rows of some users.
+
+    Args:
+        given: the tables.
+        users: ids, as text.
+    """
+    if not len(users):
+        return given
+    name = given.user.name
+    profiles = None if given.users is None else without_ids(given.users, name, users)
+    return replace(given, interactions=without_ids(given.interactions, name, users), users=profiles)
+
+
+def without_ids(table: pa.Table, key: str, ids: pa.Array) -> pa.Table:
+    """The rows of others than these ids, given as text."""
+    return table.filter(pc.invert(pc.is_in(table[key].cast(pa.string()), value_set=ids)))
 
 
 def read(declared: Declarations, root: Path) -> Inputs:

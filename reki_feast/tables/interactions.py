@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pyarrow as pa
@@ -76,7 +76,7 @@ def up_to_now(
     """
     if "event_timestamp" not in interactions.column_names:
         return interactions, []
-    now = pa.scalar(datetime.now(timezone.utc) + ahead, TIMESTAMP)
+    now = pa.scalar(datetime.now(UTC) + ahead, TIMESTAMP)
     late = pc.greater(interactions["event_timestamp"], now)
     rows = interactions.filter(late)
     if not rows.num_rows:

@@ -13,7 +13,9 @@ where a clock went back since.
       user_aug/20260101T000000Z-….parquet
       hein.json                         what the weights are, and which file holds them
       hein-….safetensors                weights, named by their digest
+      backbone-….safetensors            the recommenders that they were trained with
       made.json                         when the last rows were made
+      spaces/v1/…                       the same of another space (:mod:`reki_feast.views.spaces`)
 
 The folder is its owner's alone, unless a project declares a group (:mod:`reki_feast.permissions`).
 """
@@ -21,7 +23,7 @@ The folder is its owner's alone, unless a project declares a group (:mod:`reki_f
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pyarrow as pa
@@ -43,9 +45,10 @@ from reki_feast.tables.parts import (
     part_name,
     read_part,
 )
+from reki_feast.views.spaces import VectorSpace
 
 _CREATED, _TICK = "created_timestamp", timedelta(microseconds=1)
-_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 #: Of some of a table's columns, which rows are meant.
 Mask = Callable[[pa.Table], pa.Array | pa.ChunkedArray]
 
@@ -56,18 +59,28 @@ class Lake(StoredObjects):
     Args:
         root: the folder; made when something is written.
         rights: who may read and write what is stored.
+        space: whose vectors, weights and representations are meant; by default the first.
         cache: keeps columns that were read; None reads them each time.
     """
 
     def __init__(
-        self, root: Path, rights: Rights = OWNER, *, cache: ColumnCache | None = None
+        self,
+        root: Path,
+        rights: Rights = OWNER,
+        space: VectorSpace | None = None,
+        *,
+        cache: ColumnCache | None = None,
     ) -> None:
-        super().__init__(root, rights)
+        super().__init__(root, rights, space)
         self._cache = cache
 
     def cached(self) -> Lake:
         """The same tables for one command: a stored column is read once, but for vectors."""
-        return Lake(self.root, self.rights, cache=ColumnCache())
+        return Lake(self.root, self.rights, self.space, cache=ColumnCache())
+
+    def in_space(self, space: VectorSpace) -> Lake:
+        """The same with the vectors of another space."""
+        return Lake(self.root, self.rights, space, cache=self._cache)
 
     def parts(self, name: str) -> list[Path]:
         """The table's parts, oldest as-of time first.
@@ -75,7 +88,7 @@ class Lake(StoredObjects):
         Raises:
             LakeError: the folder cannot be read.
         """
-        folder = self.root / name
+        folder = self.folder_of(name) / name
         try:
             return sorted(path for path in folder.iterdir() if path.suffix == ".parquet")
         except FileNotFoundError:
@@ -94,7 +107,7 @@ class Lake(StoredObjects):
         if table.num_rows == 0:
             return None
         self.claim()
-        folder = self.root / name
+        folder = self.folder_of(name) / name
         if not (folder / f"{part_name(table)}.parquet").exists():
             table = self._made_last(table)
         path = folder / f"{part_name(table)}.parquet"
@@ -152,7 +165,11 @@ class Lake(StoredObjects):
         Raises:
             LakeError: a part is damaged or holds another table.
         """
-        tables = [read_part(path, schema, self._cache) for path in self.parts(name)]
+        return self.read_parts(self.parts(name), schema)
+
+    def read_parts(self, parts: Iterable[Path], schema: pa.Schema) -> pa.Table:
+        """All rows of some parts, as :meth:`read`."""
+        tables = [read_part(path, schema, self._cache) for path in parts]
         return pa.concat_tables(tables) if tables else schema.empty_table()
 
     def conform(self, name: str, schema: pa.Schema) -> int:

@@ -14,6 +14,7 @@ from reki_feast.permissions import OWNER, Rights, make_folder, tighten
 from reki_feast.schema import MANIFEST_VERSION
 from reki_feast.tables import weights
 from reki_feast.tables.weights import Stored, Weights
+from reki_feast.views.spaces import FIRST, VectorSpace
 
 _log = logging.getLogger(__name__)
 
@@ -28,11 +29,18 @@ class StoredObjects:
     Args:
         root: the folder; made when something is written.
         rights: who may read and write what is stored.
+        space: whose vectors, weights and representations are meant.
     """
 
-    def __init__(self, root: Path, rights: Rights = OWNER) -> None:
-        self.root, self.rights = root, rights
+    def __init__(
+        self, root: Path, rights: Rights = OWNER, space: VectorSpace | None = None
+    ) -> None:
+        self.root, self.rights, self.space = root, rights, space or FIRST
         self._is_claimed = False
+
+    def folder_of(self, name: str) -> Path:
+        """The folder that has a table or an object: the space's, its encoder's, or that of all."""
+        return self.root / self.space.folder(name)
 
     def claim(self) -> None:
         """Make the folder ready to be written, once: what killed writers left goes.
@@ -46,7 +54,7 @@ class StoredObjects:
         if self._is_claimed:
             return
         try:
-            make_folder(self.root, self.rights)
+            make_folder(self.folder_of("hein"), self.rights)
             files.sweep_all(self.root)
             opened = tighten(self.root, self.rights)
         except OSError as error:
@@ -65,8 +73,9 @@ class StoredObjects:
         Raises:
             LakeError: with all faults.
         """
-        objects = sorted(self.root.glob("*.json"))
-        looks: list[Callable[[], object]] = [partial(self.read_json, one.stem) for one in objects]
+        folders = [self.root, self.folder_of("encoder"), self.folder_of("hein")]
+        objects = sorted({path.stem for folder in folders for path in folder.glob("*.json")})
+        looks: list[Callable[[], object]] = [partial(self.read_json, one) for one in objects]
         arrays = sorted(self.root.rglob("*.safetensors"))
         others = [path for path in arrays if not path.name.startswith("hein")]
         looks += [partial(files.check_tensors, path) for path in others]
@@ -86,12 +95,13 @@ class StoredObjects:
             LakeError: the file is damaged or of another version.
         """
         maker = _MAKERS.get(name, _RUN)
-        return files.read_json(self.root / f"{name}.json", MANIFEST_VERSION, maker)
+        return files.read_json(self.folder_of(name) / f"{name}.json", MANIFEST_VERSION, maker)
 
     def write_json(self, name: str, value: Mapping[str, Any]) -> None:
         """Replace a JSON object in one step."""
         self.claim()
-        files.write_json(self.root / f"{name}.json", {"version": MANIFEST_VERSION, **value})
+        path = self.folder_of(name) / f"{name}.json"
+        files.write_json(path, {"version": MANIFEST_VERSION, **value})
 
     def write_tensors(self, path: Path, tensors: files.Tensors, about: Any) -> None:
         """Write arrays, and JSON-able data about them, to a file in this folder, in one step.
@@ -105,18 +115,47 @@ class StoredObjects:
     def forget(self, *names: str) -> None:
         """Remove files that stand beside the tables; what is not there is no fault."""
         for name in names:
-            (self.root / name).unlink(missing_ok=True)
+            (self.folder_of(Path(name).stem) / name).unlink(missing_ok=True)
 
-    def write_weights(self, named: Mapping[str, Weights], manifest: Mapping[str, Any]) -> None:
-        """Store weights, and ``hein.json`` that names them; the pair changes in one step.
+    def write_weights(
+        self,
+        named: Mapping[str, Weights],
+        manifest: Mapping[str, Any],
+        backbones: tuple[files.Tensors, Any] | None = None,
+    ) -> None:
+        """Store weights, and ``hein.json`` that names them; all change in one step.
+
+        Args:
+            named: arrays by name.
+            manifest: what belongs to them.
+            backbones: recommenders that they were trained with, as arrays and JSON-able data.
 
         Raises:
-            LakeError: the folder cannot be written; the stored pair stands.
+            LakeError: the folder cannot be written; what was stored stands.
         """
         self.claim()
-        digest = weights.write(self.root, named)
-        self.write_json("hein", {"digest": digest, **manifest})
-        weights.remove_others(self.root, digest)
+        folder = self.folder_of("hein")
+        said = {"digest": weights.write(folder, named), **manifest}
+        if backbones is not None:
+            said[weights.BACKBONES] = weights.write_backbones(folder, *backbones)
+        self.write_json("hein", said)
+        weights.remove_others(folder, said)
+
+    def backbones(self) -> tuple[files.Tensors, Any] | None:
+        """The recommenders that the weights were trained with; None of an earlier version's.
+
+        Raises:
+            LakeError: their file is missing or damaged.
+        """
+        digest = (self.read_json("hein") or {}).get(weights.BACKBONES)
+        return weights.read_backbones(self.folder_of("hein"), digest) if digest else None
+
+    def write_backbones(self, arrays: files.Tensors, about: Any) -> None:
+        """Store the recommenders anew beside weights that stay."""
+        folder, said = self.folder_of("hein"), self.read_json("hein") or {}
+        said[weights.BACKBONES] = weights.write_backbones(folder, arrays, about)
+        self.write_json("hein", said)
+        weights.remove_others(folder, said)
 
     def weights(self) -> Stored | None:
         """The stored weights and their manifest, None before the first training.
@@ -124,4 +163,4 @@ class StoredObjects:
         Raises:
             LakeError: the weights are not those that the manifest names, or cannot be read.
         """
-        return weights.read(self.root, partial(self.read_json, "hein"))
+        return weights.read(self.folder_of("hein"), partial(self.read_json, "hein"))

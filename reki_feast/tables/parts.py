@@ -119,8 +119,8 @@ def last_time(path: Path, column: str) -> datetime | None:
 def newest(table: pa.Table, keys: Sequence[str]) -> pa.Table:
     """Keep the newest row of each key, in order of first appearance.
 
-    >>> from datetime import datetime, timezone
-    >>> t = [datetime(2026, 1, day, tzinfo=timezone.utc) for day in (1, 2)]
+    >>> from datetime import UTC, datetime
+    >>> t = [datetime(2026, 1, day, tzinfo=UTC) for day in (1, 2)]
     >>> rows = pa.table({"id": [7, 7], "event_timestamp": t[::-1], "created_timestamp": t})
     >>> newest(rows, ["id"])["event_timestamp"][0].as_py().day
     2

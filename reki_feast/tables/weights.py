@@ -1,8 +1,9 @@
-"""The weights of a scenario: ``hein.json``, and the file of arrays that it names by a digest."""
+"""The weights of a scenario: ``hein.json``, and the files of arrays that it names by digests."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from reki_feast.errors import LakeError, Problem
 Weights = npt.NDArray[np.float32]
 Stored = tuple[dict[str, Weights], dict[str, Any]]
 Manifest = dict[str, Any]
+#: In ``hein.json``: the digest of the file with the recommenders.
+BACKBONES = "backbones"
 #: New weights may be stored between the reading of the manifest and that of the arrays.
 _ATTEMPTS = 3
 
@@ -34,10 +37,33 @@ def write(root: Path, weights: Mapping[str, Weights]) -> str:
     return digest
 
 
-def remove_others(root: Path, digest: str) -> None:
+def write_backbones(root: Path, arrays: files.Tensors, about: Any) -> str:
+    """Write recommenders beside the weights that were trained with them; the digest of their file.
+
+    Raises:
+        LakeError: the folder cannot be written.
+    """
+    digest = files.checksum_of(arrays, json.dumps(about, ensure_ascii=False))
+    files.write_tensors(_backbones_path(root, digest), arrays, about)
+    return digest
+
+
+def read_backbones(root: Path, digest: str) -> tuple[files.Tensors, Any]:
+    """What :func:`write_backbones` wrote.
+
+    Raises:
+        LakeError: the file is missing or damaged.
+    """
+    return files.read_tensors(_backbones_path(root, digest))
+
+
+def remove_others(root: Path, manifest: Manifest) -> None:
     """Remove the arrays that the manifest no longer names."""
-    for old in root.glob("hein*.safetensors"):
-        if old != _path(root, digest):
+    named = {_path(root, manifest["digest"])}
+    if digest := manifest.get(BACKBONES):
+        named.add(_backbones_path(root, digest))
+    for pattern in ("hein*.safetensors", "backbone-*.safetensors"):
+        for old in {*root.glob(pattern)} - named:
             old.unlink(missing_ok=True)
 
 
@@ -85,6 +111,10 @@ def _bytes(
 
 def _path(root: Path, digest: str) -> Path:
     return root / f"hein-{digest[:16]}.safetensors"
+
+
+def _backbones_path(root: Path, digest: str) -> Path:
+    return root / f"backbone-{digest[:16]}.safetensors"
 
 
 def _digest(raw: bytes) -> str:

@@ -5,8 +5,9 @@ Names are fetched on first use: importing this package does not import Feast.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from reki_feast.lazy import lazy_names
 
 if TYPE_CHECKING:
     from reki_feast.views.augmented import RekiViews, reki_views
@@ -14,19 +15,10 @@ if TYPE_CHECKING:
 
 __all__ = ["MatchViews", "RekiViews", "reki_match", "reki_views"]
 
-_MODULES = {
-    "MatchViews": "match",
-    "RekiViews": "augmented",
-    "reki_match": "match",
-    "reki_views": "augmented",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "augmented": ["RekiViews", "reki_views"],
+        "match": ["MatchViews", "reki_match"],
+    },
+)

@@ -11,20 +11,26 @@ from typing import TypedDict
 
 from feast import Entity, FeatureView, Field, FileSource, ValueType
 from feast.data_format import ParquetFormat
+from feast.on_demand_feature_view import OnDemandFeatureView
 from feast.types import Array, Float32, Int64, String
 
 from reki_feast.errors import Problem, StoreError
 from reki_feast.schema import KINDS, Kind, factor_column
 from reki_feast.stores.defaults import SCENARIO_TAG, default_tag
 from reki_feast.stores.names import case_problems
+from reki_feast.stores.spaces import space_tag
+from reki_feast.stores.versions import versions_tag
 
 from .location import TableLocation, locate
-from .manifest import Manifest, MatchSection, Side, read_manifest
+from .manifest import Manifest, MatchSection, Side, published_spaces, read_manifest
 from .tags import PAIRS_TAG, TRAINED_UNTIL_TAG, WEIGHTS_TAG
 
 #: The ttl of views for which none is asked: `feast materialize-incremental` starts at now - ttl
 #: and, for a ttl of 0, only a year back, which would leave out older snapshots.
 FOREVER = timedelta(days=36_500)
+
+#: What a space is of, after the scenario's name: a request reads each of one space.
+VECTORS, SCORES, REPRESENTATIONS = "", ".match", ".encoding"
 
 #: Columns of a row's times: what it is made of ends at the one, it was made at the other.
 TIMES = ("event_timestamp", "created_timestamp")
@@ -103,7 +109,11 @@ def view_maker(
     location = locate(data, settings.repo)
     manifest = read_manifest(location.folder)
     _check_entities(manifest, entities)
-    return ViewMaker(manifest, entities, settings, location)
+    others = [
+        ViewMaker(other, entities, settings, location)
+        for other in published_spaces(location.folder)
+    ]
+    return ViewMaker(manifest, entities, settings, location, tuple(others))
 
 
 def _check_entities(manifest: Manifest, entities: Mapping[Kind, Entity]) -> None:
@@ -161,12 +171,14 @@ class ViewMaker:
         entities: the users' and the items'.
         settings: of the views.
         location: of the tables.
+        others: makers of the views of the other published spaces: versions of these.
     """
 
     manifest: Manifest
     entities: Mapping[Kind, Entity]
     settings: ViewSettings
     location: TableLocation
+    others: tuple[ViewMaker, ...] = ()
 
     @property
     def prefix(self) -> str:
@@ -189,7 +201,11 @@ class ViewMaker:
         )
         fields = [Field(name=table, dtype=Array(Float32), description=about)]
         name = self.prefix if kind == "user" else f"{self.prefix}_item"
-        tags = {"reki.dimension": str(side.q), **default_tag({table: side.default})}
+        tags = {
+            "reki.dimension": str(side.q),
+            **default_tag({table: side.default}),
+            **self.space_tags(VECTORS, [other.augmented(kind) for other in self.others]),
+        }
         if self.manifest.pairs:
             tags[PAIRS_TAG] = json.dumps(self.manifest.pairs)
         return self._view(kind, _TableView(table, name, fields, about, tags))
@@ -225,7 +241,16 @@ class ViewMaker:
             for channel in self.manifest.sides[kind].channels
         ]
         about = f"Each {kind}'s texts as vectors of the encoder, before HEIN condenses them."
-        tags = {"reki.dimension": str(m)}
+        mine = self.manifest.space.encoding
+        versions = {
+            other.manifest.space.encoding: other.representation(kind)
+            for other in self.others
+            if other.manifest.space.encoding != mine
+        }
+        tags = {
+            "reki.dimension": str(m),
+            **self.space_tags(REPRESENTATIONS, [one for one in versions.values() if one]),
+        }
         return self._view(kind, _TableView(table, f"{self.prefix}_{table}", fields, about, tags))
 
     def match(self, kind: Kind, section: MatchSection) -> FeatureView:
@@ -239,13 +264,32 @@ class ViewMaker:
             fields.append(_vector("user_sums", section.sums, "Sums that the vector is made of"))
             vectors["user_sums"] = [0.0] * section.sums
         name = f"{self.prefix}_{table}"
-        return self._view(kind, _TableView(table, name, fields, about, default_tag(vectors), rows))
+        versions = [
+            other.match(kind, other.manifest.match) for other in self.others if other.manifest.match
+        ]
+        tags = {**default_tag(vectors), **self.space_tags(SCORES, versions)}
+        return self._view(kind, _TableView(table, name, fields, about, tags, rows))
+
+    def space_tags(
+        self, of: str, versions: Sequence[FeatureView | OnDemandFeatureView]
+    ) -> dict[str, str]:
+        """The tags that say in which space a view's rows are, and what its other versions are.
+
+        Args:
+            of: what the rows are: vectors, scores or representations, a request reads each of one
+                space.
+            versions: the view in other spaces.
+        """
+        space = self.manifest.space
+        name = space.encoding_name if of == REPRESENTATIONS else space.name
+        group = f"{self.manifest.scenario}{of}"
+        return {**space_tag(group, name), **versions_tag(versions)}
 
     def _check_published(self, table: str) -> None:
         if not self.manifest.has(table):
             raise StoreError(
                 f"Table {table} of scenario {self.manifest.scenario} is published",
-                detail=f"no Parquet file in {self.manifest.folder / table}",
+                detail=f"no Parquet file in {self.manifest.folder / self.manifest.table(table)}",
                 hint="run `reki run`, or `reki publish` if the vectors are made already",
             )
 
@@ -272,7 +316,7 @@ class ViewMaker:
     def _source(self, view: _TableView) -> FileSource:
         return FileSource(
             name=f"{view.name}_source",
-            path=str(self.location.path / view.table),
+            path=str(self.location.path / self.manifest.table(view.table)),
             tags={**self.location.tags},
             file_format=ParquetFormat(),
             timestamp_field=TIMES[0],

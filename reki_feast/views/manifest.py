@@ -17,6 +17,7 @@ from reki_feast.errors import Problem, StoreError
 from reki_feast.files import is_sound
 from reki_feast.schema import KINDS, MANIFEST_VERSION, Kind
 from reki_feast.stores.formulas.kernel import TextKernel, item_length, user_length
+from reki_feast.views.spaces import FIRST, VectorSpace, read_spaces
 
 KEY_TYPES = ("int64", "string")
 
@@ -71,7 +72,7 @@ class MatchSection:
 
 @dataclass(frozen=True)
 class Manifest:
-    """One scenario's published tables; ``folder`` holds one folder a table.
+    """The published tables of a scenario in one space of vectors; ``folder`` is the scenario's.
 
     ``pairs`` are the user and item channels that the vectors' parts are made of, in their order;
     empty where an earlier version wrote the manifest. ``match`` is None there, too, and where
@@ -91,10 +92,15 @@ class Manifest:
     sides: dict[Kind, Side]
     pairs: tuple[tuple[str, str], ...] = ()
     match: MatchSection | None = None
+    space: VectorSpace = FIRST
+
+    def table(self, name: str) -> Path:
+        """The folder of a table, below the scenario's."""
+        return self.space.folder(name) / name
 
     def has(self, table: str) -> bool:
         """Whether a table was published, with one part at least."""
-        return any((self.folder / table).glob("*.parquet"))
+        return any((self.folder / self.table(table)).glob("*.parquet"))
 
 
 class ExpectedManifest(Manifest):
@@ -115,7 +121,8 @@ def expecting(folder: Path, raw: Mapping[str, Any]) -> Iterator[None]:
 
     So it can be told before anything is published whether a repo's views will fit.
     """
-    made = _manifest(folder.resolve(), dict(raw))
+    folder = folder.resolve()
+    made = _manifest(folder, dict(raw), read_spaces(folder).in_service)
     token = _EXPECTED.set(ExpectedManifest(**vars(made)))
     try:
         yield
@@ -123,16 +130,21 @@ def expecting(folder: Path, raw: Mapping[str, Any]) -> Iterator[None]:
         _EXPECTED.reset(token)
 
 
-def read_manifest(folder: Path) -> Manifest:
+def read_manifest(folder: Path, space: VectorSpace | None = None) -> Manifest:
     """Read and check ``manifest.json`` of a published scenario.
+
+    Args:
+        folder: the scenario's.
+        space: whose tables are meant; by default those of the space in service.
 
     Raises:
         StoreError: it is missing, not JSON, or breaks a rule; all faults together.
     """
     expected = _EXPECTED.get()
-    if expected is not None and expected.folder == folder.resolve():
+    if space is None and expected is not None and expected.folder == folder.resolve():
         return expected
-    path = folder / "manifest.json"
+    space = space or read_spaces(folder).in_service
+    path = folder / space.folder("manifest") / "manifest.json"
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -150,7 +162,7 @@ def read_manifest(folder: Path) -> Manifest:
     if not is_sound(raw):
         raise _unreadable(path, "its checksum is another's")
     try:
-        manifest = _manifest(folder, raw)
+        manifest = _manifest(folder, raw, space)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _unreadable(path, f"{type(error).__name__}: {error}") from error
     _check(manifest, path)
@@ -165,7 +177,7 @@ def _unreadable(path: Path, found: str) -> StoreError:
     )
 
 
-def _manifest(folder: Path, raw: dict[str, Any]) -> Manifest:
+def _manifest(folder: Path, raw: dict[str, Any], space: VectorSpace) -> Manifest:
     return Manifest(
         folder=folder,
         scenario=str(raw["scenario"]),
@@ -180,7 +192,16 @@ def _manifest(folder: Path, raw: dict[str, Any]) -> Manifest:
         sides={kind: _side(raw[kind]) for kind in KINDS},
         pairs=tuple((str(user), str(item)) for user, item in raw.get("pairs") or ()),
         match=_match(raw["match"]) if raw.get("match") else None,
+        space=space,
     )
+
+
+def published_spaces(folder: Path) -> list[Manifest]:
+    """The manifests of the living spaces that are not in service, and are published."""
+    spaces = read_spaces(folder)
+    others = [space for space in spaces.spaces if space != spaces.in_service]
+    paths = {space: folder / space.folder("manifest") / "manifest.json" for space in others}
+    return [read_manifest(folder, space) for space, path in paths.items() if path.exists()]
 
 
 def _side(raw: dict[str, Any]) -> Side:

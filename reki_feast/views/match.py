@@ -25,14 +25,15 @@ from typing_extensions import Unpack
 from reki_feast.errors import Problem, StoreError
 from reki_feast.stores.defaults import SCENARIO_TAG, default_vectors
 from reki_feast.stores.formulas import DotProducts, TextKernels, formula_view
+from reki_feast.stores.spaces import SPACE_TAG
 
-from .factory import ViewOptions, ViewSettings, view_maker
+from .factory import SCORES, ViewMaker, ViewOptions, ViewSettings, view_maker
 from .manifest import Manifest, MatchSection
 from .tags import PAIRS_TAG, WEIGHTS_TAG
 
 __all__ = ["MatchViews", "reki_match"]
 
-_TAGS = (SCENARIO_TAG, WEIGHTS_TAG, PAIRS_TAG)
+_TAGS = (SCENARIO_TAG, WEIGHTS_TAG, PAIRS_TAG, SPACE_TAG)
 _View: TypeAlias = FeatureView | OnDemandFeatureView
 
 
@@ -117,8 +118,13 @@ def _of_tables(
 ) -> MatchViews:
     """The scores of texts and HEIN, over the tables that were published for them."""
     maker = view_maker(data, {"user": user, "item": item}, ViewSettings(**options))
+    return _of_space(maker)
+
+
+def _of_space(maker: ViewMaker) -> MatchViews:
     section = _section(maker.manifest)
     users, items = maker.match("user", section), maker.match("item", section)
+    versions = [_of_space(other).match for other in maker.others if other.manifest.match]
     sources = f"{users.name}:user_match", f"{items.name}:item_match"
     view = formula_view(
         f"{maker.prefix}_match",
@@ -128,7 +134,11 @@ def _of_tables(
         description="How well an item fits a user: by texts of what the user liked before, by "
         f"HEIN, and both stacked (score). Scenario {maker.manifest.scenario}",
         owner=maker.owner,
-        tags={**maker.shared_tags(), **(maker.settings.tags or {})},
+        tags={
+            **maker.shared_tags(),
+            **maker.space_tags(SCORES, versions),
+            **(maker.settings.tags or {}),
+        },
     )
     return MatchViews(view, users, items)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -18,6 +18,8 @@ from reki_feast.errors import StoreError
 from reki_feast.stores._feast import provider_of
 from reki_feast.stores.defaults import SCENARIO_TAG
 from reki_feast.stores.exceptions import map_store_errors
+from reki_feast.stores.spaces import SPACE_TAG, space_of
+from reki_feast.stores.versions import versions_of
 
 from .tags import WEIGHTS_TAG
 
@@ -37,12 +39,13 @@ class UserStates:
         repo: folder of feature_store.yaml.
         scenario: whose states.
         table: folder that the views' source reads.
+        space: number of the space of vectors; None for views in service, of whatever space.
 
     Raises:
         StoreError: there is no such repo, or it has no such view.
     """
 
-    def __init__(self, repo: Path, scenario: str, table: Path) -> None:
+    def __init__(self, repo: Path, scenario: str, table: Path, space: int | None = None) -> None:
         if not (repo / "feature_store.yaml").exists():
             raise StoreError(
                 "users' states are brought up to date in the online store of a Feast repo",
@@ -52,7 +55,9 @@ class UserStates:
         with map_store_errors("Feast opens the repo", f"cd {repo} && feast apply"):
             self._store = FeatureStore(repo_path=str(repo))
             views = self._store.list_feature_views()
-        self._views = [view for view in views if _is_of(view, scenario, repo, table)]
+        versions = (one for view in views for one in (view, *versions_of(view)))
+        found = [view for view in versions if _is_of(view, scenario, repo, table)]
+        self._views = [view for view in found if space is None or _number(view) == space]
         if not self._views:
             raise StoreError(
                 f"the Feast repo has a view of users' match states of scenario {scenario}",
@@ -106,7 +111,7 @@ class UserStates:
         Raises:
             StoreError: the store does not take them.
         """
-        now = datetime.now(timezone.utc)
+        now = datetime.now(UTC)
         for view in self._views:
             source: Any = view.batch_source
             rows = pd.DataFrame(
@@ -120,7 +125,7 @@ class UserStates:
             )
             hint = "see that it is up, then push again"
             with map_store_errors("the online store takes users' states", hint):
-                self._store.write_to_online_store(view.name, df=rows)
+                provider_of(self._store).ingest_df(view, rows)
 
 
 def _is_of(view: FeatureView, scenario: str, repo: Path, table: Path) -> bool:
@@ -133,8 +138,14 @@ def _is_of(view: FeatureView, scenario: str, repo: Path, table: Path) -> bool:
 def _stored(view: FeatureView) -> FeatureView:
     """The view without default and ttl: an update builds on the last state, however old."""
     bare: FeatureView = FeatureView.from_proto(view.to_proto())
-    bare.ttl, bare.tags = None, {}
+    bare.ttl = None
+    bare.tags = {tag: bare.tags[tag] for tag in (SPACE_TAG,) if tag in bare.tags}
     return bare
+
+
+def _number(view: FeatureView) -> int:
+    space = space_of(view)
+    return 0 if space is None else space.number
 
 
 def _vector(feature: str, row: Mapping[str, Any]) -> _Floats | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ from reki_feast.schema import Kind
 from reki_feast.stores.defaults import SCENARIO_TAG
 from reki_feast.stores.deletion import EntityRows
 from reki_feast.stores.exceptions import map_store_errors
+from reki_feast.stores.online.layouts import stored_name
+from reki_feast.stores.versions import versions_of
 
 
 class OnlineRows:
@@ -69,7 +71,7 @@ class OnlineRows:
                 scenario's views.
 
         Returns:
-            By view, the ids that had rows.
+            By view, or version as ``reki@v1``, the ids that had rows.
 
         Raises:
             StoreError: the store fails; called again, it deletes the rest.
@@ -78,7 +80,11 @@ class OnlineRows:
         views = self._scenario_views(kind)
         if all_views:
             views = [view for view in self._views if key in view.join_keys]
-        return self._rows.delete(views, key, ids, all_views=all_views)
+        deleted: dict[str, set[str]] = {}
+        names = {name: shown for view in self._views for name, shown in self._names(view)}
+        for name, those in self._rows.delete(views, key, ids, all_views=all_views).items():
+            deleted.setdefault(names.get(name, name), set()).update(those)
+        return deleted
 
     def compact(self) -> None:
         """Rewrite the store's files without deleted bytes, where they are on this machine.
@@ -87,6 +93,13 @@ class OnlineRows:
             StoreError: the store fails.
         """
         self._rows.compact()
+
+    def _names(self, view: FeatureView) -> Iterator[tuple[str, str]]:
+        """How the rows of a view and its versions are named in the store, and to people."""
+        yield stored_name(self._store.config, view), view.name
+        for version in versions_of(view):
+            shown = f"{view.name}@v{version.current_version_number}"
+            yield stored_name(self._store.config, version), shown
 
     def _scenario_views(self, kind: Kind) -> list[FeatureView]:
         key = self._keys[kind]

@@ -103,6 +103,11 @@ def _registry_remarks(config: RepoConfig) -> Iterator[str]:
             "registry: readers beside feast materialize get errors, and after one that was killed, "
             "unless feature_store.yaml sets serve_features_while_materializing: true under registry"
         )
+    if not registry.enable_online_feature_view_versioning:
+        yield (
+            "registry: models cannot name a space of vectors, as reki@v0, unless "
+            "feature_store.yaml sets enable_online_feature_view_versioning: true under registry"
+        )
 
 
 def _type(part: Any) -> str:

@@ -16,7 +16,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from threading import Thread
 from typing import Any, NamedTuple
@@ -121,7 +121,7 @@ def write(store: FeatureStore, folder: Path) -> None:
         view = FeatureView(name=name, entities=[entity], schema=schema, source=source)
         store.apply([entity, view])
         vectors = rng.normal(size=(ROWS, WIDTH)).astype(np.float32)
-        rows = {key: np.arange(ROWS), feature: list(vectors), "time": datetime.now(timezone.utc)}
+        rows = {key: np.arange(ROWS), feature: list(vectors), "time": datetime.now(UTC)}
         store.write_to_online_store(name, pd.DataFrame(rows))
         views.append(view)
     store.apply(FeatureService(name="ctr", features=views))

@@ -12,7 +12,7 @@ import json
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ WIDTH = RECENT = TOWER = 32
 SUMS = WIDTH + 5
 USER, ITEM = RECENT * (WIDTH + 1) + TOWER, WIDTH + TOWER + len(KERNELS) + 2
 TURNS = 4
-WHEN = datetime(2026, 1, 1, tzinfo=timezone.utc)
+WHEN = datetime(2026, 1, 1, tzinfo=UTC)
 TEXTS, PRODUCTS = "reki", "vectors"  # prefixes of the views
 
 
@@ -113,7 +113,7 @@ def _store(folder: Path, address: str, layout: str) -> FeatureStore:
     products = reki_match(vectors.user, vectors.item)
     store.apply([user, item, *texts.views(), vectors.user, vectors.item, products])
     read = [texts.user.name, texts.item.name, vectors.user.name, vectors.item.name]
-    materialize_views(store, read, datetime.now(timezone.utc))
+    materialize_views(store, read, datetime.now(UTC))
     return store
 
 

@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 
@@ -40,7 +40,7 @@ _AT_ONCE = 64
 _PROMPTS = 2_000
 _SDK_CALLS = 2_000
 _FACTORS = ("genre", "mood", "theme")
-_AS_OF = datetime(2026, 1, 1, tzinfo=timezone.utc)
+_AS_OF = datetime(2026, 1, 1, tzinfo=UTC)
 _QUESTION = (
     "Answer with one JSON object that has exactly these keys: "
     + ", ".join(f'"{factor}"' for factor in _FACTORS)

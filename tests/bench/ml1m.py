@@ -9,7 +9,7 @@ epoch that did best on a tenth of the training users; the test users are looked 
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +28,7 @@ NOTE = (
 )
 
 #: Of no account: MovieLens-1M comes without times here.
-AS_OF = datetime(2000, 1, 1, tzinfo=timezone.utc)
+AS_OF = datetime(2000, 1, 1, tzinfo=UTC)
 GENERATOR = """
 from reki_feast import Encoder, Scenario, Sources, Training
 

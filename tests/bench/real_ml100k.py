@@ -8,7 +8,7 @@ checked against the snapshot it was allowed to see.
 from __future__ import annotations
 
 import time
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,8 @@ from reki_feast.tables.parts import newest
 from tests.bench.common import Row
 
 SNAPSHOTS = (
-    datetime(1997, 12, 1, tzinfo=timezone.utc),
-    datetime(1998, 3, 1, tzinfo=timezone.utc),
+    datetime(1997, 12, 1, tzinfo=UTC),
+    datetime(1998, 3, 1, tzinfo=UTC),
 )
 
 GENERATOR = """

@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,7 @@ _LOG = pd.DataFrame(
     }
 )
 _ROWS = _LOG[["customer_id", "sku"]].to_dict("records")
-#: What writes: new weights, published and materialized; then Feast's own commands.
+#: What writes: new weights, published, materialized, promoted; then Feast's own commands.
 _WRITER = """
 import os, sys
 from itertools import count
@@ -67,6 +67,8 @@ for seed in count(1):
     project = reseed(root, seed)
     stages.train(project, retrain=True)
     stages.publish(project, materialize=True)
+    stages.promote(project)
+    stages.retire(project, f"v{seed - 1}")
     os.chdir(repo)
     for line in LINES:
         cli(line.split(), standalone_mode=False)
@@ -181,12 +183,12 @@ def main(arguments: list[str]) -> int:
     reads = int(arguments[0]) if arguments else _READS
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "my shop"
-        began = datetime.now(timezone.utc)
+        began = datetime.now(UTC)
         try:
             told = read_beside(make_repo(root), reads)
         finally:
             embedded.stop(root / "data" / "redis")
-    seconds = (datetime.now(timezone.utc) - began).total_seconds()
+    seconds = (datetime.now(UTC) - began).total_seconds()
     rows = {**told.reads, "writer's rounds": told.rounds, "errors": told.errors.total()}
     for name, count in rows.items():
         sys.stdout.write(f"{name:20} {count:8,}\n")

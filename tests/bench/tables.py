@@ -44,7 +44,7 @@ def main() -> None:
             report = command.evaluate(
                 project,
                 tables=names,
-                encoders=_static(BUILD / "wordllama-256") if "table6" in names else [],
+                encoders=static_encoders(BUILD / "wordllama-256") if "table6" in names else [],
                 seeds=int(seeds),
                 rates=rates,
                 out=OUT,
@@ -55,7 +55,7 @@ def main() -> None:
             rendering.report(report.report())
 
 
-def _static(folder: Path) -> list[str]:
+def static_encoders(folder: Path) -> list[str]:
     """WordLlama's token vectors as a static model; none where its package is not installed."""
     package = importlib.util.find_spec("wordllama")
     if package is None or package.origin is None:

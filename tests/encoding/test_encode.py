@@ -28,8 +28,8 @@ from reki_feast.encoding.windows import WindowedTransformer
 from reki_feast.errors import EncodeError, MissingExtraError
 from reki_feast.schema import VECTORS, Key, content_hash, representation
 
-AS_OF = dt.datetime(2026, 1, 1, tzinfo=dt.timezone.utc)
-NOW = dt.datetime(2026, 1, 2, tzinfo=dt.timezone.utc)
+AS_OF = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+NOW = dt.datetime(2026, 1, 2, tzinfo=dt.UTC)
 KEY = Key("sku", pa.string())
 
 #: The first floats of minilm's mean of the tokens of one text, as version 0.1 stored them.

@@ -19,7 +19,7 @@ import os
 import tempfile
 import warnings
 import zipfile
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from functools import partial, partialmethod
 from importlib import import_module
 from pathlib import Path
@@ -30,7 +30,7 @@ import pyarrow.parquet as pq
 
 import reki_feast
 
-BEGIN = datetime(2026, 1, 1, tzinfo=timezone.utc)
+BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 USERS, ITEMS, FIRST, ALL, MORE = 10, 8, 120, 140, 10
 MOVED = (Path(reki_feast.__file__).parent / "stores").exists()
 STORES, VIEWS = ("reki_feast.stores", "reki_feast.views") if MOVED else ("reki_feast.store",) * 2

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 import pyarrow as pa
 import pytest
@@ -12,7 +12,7 @@ from reki_feast.knowledge.by_entity import changed_rows, channels, entity_ids, e
 from reki_feast.knowledge.timestamps import Timestamps
 from reki_feast.schema import Key
 
-T0 = datetime(2026, 1, 1, tzinfo=timezone.utc)
+T0 = datetime(2026, 1, 1, tzinfo=UTC)
 KEY = Key("reader", pa.int64())
 
 

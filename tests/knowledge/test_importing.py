@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,8 @@ from reki_feast.knowledge import import_entities, import_groups
 from reki_feast.knowledge.timestamps import Timestamps
 from reki_feast.schema import KNOWLEDGE, MEMBERS, content_hash
 
-AS_OF = datetime(2026, 1, 1, tzinfo=timezone.utc)
-CREATED = datetime(2026, 5, 1, tzinfo=timezone.utc)
+AS_OF = datetime(2026, 1, 1, tzinfo=UTC)
+CREATED = datetime(2026, 5, 1, tzinfo=UTC)
 WHEN: Any = {"times": Timestamps(AS_OF, CREATED)}
 GROUPS = pa.table(
     {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 from reki_feast.llm import Ledger, OpenAIBatchLLM, Request, RequestPolicy, Verdict
@@ -13,7 +13,7 @@ from reki_feast.schema import content_hash
 from tests.llm.models import openai_batch_llm
 from tests.llm.servers import Endpoint
 
-AS_OF = datetime(2026, 1, 1, tzinfo=timezone.utc)
+AS_OF = datetime(2026, 1, 1, tzinfo=UTC)
 FACTORS = ("genre", "mood")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -18,7 +18,7 @@ from reki_feast.llm.ledger.processes import this_process
 from reki_feast.llm.ledger.records import CallOutcome, Lease, LeaseDenied, RunIdentity
 from reki_feast.schema import PROMPTS, content_hash
 
-AS_OF = datetime(2026, 1, 1, tzinfo=timezone.utc)
+AS_OF = datetime(2026, 1, 1, tzinfo=UTC)
 LLM = EchoLLM()
 #: A process of this machine that is gone.
 DEAD = f"{socket.gethostname()} 1 never"

@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
@@ -54,7 +54,7 @@ REQUEST = Request(
     kind="item",
     channel="knowledge",
     owner="17",
-    event_timestamp=datetime(2026, 1, 1, tzinfo=timezone.utc),
+    event_timestamp=datetime(2026, 1, 1, tzinfo=UTC),
 )
 
 
@@ -187,7 +187,7 @@ def test_a_whole_answer(engine: Engine) -> None:
     assert isinstance(answer, Answer)
     assert (answer.text, answer.finish_reason) == (ANSWER, "stop")
     assert parse_answer(answer.text, REQUEST.factors) == {"genre": "Quiet humour by the sea."}
-    assert answer.model == f"{engine.knowing}@main"
+    assert answer.model.removesuffix("@main") == engine.knowing  # transformers before 5.24
     # system: be brief user: what is the film like? assistant:
     assert (answer.prompt_tokens, answer.completion_tokens) == (10, 7)
     assert answer.latency_s > 0

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from tests.llm.models import openai_batch_llm, openai_llm
 from tests.llm.server_faults import QUOTED_SAYS
 from tests.llm.servers import FAULTS, Endpoint, Fault
 
-AS_OF = datetime(2026, 1, 1, tzinfo=timezone.utc)
+AS_OF = datetime(2026, 1, 1, tzinfo=UTC)
 FACTORS = ("genre", "mood", "theme")
 COUNT = 24
 #: Faults that the server does not count, or of which no answer can be read: asked again, free.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone
 from email.utils import format_datetime
 
 import pytest
@@ -14,7 +14,7 @@ from reki_feast.llm.headers import parse_duration, rate_limits_of, retry_after_s
 from reki_feast.llm.interface import RateLimits
 from tests.llm import server_limits
 
-NOON = datetime(2026, 1, 1, 12, tzinfo=timezone.utc)
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 UNITS = {"d": 86_400.0, "h": 3_600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 #: What a careless server may write.
 WORDS = st.text(st.sampled_from("0123456789.-+eE_ :,dhmsGMTJanuThinfy"), max_size=40)

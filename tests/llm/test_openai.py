@@ -8,7 +8,7 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import httpx2
@@ -44,7 +44,7 @@ REQUEST = Request(
     kind="item",
     channel="knowledge",
     owner="17",
-    event_timestamp=datetime(2026, 1, 1, tzinfo=timezone.utc),
+    event_timestamp=datetime(2026, 1, 1, tzinfo=UTC),
 )
 
 

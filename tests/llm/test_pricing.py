@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from dataclasses import replace
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib.util import find_spec
 
 import pyarrow as pa
@@ -37,7 +37,7 @@ def prompts(*texts: str, factors: tuple[str, ...] = ("a", "b")) -> pa.Table:
             "factors": factors,
             "facts": [],
             "prompt_hash": content_hash("abcd", text, *factors),
-            "event_timestamp": datetime(2026, 1, 1, tzinfo=timezone.utc),
+            "event_timestamp": datetime(2026, 1, 1, tzinfo=UTC),
         }
         for n, text in enumerate(texts)
     ]
@@ -64,7 +64,7 @@ def test_what_the_ledger_has_costs_nothing() -> None:
 
 
 def test_old_answers_are_planned_anew() -> None:
-    table, later = prompts("one", "two"), datetime(2100, 1, 1, tzinfo=timezone.utc)
+    table, later = prompts("one", "two"), datetime(2100, 1, 1, tzinfo=UTC)
     with Ledger(None) as ledger:
         ask_all(requests_from(table), EchoLLM(), ledger)
         assert estimate_calls(table, llm=EchoLLM(), ledger=ledger).to_ask == 0

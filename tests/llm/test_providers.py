@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
@@ -13,7 +13,7 @@ import pytest
 from reki_feast.errors import LLMError
 from reki_feast.llm import Answer, EchoLLM, LanguageModel, RecordedLLM, Request, RequestError
 
-JANUARY, FEBRUARY, MARCH = (datetime(2026, m, 1, tzinfo=timezone.utc) for m in (1, 2, 3))
+JANUARY, FEBRUARY, MARCH = (datetime(2026, m, 1, tzinfo=UTC) for m in (1, 2, 3))
 
 
 def request(owner: str = "1", *, kind: str = "item", at: datetime = FEBRUARY) -> Request:

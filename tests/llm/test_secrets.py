@@ -260,7 +260,7 @@ def test_a_key_is_not_carried_to_where_the_server_points(
     server.answer = lambda body, number: server.reply(
         status=307, body={}, headers={"Location": f"{server.url}/elsewhere"}
     )
-    seen = run(server.url, tmp_path / "ledger.sqlite")
+    seen = run(server.url, tmp_path / "ledger.sqlite", timeout_s=60.0)
     assert len(server.bodies) == 2, "each of two calls went out once"
     assert seen.report is not None
     assert seen.report.failed == 2

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from datetime import datetime, timedelta, timezone
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +15,11 @@ import pytest
 
 from reki_feast.project import DeclaredProject, open_project
 
-T0 = datetime(2026, 1, 1, tzinfo=timezone.utc)
+if TYPE_CHECKING:
+    from tests.stages.space_shop import Shops
+from reki_feast.views.spaces import read_spaces
+
+T0 = datetime(2026, 1, 1, tzinfo=UTC)
 AWKWARD = ['A "quoted" title', "two\nlines", "{{ braces }} {% raw %}", "x" * 10_000, "Ünïcode ☃"]
 
 GENERATOR = """
@@ -61,11 +66,28 @@ def shop(tmp_path: Path) -> DeclaredProject:
     return make_shop(tmp_path / "my shop")
 
 
+@pytest.fixture(scope="session")
+def shops(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shops]:
+    """A shop's moments around a second training."""
+    from tests.redis_server import plain_server
+    from tests.stages.space_shop import DATABASES, Shops
+
+    folder = tmp_path_factory.mktemp("spaces")
+    with plain_server(folder / "redis", *DATABASES) as port:
+        yield Shops(folder, port)
+
+
 def reseed(root: Path, seed: int) -> DeclaredProject:
     """Declare another seed: the next training gives other weights."""
     path = root / "generators" / "shop.py"
     path.write_text(re.sub(r"Training\((seed=\d+, )?", f"Training(seed={seed}, ", path.read_text()))
     return open_project(root)
+
+
+def in_space(project: DeclaredProject, number: int) -> DeclaredProject:
+    """The project in one of its spaces of vectors, declared as it is now."""
+    space = read_spaces(project.data).of(number)
+    return DeclaredProject(project.root, project.declared, space)
 
 
 def make_shop(root: Path, edit: Edit = lambda text: text) -> DeclaredProject:

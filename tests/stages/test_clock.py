@@ -79,7 +79,8 @@ def test_new_weights_are_served(shop: DeclaredProject) -> None:
     before, _ = served(shop)
     project = reseed(shop.root, 1)
     stages.train(project, retrain=True)
-    stages.publish(project, materialize=True)
+    stages.publish(project)
+    stages.promote(project)
     after, online = served(project)
     assert np.abs(after - before).max(axis=1).min() > 0
     np.testing.assert_array_equal(after, online)

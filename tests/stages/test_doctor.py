@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import redis
 
 from reki_feast import stages
 from reki_feast.cli.init import init
-from reki_feast.errors import CondenseError, LLMError, RekiError, StoreError
+from reki_feast.errors import LLMError, RekiError, StoreError
 from reki_feast.project import DeclaredProject, open_project
 from reki_feast.stages.doctor import doctor
 from tests.llm.server_http import HttpServer, Received, Sent
@@ -146,7 +146,7 @@ def test_rows_of_the_future_are_counted(tmp_path: Path) -> None:
     shop = make_shop(tmp_path)
     path = shop.root / "interactions.parquet"
     rows = pq.read_table(path).to_pylist()
-    rows[-1]["event_timestamp"] = datetime.now(timezone.utc) + timedelta(days=400)
+    rows[-1]["event_timestamp"] = datetime.now(UTC) + timedelta(days=400)
     pq.write_table(pa.Table.from_pylist(rows), path)
     state, found, _ = check(shop.root, "tables")
     assert state == FINE
@@ -320,22 +320,3 @@ def test_what_was_paid_is_told_when_asking_fails(tmp_path: Path, endpoint: Endpo
     endpoint.rule = lambda prompt, nth, number: replace(FAULTS["500"], status=401)
     again = stopped(lambda: stages.run(shop))
     assert again.done is None
-
-
-# --- channels that weights read -------------------------------------------------------------
-
-
-def test_a_channel_that_is_left_out_is_told_before_anything_is_written(tmp_path: Path) -> None:
-    shop = make_shop(
-        tmp_path, lambda text: text.replace('model="hash"', 'model="hash", taste=True')
-    )
-    stages.run(shop)
-    path = shop.declared.path
-    path.write_text(path.read_text().replace("taste=True", "taste=False"))
-    before = {file: file.stat().st_mtime_ns for file in shop.data.rglob("*") if file.is_file()}
-    for stage in (stages.encode, stages.run):
-        with pytest.raises(CondenseError, match=r"(?s)no taste.*reki run --retrain"):
-            stage(open_project(shop.root))
-    after = {file: file.stat().st_mtime_ns for file in shop.data.rglob("*") if file.is_file()}
-    assert after == before
-    assert stages.run(open_project(shop.root), retrain=True).failed == 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections import Counter
 from collections.abc import Callable
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from reki_feast.stages.snapshots import groups_of, state
 from tests.stages.conftest import T0, Edit, make_shop, write_tables
 
 ITEMS, USERS = 6, 8
-LATE = datetime(2026, 6, 1, tzinfo=timezone.utc)
+LATE = datetime(2026, 6, 1, tzinfo=UTC)
 
 
 def collective(text: str) -> str:

@@ -55,13 +55,17 @@ def test_it_says_as_plainly_that_it_does_not(tmp_path: Path) -> None:
     assert 0 < shares["nightly"] <= shares["hourly"] <= shares["event"] <= 1
 
 
-def made(score: tuple[float, float], *, auc: tuple[float, float] = (0.6, 0.6)) -> dict[str, Any]:
+def made(
+    score: tuple[float, float],
+    *,
+    auc: tuple[float, float] = (0.6, 0.6),
+    permuted: tuple[float, float] = (0.0, 1.0),
+) -> dict[str, Any]:
     """What was measured: gain and p of both models."""
-    one = {"gain": score[0], "p": score[1]}
-    sets = [
-        {"name": name, "width": 1, "logistic": said, "trees": said}
-        for name, said in ((SCORE, one), (PERMUTED, {"gain": 0.0, "p": 1.0}))
+    measured = [
+        (name, {"gain": gain, "p": p}) for name, (gain, p) in ((SCORE, score), (PERMUTED, permuted))
     ]
+    sets = [{"name": name, "width": 1, "logistic": said, "trees": said} for name, said in measured]
     found = dict.fromkeys(("nightly", "hourly", "event"), 0.5)
     seen = dict(zip(("rows to train on", "later rows"), auc, strict=True))
     counts = {"test": 10, "train": 40, "cut": "2026-01-01T00:00:00"}
@@ -78,6 +82,25 @@ def made(score: tuple[float, float], *, auc: tuple[float, float] = (0.6, 0.6)) -
 )
 def test_a_verdict_follows_gain_and_chance(score: tuple[float, float], said: str) -> None:
     assert helping_notes(made(score))[1].startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("permuted", "said"),
+    [
+        ((0.14, 0.01), ", +0.0600"),
+        ((0.14, 0.3), ""),
+        ((-0.01, 0.01), ""),
+        ((0.25, 0.01), ", -0.0500"),
+    ],
+)
+def test_a_gain_of_permuted_texts_is_explained(permuted: tuple[float, float], said: str) -> None:
+    notes = helping_notes(made((0.2, 0.01), permuted=permuted))[2:]
+    assert len(notes) == bool(said)
+    assert all(
+        note.startswith("permuted texts gain, too: each still tells its item from others")
+        and note.endswith(f"the rest{said}")
+        for note in notes
+    )
 
 
 def test_a_score_that_knows_its_training_rows_is_told() -> None:

@@ -6,7 +6,7 @@ import json
 import shutil
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,9 @@ from reki_feast.models.text_match import UserState, stored_state
 from reki_feast.project import DeclaredProject, open_project
 from reki_feast.results import Result
 from reki_feast.stages import Pusher
+from reki_feast.stages.state_updates import StateUpdater
 from reki_feast.views.match_states import UserStates
-from tests.stages.conftest import T0, make_shop, reseed, write_tables
+from tests.stages.conftest import T0, in_space, make_shop, reseed, write_tables
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:On demand feature view is an exp:RuntimeWarning"),
@@ -136,10 +137,17 @@ def shop(trained: Trained, tmp_path: Path, redis_address: str, online: str) -> D
     return project
 
 
-def states_of(project: DeclaredProject, users: Sequence[str]) -> list[UserState]:
-    """What is online now."""
-    states = UserStates(project.feature_repo, project.name, project.data / "user_match")
+def states_of(
+    project: DeclaredProject, users: Sequence[str], number: int | None = None
+) -> list[UserState]:
+    """What is online now, in service or in a space."""
+    states = UserStates(project.feature_repo, project.name, project.data / "user_match", number)
     return read(states, users)
+
+
+def current(pusher: Pusher) -> StateUpdater:
+    """Of the space in service."""
+    return pusher._spaces[1][0]
 
 
 def read(states: UserStates, users: Sequence[str]) -> list[UserState]:
@@ -168,7 +176,7 @@ def parted(rows: Sequence[Row], size: int) -> Iterator[list[Row]]:
 
 
 def micros(time: datetime) -> int:
-    return (time - datetime(1970, 1, 1, tzinfo=timezone.utc)) // TICK
+    return (time - datetime(1970, 1, 1, tzinfo=UTC)) // TICK
 
 
 def equal(state: UserState, row: tuple[list[float], list[float]]) -> None:
@@ -188,7 +196,7 @@ def test_states_online_are_those_of_a_run_on_the_whole_log(
             seen.pop((row["customer_id"], micros(row["event_timestamp"]) + 1), None)
         assert counts(pusher.push(some))["interactions counted"] == len(some)
         users = list({row["customer_id"] for row in some})
-        for user, state in zip(users, read(pusher._states, users), strict=True):
+        for user, state in zip(users, read(current(pusher)._states, users), strict=True):
             seen[user, state.stamp] = state
     write_log(shop, [*begun, *rest])
     stages.run(shop)
@@ -318,6 +326,28 @@ def test_another_item_at_the_same_time_counts(shop: DeclaredProject, trained: Tr
     assert counts(Pusher(shop).push([other]))["interactions counted"] == is_day
 
 
+@pytest.mark.parametrize("trained", ["days"], indirect=True)
+@pytest.mark.parametrize("again", ["the same process", "another process", "after a run"])
+def test_what_repeats_without_a_time_of_day_is_counted_and_told(
+    shop: DeclaredProject, trained: Trained, again: str
+) -> None:
+    _, begun, (row, *_) = trained
+    pusher = Pusher(shop)
+    assert pusher.push([row, row]).notes == []  # two of one push are two
+    if again == "after a run":
+        write_log(shop, [*begun, row, row])
+        stages.run(shop, materialize=True)
+    second = (pusher if again == "the same process" else Pusher(shop)).push([row])
+    assert second.counted == 1
+    (note,) = second.notes
+    assert note.startswith("1 interactions have a date without a time of day, and are like ones")
+    assert "`reki run --materialize`" in note
+    write_log(shop, [*begun, row, row])
+    stages.run(shop, materialize=True)
+    (state,) = states_of(shop, [row["customer_id"]])
+    equal(state, published(shop)[row["customer_id"], state.stamp])
+
+
 @in_hours
 def test_a_user_who_is_not_online_gets_the_whole_history(
     shop: DeclaredProject, trained: Trained
@@ -338,12 +368,12 @@ def test_a_run_between_two_pushes_is_noticed(shop: DeclaredProject, trained: Tra
     _, begun, rest = trained
     pusher = Pusher(shop)
     pusher.push(rest[:50])
-    opened = pusher._opened
+    opened = current(pusher)._opened
     write_log(shop, [*begun, *rest[:30]])
     stages.run(shop, materialize=True)
     for row in rest[50:100]:
         pusher.push(pd.DataFrame([row]))
-    assert pusher._opened != opened
+    assert current(pusher)._opened != opened
     users = sorted({row["customer_id"] for row in rest[:100]})
     found = states_of(shop, users)
     write_log(shop, [*begun, *rest])
@@ -354,42 +384,42 @@ def test_a_run_between_two_pushes_is_noticed(shop: DeclaredProject, trained: Tra
 
 
 @in_hours
-def test_states_of_two_weights_never_stand_side_by_side(
+def test_states_are_pushed_in_every_space_that_is_served(
     shop: DeclaredProject, trained: Trained
 ) -> None:
-    """What was pushed before new weights, and no run knows of, is made anew with them."""
+    """An open Pusher follows what is promoted; what no run knows of is there in both spaces."""
     _, begun, rest = trained
     pusher = Pusher(shop)
     pusher.push(rest[:20])
     anew = reseed(shop.root, 7)
-    hein = anew.data / "hein.json"
-    old = hein.read_bytes()
     stages.train(anew, retrain=True)
-    new = hein.read_bytes()
-    for known in (old, new):  # scores are stored some time before the weights
-        hein.write_bytes(known)
-        with pytest.raises(
-            StoreError, match=r"(?s)published weights.*trained since.*--materialize"
-        ):
-            Pusher(anew)
-    pusher.push(rest[20:30])  # with the weights in service
-    users = sorted({row["customer_id"] for row in rest[:40]})
-    before = states_of(shop, users)
     stages.publish(anew)
-    makers: tuple[Callable[[], Pusher], ...] = (lambda: pusher, lambda: Pusher(anew))
-    for make in makers:
-        with pytest.raises(StoreError, match=r"(?s)mine_user_match in .* of weights before those"):
-            make().push(rest[30:40])
-    for state, still in zip(before, states_of(shop, users), strict=True):
-        equal(still, (state.vector.tolist(), state.sums.tolist()))
+    pusher.push(rest[20:30])  # the repo serves no other space yet
+    users = sorted({row["customer_id"] for row in rest[:40]})
     stages.publish(anew, materialize=True)
+    stages.promote(anew)
     assert counts(pusher.push(rest[30:40]))["interactions counted"] == 10
-    found = states_of(shop, users)
+    old, new = (states_of(shop, users, number) for number in (0, 1))
     write_log(shop, [*begun, *rest[:40]])
     stages.run(anew)
-    offline = published(shop)
-    for user, state in zip(users, found, strict=True):
-        equal(state, offline[user, state.stamp])
+    for number, found in enumerate((old, new)):
+        offline = published(in_space(anew, number))
+        for user, state in zip(users, found, strict=True):
+            equal(state, offline[user, state.stamp])
+    assert any(a.vector.tolist() != b.vector.tolist() for a, b in zip(old, new, strict=True))
+
+
+@in_hours
+def test_states_of_weights_that_are_not_published_are_not_pushed(
+    shop: DeclaredProject, trained: Trained
+) -> None:
+    """As where an earlier version has trained anew in place."""
+    path = shop.data / "hein.json"
+    stored = json.loads(path.read_text())
+    del stored["checksum"]
+    path.write_text(json.dumps({**stored, "hash": "another"}))
+    with pytest.raises(StoreError, match=r"(?s)published weights.*trained since.*--materialize"):
+        Pusher(shop)
 
 
 @in_hours

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,6 +15,7 @@ from reki_feast.errors import LakeError
 from reki_feast.project import DeclaredProject, open_project
 from reki_feast.stages.context import StageContext
 from reki_feast.stages.snapshots import times
+from reki_feast.stages.up_to_date import UP_TO_DATE
 from reki_feast.tables import parquet
 from tests.encoding.static_model import static_model
 from tests.stages.conftest import make_shop, write_tables
@@ -87,6 +88,7 @@ def test_a_second_run_reads_everything_once(
     stages.run(shop)  # groups that were formed on the way are read by the next run
     stored = sorted(shop.data.rglob("*.parquet"))
     calls(tmp_path)
+    (shop.data / f"{UP_TO_DATE}.json").unlink()
     reads.clear()
     stages.run(shop)
     assert sorted(shop.data.rglob("*.parquet")) == stored
@@ -95,6 +97,19 @@ def test_a_second_run_reads_everything_once(
     assert {column for _, column in reads} >= {"hash", "event_timestamp", "text"}
     vectors = {path.split("/")[0] for path, column in reads if column in VECTORS}
     assert vectors <= {"item_representation", *(["vectors"] if edit == "with tastes" else [])}
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_the_next_run_reads_no_rows(tmp_path: Path, edit: str, reads: Counter[Read]) -> None:
+    shop = make_shop(tmp_path, lambda text: with_counted_sources(EDITS[edit](text)))
+    for _ in range(3):
+        stages.run(shop)
+    calls(tmp_path)
+    reads.clear()
+    stages.run(shop)
+    assert calls(tmp_path) == {"items": 1, "users": 1, "interactions": 1}
+    assert {column for _, column in reads} <= {"kind", "channel"}, "are channels there still?"
+    assert set(reads.values()) <= {1}
 
 
 VECTORS = {*schema.USER_CHANNELS, *schema.ITEM_CHANNELS, "vector", "user_aug", "item_aug"}
@@ -119,11 +134,11 @@ def test_a_command_sees_what_it_adds(tmp_path: Path, reads: Counter[Read]) -> No
         "channel": "liked",
         "owner": "c",
         "group": "liked-1",
-        "event_timestamp": datetime(2026, 1, 1, tzinfo=timezone.utc),
-        "created_timestamp": datetime(2026, 1, 1, tzinfo=timezone.utc),
+        "event_timestamp": datetime(2026, 1, 1, tzinfo=UTC),
+        "created_timestamp": datetime(2026, 1, 1, tzinfo=UTC),
     }
     for day in (2, 3):
-        row["event_timestamp"] = datetime(2026, 1, day, tzinfo=timezone.utc)
+        row["event_timestamp"] = datetime(2026, 1, day, tzinfo=UTC)
         context.lake.append("members", pa.Table.from_pylist([row], schema=schema.MEMBERS))
         assert [time.day for time in times(context, "members")] == [*range(2, day + 1)]
     assert set(reads.values()) == {1}

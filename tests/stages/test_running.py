@@ -28,7 +28,7 @@ from reki_feast.stages.snapshots import times
 from reki_feast.stages.training_data import training_data
 from reki_feast.stores import embedded
 from reki_feast.tables.asof import after
-from tests.stages.conftest import T0, make_shop, write_tables
+from tests.stages.conftest import T0, in_space, make_shop, write_tables
 
 USER, ITEM = schema.Key("customer_id", pa.string()), schema.Key("sku", pa.string())
 USER_CHANNELS = ["knowledge", "history"]
@@ -124,25 +124,48 @@ def _log(project: DeclaredProject) -> pa.Table:
     return pq.read_table(project.root / "interactions.parquet")
 
 
-def test_retraining_makes_every_snapshot_anew(done: DeclaredProject) -> None:
+def test_retraining_makes_every_snapshot_anew_in_a_space_of_its_own(done: DeclaredProject) -> None:
     before = stored(done, "user")
     path = done.declared.path
     path.write_text(path.read_text().replace("epochs=1", "epochs=1, seed=1"))
     again = open_project(done.root)
     notes = stages.train(again, retrain=True).notes
-    assert [note.split(":")[0] for note in notes] == ["samples"]
+    assert [note.split(":")[0] for note in notes[:1]] == ["samples"]
+    assert notes[1:] == ["weights of a new space, v1; v0 stays in service until `reki promote v1`"]
     stages.publish(again)
-    assert stored(again, "user").num_rows == 2 * before.num_rows
+    assert stored(again, "user").equals(before)
+    new = stored(in_space(again, 1), "user")
+    whose = ["customer_id", "event_timestamp"]
+    assert new.select(whose).equals(before.select(whose))
+    assert new["user_aug"] != before["user_aug"]
+    stages.promote(again)
+    assert stored(open_project(done.root), "user").equals(new)
 
 
+OURS = """
+offline_store: {type: reki_feast.stores.duckdb_offline.RekiDuckDBOfflineStore}
+online_store: {type: reki_feast.stores.redis_online.RekiRedisOnlineStore}
+batch_engine: {type: reki_feast.stores.engine.RekiComputeEngine}
+"""
+
+
+@pytest.mark.parametrize(
+    ("said", "advised"),
+    [
+        ("", "feast materialize 1970-01-02T00:00:00 20"),
+        ("a: [", "feast materialize 1970-01-02T00:00:00 20"),
+        (OURS.replace("batch_engine", "# "), "feast materialize 1970-01-02T00:00:00 20"),
+        (OURS, "feast materialize-incremental 20"),
+    ],
+)
 def test_what_is_advised_reaches_snapshots_older_than_the_last_materialization(
-    done: DeclaredProject,
+    done: DeclaredProject, said: str, advised: str
 ) -> None:
     done.feature_repo.mkdir()
-    (done.feature_repo / "feature_store.yaml").touch()
+    (done.feature_repo / "feature_store.yaml").write_text(said)
     for interactions in (605, 610):
         write_tables(done.root, interactions=interactions)
-        assert stages.run(done).next[-1].startswith("feast materialize 1970-01-02T00:00:00 20")
+        assert stages.run(done).next[-1].startswith(advised)
 
 
 def test_what_waits_for_a_training_is_said(done: DeclaredProject) -> None:
@@ -160,7 +183,17 @@ def test_retraining_mends_weights_that_are_damaged(done: DeclaredProject) -> Non
     with pytest.raises(LakeError, match="reki train --retrain"):
         stages.publish(done)
     stages.train(done, retrain=True)
-    assert stages.publish(done).tables[0].rows
+    published = stages.publish(done)
+    assert {row.table for row in published.published if row.added} == {
+        "user_aug@v1",
+        "item_aug@v1",
+        "user_match@v1",
+        "item_match@v1",
+    }
+    assert "belong together" in published.notes[0]
+    stages.promote(done)
+    stages.retire(done, "v0")
+    assert stages.publish(done).notes == []
 
 
 def test_user_vectors_out_of_folds(tmp_path: Path) -> None:
@@ -229,13 +262,23 @@ def test_unconfirmed_factors_are_refused(tmp_path: Path) -> None:
         stages.factors(shop)
 
 
-def test_another_encoder_is_refused_and_harms_nothing(done: DeclaredProject) -> None:
+def test_another_encoder_waits_for_a_retraining(done: DeclaredProject) -> None:
     before = files(done)
     path = done.declared.path
-    path.write_text(path.read_text().replace('model="hash"', 'model="minilm"'))
-    with pytest.raises(LakeError, match=r"(?s)one encoder.*hash-32"):
-        stages.encode(open_project(done.root))
-    assert files(done) == before
+    path.write_text(path.read_text().replace('model="hash"', 'model="/no/such/model"'))
+    write_tables(done.root, interactions=605)
+    again = open_project(done.root)
+    report = stages.run(again)
+    assert report.encode is not None
+    assert report.encode.encoder == "hash-32"
+    assert (
+        "Encoder(model): /no/such/model is declared, the weights were trained with hash"
+        in report.notes
+    )
+    assert before.items() <= files(done).items()
+    with pytest.raises(EncodeError, match="/no/such/model"):
+        stages.run(again, retrain=True)
+    assert (again.lake.read_json("encoder") or {})["name"] == "hash-32"
 
 
 def test_an_encoder_that_made_nothing_is_not_kept_to(shop: DeclaredProject) -> None:

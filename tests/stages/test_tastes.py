@@ -19,6 +19,7 @@ from reki_feast.evaluation.command import evaluation_data
 from reki_feast.evaluation.dataset import RAW_TASTE, pairs_of
 from reki_feast.project import DeclaredProject, open_project
 from reki_feast.stages.training_data import training_data
+from reki_feast.views.spaces import read_spaces
 from tests.stages.conftest import make_shop, write_tables
 
 
@@ -94,26 +95,38 @@ def test_turned_on_later_it_waits_for_new_networks(tmp_path: Path) -> None:
     file = made.root / "generators" / "shop.py"
     file.write_text(with_taste(file.read_text()))
     made = open_project(made.root)
-    stages.run(made)  # old networks read their channels
+    notes = stages.run(made).notes  # old networks read their channels
+    assert "Encoder(taste): True is declared, the weights were trained with False" in notes
     manifest = json.loads((made.data / "manifest.json").read_text())
     assert manifest["user"]["q"] == 2 * 32
-    assert manifest["user"]["channels"][-1] == "taste"
-    median = datetime.fromisoformat(manifest["snapshots"][3])
-    with pytest.raises(CondenseError, match=r"has tastes(.|\n)*reki encode --as-of 2026-01-13T11"):
+    assert manifest["user"]["channels"][-1] == "history"
+    with pytest.raises(CondenseError, match=r"none are stored(.|\n)*reki encode --retrain"):
         stages.train(made, retrain=True)
-    stages.encode(made, as_of=[median])
+    stages.encode(made, retrain=True)
     stages.train(made, retrain=True)
     stages.publish(made)
-    assert json.loads((made.data / "manifest.json").read_text())["user"]["q"] == 3 * 32
+    assert json.loads((made.data / "manifest.json").read_text()) == manifest
+    new = json.loads((made.data / "spaces/v1/manifest.json").read_text())
+    assert new["user"]["q"] == 3 * 32
+    assert new["snapshots"] == manifest["snapshots"]
 
 
-def test_turned_off_networks_that_read_it_ask_for_it(tmp_path: Path) -> None:
+def test_turned_off_networks_that_read_it_go_on_with_it(tmp_path: Path) -> None:
     made = make_shop(tmp_path / "shop", with_taste)
     stages.run(made)
     file = made.root / "generators" / "shop.py"
     file.write_text(file.read_text().replace(", taste=True", ""))
-    with pytest.raises(CondenseError, match=r"every channel of the pairs(.|\n)*taste missing"):
-        stages.publish(open_project(made.root))
+    made = open_project(made.root)
+    before = stored(made, "user")
+    write_tables(made.root, interactions=605)
+    stages.run(made)
+    after = stored(made, "user")
+    assert after.num_rows > before.num_rows
+    stages.run(made, retrain=True)
+    assert stored(made, "user").equals(after)
+    found = [made.lake.in_space(one) for one in read_spaces(made.data).spaces]
+    manifests = [lake.read_json("manifest") or {} for lake in found]
+    assert [manifest["user"]["q"] for manifest in manifests] == [3 * 32, 2 * 32]
 
 
 def test_an_evaluation_without_a_language_model_has_tastes_too(shop: DeclaredProject) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,11 @@ from reki_feast.schema import (
     user_match,
 )
 from reki_feast.views import RekiViews, reki_views
+from tests.stores.shop import Shop, Tap
 
-DAY_1 = datetime(2026, 3, 1, tzinfo=timezone.utc)
-DAY_2 = datetime(2026, 6, 1, tzinfo=timezone.utc)
-LATER = datetime(2026, 9, 1, tzinfo=timezone.utc)
+DAY_1 = datetime(2026, 3, 1, tzinfo=UTC)
+DAY_2 = datetime(2026, 6, 1, tzinfo=UTC)
+LATER = datetime(2026, 9, 1, tzinfo=UTC)
 Q = 4
 M = 3
 DEFAULT = {"user": [0.5, -0.5, 0.25, 0.0], "item": [9.0, 8.0, 7.0, 6.0]}
@@ -201,3 +202,20 @@ def make_store(tmp_path: Path, redis_address: str) -> Callable[..., FeatureStore
         return FeatureStore(config=config)
 
     return make
+
+
+@pytest.fixture
+def open_shop(
+    tmp_path: Path, redis_address: str, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., Shop]]:
+    opened: list[Shop] = []
+
+    def make(**options: Any) -> Shop:
+        folder = tmp_path / str(len(opened))
+        folder.mkdir()
+        opened.append(Shop(folder, redis_address, Tap(monkeypatch), **options))
+        return opened[-1]
+
+    yield make
+    for one in opened:
+        one.close()

@@ -12,7 +12,7 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
@@ -31,7 +31,7 @@ REFUSED = (
     "datasketch",
     "py3langid",
 )
-DAY = datetime(2026, 1, 1, tzinfo=timezone.utc)
+DAY = datetime(2026, 1, 1, tzinfo=UTC)
 
 CONFIG = """
 project: NAME
@@ -115,7 +115,7 @@ def main(folder: Path, scenario: Path) -> None:
         "reki": served(
             reki,
             [{"user_id": known + n, "sku": known + n} for n in (0, 1, 99)],
-            datetime(2026, 7, 1, tzinfo=timezone.utc),
+            datetime(2026, 7, 1, tzinfo=UTC),
         ),
         "loaded": sorted({name.partition(".")[0] for name in sys.modules} & {*REFUSED}),
     }
@@ -142,7 +142,7 @@ def served(repo: Path, rows: list[dict[str, int]], when: datetime) -> dict[str, 
     cli(["apply"], standalone_mode=False)
     store = FeatureStore(str(repo))
     try:
-        store.materialize(datetime(1970, 1, 2, tzinfo=timezone.utc), DAY + timedelta(days=300))
+        store.materialize(datetime(1970, 1, 2, tzinfo=UTC), DAY + timedelta(days=300))
         asked = pd.DataFrame(rows).assign(event_timestamp=when)
         service = store.get_feature_service("service")
         joined = store.get_historical_features(asked, service).to_arrow()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from reki_feast.errors import StoreError
 from reki_feast.stores import TensorReader, apply_and_materialize, default_tag
 from tests.stores.conftest import OURS
 
-DAY = datetime(2026, 3, 1, tzinfo=timezone.utc)
+DAY = datetime(2026, 3, 1, tzinfo=UTC)
 DEFAULT = [0.25, -1.0]
 FEATURES = """
 from datetime import timedelta
@@ -77,10 +77,10 @@ def store(tmp_path: Path, redis_address: str) -> FeatureStore:
 def served(store: FeatureStore, tmp_path: Path) -> FeatureStore:
     """The same with rows of today, which the ttl has not outlived."""
     table = pq.read_table(tmp_path / "taste.parquet")
-    now = pa.array([datetime.now(timezone.utc)] * 2, pa.timestamp("us", "UTC"))
+    now = pa.array([datetime.now(UTC)] * 2, pa.timestamp("us", "UTC"))
     at = table.schema.get_field_index("event_timestamp")
     pq.write_table(table.set_column(at, "event_timestamp", now), tmp_path / "taste.parquet")
-    apply_and_materialize(tmp_path, datetime.now(timezone.utc))
+    apply_and_materialize(tmp_path, datetime.now(UTC))
     return FeatureStore(repo_path=str(tmp_path))
 
 
@@ -167,7 +167,7 @@ for name in stores.__all__ if len(sys.argv) == 1 else ():
 print(*sorted({".".join(name.split(".")[:2]) for name in sys.modules if "reki_feast." in name}))
 """
 #: What may stand beneath the stores.
-BENEATH = {"errors", "files", "permissions"}
+BENEATH = {"errors", "files", "lazy", "permissions"}
 
 
 @pytest.mark.parametrize("missing", [(), ("torch",)], ids=["whole", "without torch"])

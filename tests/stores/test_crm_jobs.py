@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reki_feast.schema import Key
+from reki_feast.stores import embedded
 from tests.bench.crm_features import earlier, folds, out_of_fold, plain_features
 
 REPO = Path(__file__).resolve().parents[2] / "feature_repo"
@@ -53,15 +54,16 @@ runpy.run_path("crm/lightgbm_job.py", run_name="__main__")
 
 
 @pytest.fixture
-def repo(tmp_path: Path, make_published: Callable[..., Any]) -> Path:
-    """A copy of the Feast repo, small tables beside it."""
+def repo(tmp_path: Path, make_published: Callable[..., Any]) -> Iterator[Path]:
+    """A copy of the Feast repo, small tables beside it; its embedded server ends with the test."""
     ignored = shutil.ignore_patterns("data", "__pycache__")
     shutil.copytree(REPO, tmp_path / "feature_repo", ignore=ignored)
     key = Key("user_id", pa.int64()), Key("item_id", pa.int64())
     make_published(tmp_path / "data" / "movies", *key, scored=True)
     _sample(tmp_path / "data" / "sample")
     subprocess.run([sys.executable, "prepare.py"], cwd=tmp_path / "feature_repo", check=True)
-    return tmp_path / "feature_repo"
+    yield tmp_path / "feature_repo"
+    embedded.stop(tmp_path / "data" / "redis")
 
 
 def _sample(folder: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from tests.stores.conftest import OURS
 
 pytestmark = pytest.mark.filterwarnings("ignore:fetch_arrow_table:DeprecationWarning")
 
-WHEN = datetime(2026, 6, 1, tzinfo=timezone.utc)
+WHEN = datetime(2026, 6, 1, tzinfo=UTC)
 CUSTOMER = Entity(name="customer", join_keys=["customer_id"], value_type=ValueType.STRING)
 SKU = Entity(name="sku", join_keys=["sku"], value_type=ValueType.INT64)
 STORES: dict[str, Callable[[str, Path], dict[str, Any]]] = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,7 @@ def test_our_lines(initialised: Path, make_published: Callable[..., Any]) -> Non
     theirs = initialised / "shop.py"
     theirs.write_text(THEIRS + OUR_LINES.format(data=f"../../{data.relative_to(data.parents[2])}"))
 
-    end = datetime(2026, 11, 1, tzinfo=timezone.utc)
+    end = datetime(2026, 11, 1, tzinfo=UTC)
     counts = {count.view: count for count in apply_and_materialize(initialised, end)}
 
     ours = {name: (c.source, c.online) for name, c in counts.items() if name.startswith("reki")}

@@ -122,4 +122,4 @@ names = {name.split(".")[1] for name in sys.modules if name.startswith("reki_fea
 print(*sorted(names))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert set(done.stdout.split()) <= {"errors", "files", "permissions", "stores"}
+    assert set(done.stdout.split()) <= {"errors", "files", "lazy", "permissions", "stores"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -27,8 +27,8 @@ from reki_feast.stores.serving import TensorReader
 from tests.stores.conftest import OURS
 
 ONE, TWO = 1239162456494753670, 1239162456494753671
-THEN = datetime(2026, 3, 1, tzinfo=timezone.utc)
-LATER = datetime(2026, 4, 1, tzinfo=timezone.utc)
+THEN = datetime(2026, 3, 1, tzinfo=UTC)
+LATER = datetime(2026, 4, 1, tzinfo=UTC)
 TYPES = {Kind.INT64: Int64, Kind.STRING: String}
 Apply = Callable[..., FeatureStore]
 

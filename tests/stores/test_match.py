@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
@@ -40,8 +40,8 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore:fetch_arrow_table:DeprecationWarning:ibis.backends.duckdb",
 )
 
-WHEN = datetime(2026, 3, 1, tzinfo=timezone.utc)
-LATER = datetime(2026, 9, 1, tzinfo=timezone.utc)
+WHEN = datetime(2026, 3, 1, tzinfo=UTC)
+LATER = datetime(2026, 9, 1, tzinfo=UTC)
 PAIRS = [["liked", "knowledge"], ["history", "description"]]
 SCORES = ["score", "score_liked", "score_history"]
 REFS = [f"reki_match:{name}" for name in SCORES]

@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from reki_feast.stores import (
     materialize_views,
     verify_materialized,
 )
-from reki_feast.stores.materialize import BEGINNING, Count
+from reki_feast.stores.counting import BEGINNING, Count
 
 # ibis 12 calls a method that DuckDB 2.0 deprecates.
 pytestmark = pytest.mark.filterwarnings(
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 MakeStore = Callable[..., FeatureStore]
-END = datetime(2026, 9, 1, tzinfo=timezone.utc)
+END = datetime(2026, 9, 1, tzinfo=UTC)
 SQLITE = {"type": "sqlite", "path": "online.db"}
 STOCK = {"type": "duckdb"}
 
@@ -126,7 +126,7 @@ def test_count_is_of_one_view_and_project(published: Any, make_store: MakeStore)
 def test_only_what_was_materialized_is_expected(published: Any, make_store: MakeStore) -> None:
     store = make_store(SQLITE)
     apply(store, published)
-    before = datetime(2026, 1, 1, tzinfo=timezone.utc)
+    before = datetime(2026, 1, 1, tzinfo=UTC)
     assert materialize_views(store, ["reki"], before)[0].source == 0
     with pytest.raises(StoreError, match="0 rows online of 40 ids"):
         verify_materialized(store, ["reki"])
@@ -137,7 +137,7 @@ def test_only_what_was_materialized_is_expected(published: Any, make_store: Make
 def test_rows_before_the_start_are_not_expected(
     tmp_path: Path, make_store: MakeStore, incremental: bool, renamed: bool
 ) -> None:
-    now = datetime.now(timezone.utc)
+    now = datetime.now(UTC)
     times = [now - timedelta(days=days) for days in (100, 2, 1)]
     names = ("uid", "at") if renamed else ("user_id", "event_timestamp")
     rows = pd.DataFrame({names[0]: [1, 2, 3], names[1]: times, "x": [1, 2, 3]})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:fetch_arrow_table:DeprecationWarning:ibis.backends.duckdb"),
 ]
 
-END = datetime(2026, 9, 1, tzinfo=timezone.utc)
+END = datetime(2026, 9, 1, tzinfo=UTC)
 FEATURES = """
 from feast import Entity, ValueType
 from reki_feast.views import reki_match, reki_views

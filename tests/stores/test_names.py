@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,8 @@ from reki_feast.schema import Key
 from reki_feast.stores import apply_and_materialize, materialize_views
 from tests.stores.conftest import OURS
 
-THEN = datetime(2026, 3, 1, tzinfo=timezone.utc)
-LATER = datetime(2026, 4, 1, tzinfo=timezone.utc)
+THEN = datetime(2026, 3, 1, tzinfo=UTC)
+LATER = datetime(2026, 4, 1, tzinfo=UTC)
 USER = Entity(name="user", join_keys=["id"], value_type=ValueType.INT64)
 SQLITE = {"type": "sqlite"}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -23,9 +23,9 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 MakeStore = Callable[..., FeatureStore]
-DAY_1 = datetime(2026, 3, 1, tzinfo=timezone.utc)
-DAY_2 = datetime(2026, 6, 1, tzinfo=timezone.utc)
-END = datetime(2026, 9, 1, tzinfo=timezone.utc)
+DAY_1 = datetime(2026, 3, 1, tzinfo=UTC)
+DAY_2 = datetime(2026, 6, 1, tzinfo=UTC)
+END = datetime(2026, 9, 1, tzinfo=UTC)
 USER_DEFAULT = [0.5, -0.5, 0.25, 0.0]
 ITEM_DEFAULT = [9.0, 8.0, 7.0, 6.0]
 

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +54,8 @@ from reki_feast.stores.online.layouts import HashLayout, PackedLayout
 from reki_feast.stores.serving import TensorReader
 from tests.redis_server import HOST, plain_server
 
-NOW = datetime(2026, 3, 1, tzinfo=timezone.utc)
-END = datetime(2026, 9, 1, tzinfo=timezone.utc)
+NOW = datetime(2026, 3, 1, tzinfo=UTC)
+END = datetime(2026, 9, 1, tzinfo=UTC)
 USER = Entity(name="user", join_keys=["user_id"], value_type=ValueType.INT64)
 SHOP = Entity(name="shop", join_keys=["shop"], value_type=ValueType.STRING)
 ROWS = 12
@@ -68,7 +68,7 @@ NUMBERS: dict[str, tuple[Any, list[Any], torch.dtype]] = {
     "flag": (Bool, [n % 2 == 0 for n in range(ROWS)], torch.bool),
     "seen": (
         UnixTimestamp,
-        [datetime(2026, 1, 1 + n, tzinfo=timezone.utc) for n in range(ROWS)],
+        [datetime(2026, 1, 1 + n, tzinfo=UTC) for n in range(ROWS)],
         torch.int64,
     ),
     "vec": (

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 
@@ -46,7 +46,7 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore:fetch_arrow_table:DeprecationWarning:ibis.backends.duckdb",
 )
 
-FIRST, THEN, LATER = (datetime(2026, month, 1, tzinfo=timezone.utc) for month in (3, 6, 9))
+FIRST, THEN, LATER = (datetime(2026, month, 1, tzinfo=UTC) for month in (3, 6, 9))
 BEFORE_THEN = THEN - timedelta(days=1)
 KERNELS = [
     {"name": "text_wide", "sharpness": 4.0, "shrink": 3.0},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from datetime import date, datetime, timezone
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,7 +26,7 @@ from reki_feast.stores.training import JoinedRows, StreamedRows, columns, stream
 # Where there are fewer processors than workers.
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")
 ROWS = 1_000
-WHEN = datetime(2026, 3, 1, 12, 30, 0, 5, tzinfo=timezone.utc)
+WHEN = datetime(2026, 3, 1, 12, 30, 0, 5, tzinfo=UTC)
 
 
 def table_of(rows: int = ROWS, first: int = 0) -> pa.Table:
@@ -383,9 +383,7 @@ def test_of_a_real_join(
     store.apply([*published.entities(), *views.views(), service])
     users, items = published.ids["user"][:20], published.ids["item"][:20]
     labels = {"user_id": users, "sku": items, "label": [n % 2 for n in range(20)]}
-    labelled = pd.DataFrame(
-        {**labels, "event_timestamp": datetime(2026, 7, 1, tzinfo=timezone.utc)}
-    )
+    labelled = pd.DataFrame({**labels, "event_timestamp": datetime(2026, 7, 1, tzinfo=UTC)})
     rows = JoinedRows(store.get_historical_features(labelled, service), "label", keep=["user_id"])
     (batch,) = DataLoader(rows, batch_size=20, collate_fn=rows.collate)
     order = [users.index(user) for user in batch["user_id"]]

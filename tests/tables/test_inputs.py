@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from reki_feast.tables.checks import LIKED
 from reki_feast.tables.inputs import Inputs, check, named, read
 from reki_feast.tables.snapshot_times import snapshot_times, snapshot_to_learn_from, split
 
-T0 = datetime(2026, 1, 1, tzinfo=timezone.utc)
+T0 = datetime(2026, 1, 1, tzinfo=UTC)
 SCENARIO = Scenario(name="films", item="film", rating="rating", description="{{ title }}")
 
 
@@ -326,7 +326,7 @@ def test_a_verdict_that_cannot_be_had_is_not_the_sources_fault(
 
 
 def test_interactions_of_the_future_do_not_move_the_clock() -> None:
-    late = [datetime(2131, 1, day, tzinfo=timezone.utc) for day in (1, 2)]
+    late = [datetime(2131, 1, day, tzinfo=UTC) for day in (1, 2)]
     inputs = check(SCENARIO, tables(interactions={"event_timestamp": [*times(0, 1), *late]}))
     assert inputs.interactions.num_rows == 2
     assert snapshot_times(SCENARIO, inputs, first=False) == [after(times(1)[0])]
@@ -338,7 +338,7 @@ def test_interactions_of_the_future_do_not_move_the_clock() -> None:
 
 
 def test_interactions_of_the_future_alone_are_none() -> None:
-    late = [datetime(2131, 1, day, tzinfo=timezone.utc) for day in (1, 2, 3, 4)]
+    late = [datetime(2131, 1, day, tzinfo=UTC) for day in (1, 2, 3, 4)]
     with pytest.raises(SourceError, match=r"(?s)none does; 4 interactions left out.*the future"):
         check(SCENARIO, tables(interactions={"event_timestamp": late}))
 
@@ -346,7 +346,7 @@ def test_interactions_of_the_future_alone_are_none() -> None:
 def test_a_time_beyond_the_calendar_is_named() -> None:
     endless = pa.array([0, 1, 2, 2**63 - 1], pa.timestamp("us", "UTC"))
     assert "years 1 to 9999" in report(tables(interactions={"event_timestamp": endless}))
-    last = [*times(0, 1, 2), datetime.max.replace(tzinfo=timezone.utc)]  # no time is after it
+    last = [*times(0, 1, 2), datetime.max.replace(tzinfo=UTC)]  # no time is after it
     assert "years 1 to 9999" in report(tables(interactions={"event_timestamp": last}))
 
 

@@ -7,8 +7,9 @@ vectors. (REKI, arXiv 2408.10520, collective knowledge extraction.) New items ar
 rows are trained and all others are fixed, so that existing clusters stay valid.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from reki_feast.lazy import lazy_names
 
 if TYPE_CHECKING:
     from reki_feast.clustering.embeddings.data import EmbeddingConfig, EmbeddingData
@@ -27,20 +28,14 @@ __all__ = [
     "restore",
     "user_vectors",
 ]
-_MODULES = {
-    "Embedder": "embedder",
-    "EmbeddingConfig": "data",
-    "EmbeddingData": "data",
-    "ItemVectors": "users",
-    "fit_embeddings": "fit",
-    "fold_in": "folding_in",
-    "restore": "embedder",
-    "user_vectors": "users",
-}
 
-
-def __getattr__(name: str) -> Any:
-    """Import on first use: :func:`user_vectors` alone needs no torch."""
-    if name in _MODULES:
-        return getattr(import_module(f"reki_feast.clustering.embeddings.{_MODULES[name]}"), name)
-    raise AttributeError(f"module 'reki_feast.clustering.embeddings' has no attribute {name!r}")
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "data": ["EmbeddingConfig", "EmbeddingData"],
+        "embedder": ["Embedder", "restore"],
+        "fit": ["fit_embeddings"],
+        "folding_in": ["fold_in"],
+        "users": ["ItemVectors", "user_vectors"],
+    },
+)

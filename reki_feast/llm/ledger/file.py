@@ -11,7 +11,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -24,6 +24,7 @@ from reki_feast.llm.ledger import answers as ledger_answers
 from reki_feast.llm.ledger import database, read_only, reports
 from reki_feast.llm.ledger.reports import Totals
 from reki_feast.permissions import OWNER, Rights, make_file
+from reki_feast.schema import content_hash
 
 #: Keys a query; SQLite bounds the variables of one.
 _CHUNK = 500
@@ -37,7 +38,7 @@ Entry = Callable[[sqlite3.Connection], T]
 
 def utc_now() -> datetime:
     """The wall clock, with its time zone."""
-    return datetime.now(timezone.utc)
+    return datetime.now(UTC)
 
 
 class Ledger:
@@ -226,6 +227,23 @@ class Ledger:
         )
         return [(row[0], row[1]) for row in self.rows(query, (*bands, kind, channel))]
 
+    def answer_digests(self, hashes: Sequence[str], llm: LanguageModel) -> dict[str, str]:
+        """Of prompts, by hash, that are answered and wait for nothing: a digest of the answer."""
+        query = (
+            "SELECT prompt_hash, answer, answered FROM prompts"
+            " WHERE answer IS NOT NULL AND state = 'answered' AND key IN"
+        )
+        keys = [call_key(one, llm.name, llm.parameters) for one in dict.fromkeys(hashes)]
+        return {row[0]: content_hash(row[1], row[2] or "") for row in self._of_keys(query, keys)}
+
+    def oldest_answer(self, since: datetime) -> datetime | None:
+        """When the oldest of the answers, or renewals, came that came since a time (UTC)."""
+        times = "SELECT answered AS time FROM prompts UNION ALL SELECT renewed FROM prompts"
+        query = f"SELECT min(time) FROM ({times}) WHERE time >= ?"
+        with ledger_answers.reporting_damage():
+            [(found,)] = self.rows(query, (since.isoformat(),))
+            return None if found is None else datetime.fromisoformat(found)
+
     def totals(self) -> Totals:
         """Counts by state, tokens and money, over all models and runs."""
         return reports.totals(self.rows)
@@ -234,6 +252,12 @@ class Ledger:
         """What a query gives; for the room's own readers (:mod:`reki_feast.llm.ledger.reports`)."""
         with self._mapped(), self._lock:
             return self._open().execute(query, values).fetchall()
+
+    @property
+    def data_version(self) -> int:
+        """A number that changes when another connection writes; our own entries leave it."""
+        version: int = self.rows("PRAGMA data_version")[0][0]
+        return version
 
     @property
     def _where(self) -> str:

@@ -49,6 +49,25 @@ class ClickModel(Backbone):
         """
         return PrecomputedClickModel(self, tables)
 
+    @torch.no_grad()
+    def rotate_vectors(self, rotation: Tensor) -> None:
+        """Make of vectors ``v @ rotation`` what was made of ``v``, in place.
+
+        Args:
+            rotation: ``[size, size]``, invertible; the same for all extra vectors.
+        """
+        inverse = torch.linalg.inv(rotation).T
+        first = self.deep.layers[0]
+        assert isinstance(first, nn.Linear)
+        start = first.in_features - self.inputs.extra_count * self.inputs.size
+        for layer in self.inputs.extras:
+            if isinstance(layer, nn.Linear):  # cuts vectors into fields: it alone reads them
+                layer.weight.copy_(layer.weight @ inverse)
+                continue
+            part = slice(start, start + len(inverse))
+            first.weight[:, part] = first.weight[:, part] @ inverse
+            start += len(inverse)
+
     def _mlp(
         self,
         features: int | None = None,

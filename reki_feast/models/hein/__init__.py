@@ -6,31 +6,39 @@ a function from representations to vectors of q floats that is the same for ever
 (REKI, arXiv 2408.10520, sections 4.3 and 4.4; the paper says "condense" for both.)
 """
 
-from reki_feast.models.hein.config import (
-    FitOptions,
-    FittedHein,
-    HeinConfig,
-    HeinData,
-    ModelHistory,
-    TrainingReport,
-    channel_pairs,
-)
-from reki_feast.models.hein.export import fingerprint, manifest, restore, weights
-from reki_feast.models.hein.fit import fit_hein, usable_device
-from reki_feast.models.hein.task import JointOptions, Task, make_joint, make_plain, make_task
-from reki_feast.models.hein.time_blocks import (
-    VectorBlock,
-    align,
-    all_manifest,
-    all_weights,
-    restore_all,
-)
-from reki_feast.models.hein.transform import (
-    check_readable,
-    default_vector,
-    transform,
-    vectors_of,
-)
+from typing import TYPE_CHECKING
+
+from reki_feast.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from reki_feast.models.hein.config import (
+        FitOptions,
+        FittedHein,
+        HeinConfig,
+        HeinData,
+        ModelHistory,
+        Predecessor,
+        TrainingReport,
+        channel_pairs,
+    )
+    from reki_feast.models.hein.export import fingerprint, manifest, restore, weights
+    from reki_feast.models.hein.fit import fit_hein, usable_device
+    from reki_feast.models.hein.task import JointOptions, Task, make_joint, make_plain, make_task
+    from reki_feast.models.hein.time_blocks import (
+        VectorBlock,
+        align,
+        all_manifest,
+        all_weights,
+        restore_all,
+        restore_backbones,
+        stored_backbones,
+    )
+    from reki_feast.models.hein.transformation import (
+        check_readable,
+        default_vector,
+        transform,
+        vectors_of,
+    )
 
 __all__ = [
     "FitOptions",
@@ -39,6 +47,7 @@ __all__ = [
     "HeinData",
     "JointOptions",
     "ModelHistory",
+    "Predecessor",
     "Task",
     "TrainingReport",
     "VectorBlock",
@@ -56,8 +65,39 @@ __all__ = [
     "manifest",
     "restore",
     "restore_all",
+    "restore_backbones",
+    "stored_backbones",
     "transform",
     "usable_device",
     "vectors_of",
     "weights",
 ]
+
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "config": [
+            "FitOptions",
+            "FittedHein",
+            "HeinConfig",
+            "HeinData",
+            "ModelHistory",
+            "Predecessor",
+            "TrainingReport",
+            "channel_pairs",
+        ],
+        "export": ["fingerprint", "manifest", "restore", "weights"],
+        "fit": ["fit_hein", "usable_device"],
+        "task": ["JointOptions", "Task", "make_joint", "make_plain", "make_task"],
+        "time_blocks": [
+            "VectorBlock",
+            "align",
+            "all_manifest",
+            "all_weights",
+            "restore_all",
+            "restore_backbones",
+            "stored_backbones",
+        ],
+        "transformation": ["check_readable", "default_vector", "transform", "vectors_of"],
+    },
+)

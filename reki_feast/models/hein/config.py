@@ -11,6 +11,7 @@ from reki_feast.errors import CondenseError
 from reki_feast.models.hein.network import HeinSet
 from reki_feast.models.scoring import Score
 from reki_feast.models.splitting import Holdout
+from reki_feast.models.trained_backbone import TrainedBackbone
 from reki_feast.models.training import Epoch
 from reki_feast.models.training_config import TrainingConfig
 from reki_feast.schema import ITEM_CHANNELS, USER_CHANNELS
@@ -96,6 +97,24 @@ class HeinData:
 
 
 @dataclass(frozen=True)
+class Predecessor:
+    """Older HEINs whose vectors others have learnt from, and new ones are to stay near to.
+
+    Attributes:
+        hein: The old HEINs.
+        users: The representations of users that they read, the same ones as the new HEINs' or those
+            of another encoder.
+        items: The same of items.
+        is_same_encoder: Whether these are what the new HEINs read.
+    """
+
+    hein: FittedHein
+    users: pa.Table
+    items: pa.Table
+    is_same_encoder: bool = True
+
+
+@dataclass(frozen=True)
 class FitOptions:
     """Options of one call of :func:`~reki_feast.models.hein.fit_hein`.
 
@@ -105,6 +124,8 @@ class FitOptions:
         compare: Also train the recommender without vectors, for the report.
         device: Torch device to train on; the result is on the CPU.
         allow_missing: Some channels may have no vectors yet; they count as their mean.
+        predecessor: What the vectors shall be compatible with, see
+            :mod:`reki_feast.models.hein.compatible`; None for a space of their own.
     """
 
     pairs: Pairs | None = None
@@ -112,6 +133,7 @@ class FitOptions:
     compare: bool = True
     device: str = "cpu"
     allow_missing: bool = False
+    predecessor: Predecessor | None = None
 
 
 @dataclass(frozen=True)
@@ -154,6 +176,8 @@ class FittedHein:
         seed: What it was trained with.
         report: History of the fit; None when restored.
         folds: User networks by cross-fitting fold; none where one network makes all user vectors.
+        backbone: The recommender that they were trained with; None where it is no click model of
+            this package, or reads fields of users and items, or is not stored.
     """
 
     heins: HeinSet
@@ -161,6 +185,7 @@ class FittedHein:
     seed: int
     report: TrainingReport | None = None
     folds: tuple[HeinSet, ...] = ()
+    backbone: TrainedBackbone | None = None
 
     @property
     def pairs(self) -> tuple[tuple[str, str], ...]:

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -23,10 +25,27 @@ from reki_feast.models.data import Batch, Labelled, Samples
 from reki_feast.models.hein.config import HeinConfig
 from reki_feast.models.hein.joint import JointModel, two_tower_loss
 from reki_feast.models.hein.network import HeinSet
+from reki_feast.models.hein.old_vectors import OldVectors, begin_near
 from reki_feast.models.hein.task import Task, make_heins
 from reki_feast.models.training import Progress, fit, seeded
 
 FoldNumbers = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Fold:
+    """What a fold's user networks learn from.
+
+    Attributes:
+        samples: Of the other folds' users.
+        start: Older user networks of the fold, whose weights they start from; None for new ones.
+        old_users: What older user networks of the fold make of all users, which theirs stay near
+            to; None for a space of their own.
+    """
+
+    samples: Samples
+    start: HeinSet | None = None
+    old_users: OldVectors | None = None
 
 
 def fold_of(ids: pa.Array | pa.ChunkedArray, folds: int) -> FoldNumbers:
@@ -35,8 +54,8 @@ def fold_of(ids: pa.Array | pa.ChunkedArray, folds: int) -> FoldNumbers:
     return np.fromiter(hashes, np.int64, len(ids)) % folds
 
 
-def samples_by_fold(task: Task, config: HeinConfig) -> tuple[Samples, ...]:
-    """Training samples of each fold: those of the other folds' users.
+def make_folds(task: Task, config: HeinConfig) -> tuple[Fold, ...]:
+    """Each fold with the training samples of the other folds' users.
 
     Raises:
         CondenseError: There is one fold, one holds all users, or no two-tower head is learnt.
@@ -64,13 +83,13 @@ def samples_by_fold(task: Task, config: HeinConfig) -> tuple[Samples, ...]:
             detail=f"all {task.people} users in one of {folds}",
             hint="collect more users, or leave Training(folds=…) out",
         )
-    return parts
+    return tuple(map(Fold, parts))
 
 
 def cross_fit(
     joint: JointModel,
     task: Task,
-    fold_samples: Sequence[Samples],
+    folds: Sequence[Fold],
     *,
     config: HeinConfig,
     seed: int,
@@ -81,7 +100,7 @@ def cross_fit(
     Args:
         joint: The trained model; it is not changed.
         task: What it was trained on; its validation users choose the epoch.
-        fold_samples: Of :func:`samples_by_fold`.
+        folds: Of :func:`make_folds`.
         config: Sizes and training, as ``joint`` had them.
         seed: Of the weights, the same for all folds, and of the order of the samples.
         progress: Called after every batch of every fold.
@@ -90,20 +109,24 @@ def cross_fit(
         HEINs in evaluation mode, one set a fold; only their user networks are trained.
     """
     items, validation = joint.vector_table("item"), task.parts.validation
-    folds = []
-    for train in fold_samples:
-        heins = _untrained(joint.heins, config, seed)
-        model = _UserNetworks(joint, heins, items).to(items.device)
-        fit(model, train, validation, config=config.training, seed=seed, progress=progress)
-        folds.append(heins.eval())
-    return tuple(folds)
+    networks = []
+    for fold in folds:
+        heins = _begun(joint.heins, fold.start, config, seed)
+        model = _UserNetworks(joint, heins, items, fold.old_users).to(items.device)
+        if fold.old_users is not None and fold.start is None:
+            users = partial(model.joint.tower, "user")
+            begin_near(heins, [(users, fold.old_users)], seed=seed)
+        fit(model, fold.samples, validation, config=config.training, seed=seed, progress=progress)
+        networks.append(heins.eval())
+    return tuple(networks)
 
 
-def _untrained(trained: HeinSet, config: HeinConfig, seed: int) -> HeinSet:
-    """New HEINs with the standardisation of trained ones."""
+def _begun(trained: HeinSet, start: HeinSet | None, config: HeinConfig, seed: int) -> HeinSet:
+    """HEINs with the standardisation of trained ones, and new weights or those of ``start``."""
     with seeded(seed):
         heins = make_heins(trained.pairs, trained.input_size, config)
-    heins.load_state_dict({**heins.state_dict(), **dict(trained.named_buffers())})
+    weights = {} if start is None else dict(start.named_parameters())
+    heins.load_state_dict({**heins.state_dict(), **weights, **dict(trained.named_buffers())})
     return heins
 
 
@@ -112,22 +135,25 @@ class _UserNetworks(nn.Module):
 
     items: Tensor
 
-    def __init__(self, joint: JointModel, heins: HeinSet, items: Tensor) -> None:
+    def __init__(
+        self, joint: JointModel, heins: HeinSet, items: Tensor, old_users: OldVectors | None
+    ) -> None:
         super().__init__()
         users, item_tables = joint.embedding_tables("user"), joint.embedding_tables("item")
         self.joint = JointModel(backbone=nn.Identity(), heins=heins, users=users, items=item_tables)
+        self.old_users = old_users
         self.register_buffer("items", items, persistent=False)
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits ``[n]``: the score of all pairs."""
-        return self.scores(batch)[..., -1]
+        return self._scores(self.joint.tower("user", batch.user), batch)[..., -1]
 
     def objective(self, batch: Labelled) -> Tensor:
-        """Mean log loss of all scores."""
-        return two_tower_loss(self.scores(batch), batch.label)
+        """Mean log loss of all scores, and the distance to older vectors, if there are any."""
+        users = self.joint.tower("user", batch.user)
+        loss = two_tower_loss(self._scores(users, batch), batch.label)
+        return loss if self.old_users is None else loss + self.old_users(batch.user, users)
 
-    def scores(self, batch: Batch) -> Tensor:
+    def _scores(self, users: Tensor, batch: Batch) -> Tensor:
         """Logits ``[n, pairs + 1]``."""
-        return self.joint.two_tower_logits(
-            {"user": self.joint.tower("user", batch.user), "item": self.items[batch.item]}
-        )
+        return self.joint.two_tower_logits({"user": users, "item": self.items[batch.item]})

@@ -8,7 +8,14 @@ from torch import nn
 
 from reki_feast.errors import CondenseError
 from reki_feast.models.backbone import Factory
+from reki_feast.models.click.base import ClickModel
 from reki_feast.models.click.din import Din
+from reki_feast.models.hein.compatible import (
+    check_predecessor,
+    compatible_folds,
+    compatible_model,
+    own_start,
+)
 from reki_feast.models.hein.config import (
     FitOptions,
     FittedHein,
@@ -18,10 +25,12 @@ from reki_feast.models.hein.config import (
     TrainingReport,
     channel_pairs,
 )
-from reki_feast.models.hein.cross_fitting import cross_fit, samples_by_fold
+from reki_feast.models.hein.cross_fitting import cross_fit, make_folds
+from reki_feast.models.hein.joint import JointModel
 from reki_feast.models.hein.network import HeinSet
 from reki_feast.models.hein.task import JointOptions, Task, make_joint, make_plain, make_task
 from reki_feast.models.scoring import evaluate
+from reki_feast.models.trained_backbone import TrainedBackbone, class_name
 from reki_feast.models.training import Progress, fit
 from reki_feast.schema import ITEM_CHANNELS, USER_CHANNELS
 
@@ -45,6 +54,7 @@ def fit_hein(
         config: Sizes and training; None for the defaults.
         options: Channel pairs, seed, comparison and device; None for the defaults.
         warm_start: HEINs of the same pairs and sizes to start from; None initialises new ones.
+            A predecessor's weights go first, where they fit.
         progress: Called after every batch.
 
     Returns:
@@ -59,26 +69,38 @@ def fit_hein(
     device = usable_device(options.device)
     _check_key_types(data.interactions, data.users, data.items)
     pairs = tuple(options.pairs or channel_pairs(_channels(data.users), _channels(data.items)))
+    before = options.predecessor
+    own = None
+    if before is not None:
+        check_predecessor(before.hein, pairs, config)
+        own = own_start(before, pairs, config)
     task = make_task(data, config=config, seed=options.seed)
-    fold_samples = samples_by_fold(task, config) if config.folds else ()
+    folds = make_folds(task, config) if config.folds else ()
     # first, so that a bad table is found before the comparison is trained
     joint_options = JointOptions(
-        pairs, options.seed, warm_start=warm_start, allow_missing=options.allow_missing
+        pairs, options.seed, warm_start=own or warm_start, allow_missing=options.allow_missing
     )
     joint = make_joint(task, data, backbone, config=config, options=joint_options)
     plain = None
     if options.compare:
         model = make_plain(task.spec, backbone, seed=options.seed).to(device)
         plain = _fit_model(model, task, config, options.seed, progress)
-    history = _fit_model(joint.to(device), task, config, options.seed, progress)
-    folds: tuple[HeinSet, ...] = ()
-    if fold_samples:
+    trained: nn.Module = joint.to(device)
+    if before is not None:
+        trained = near = compatible_model(joint, before, task, data).to(device)
+        folds = compatible_folds(folds, before, task, data, can_start=own is not None)
+        if own is None:
+            near.begin_near(seed=options.seed)
+    history = _fit_model(trained, task, config, options.seed, progress)
+    networks: tuple[HeinSet, ...] = ()
+    if folds:
         seed = options.seed
-        folds = cross_fit(joint, task, fold_samples, config=config, seed=seed, progress=progress)
+        networks = cross_fit(joint, task, folds, config=config, seed=seed, progress=progress)
     counts = (len(task.parts.train), len(task.parts.validation), len(task.parts.test))
     report = TrainingReport(counts, task.people, history, plain)
-    on_cpu = tuple(heins.cpu() for heins in folds)
-    return FittedHein(joint.heins.eval().cpu(), config, options.seed, report, on_cpu)
+    on_cpu = tuple(heins.cpu() for heins in networks)
+    heins = joint.heins.eval().cpu()
+    return FittedHein(heins, config, options.seed, report, on_cpu, _backbone(joint, task))
 
 
 def usable_device(name: str) -> torch.device:
@@ -117,6 +139,16 @@ def _fit_model(
         progress=progress,
     )
     return ModelHistory(evaluate(model, task.parts.test), tuple(epochs))
+
+
+def _backbone(joint: JointModel, task: Task) -> TrainedBackbone | None:
+    """The trained recommender, if it can be stored: its fields are codes of these tables alone."""
+    model, spec = joint.backbone, task.spec
+    has_fields = spec.user_fields is not None or spec.item_fields is not None
+    if not isinstance(model, ClickModel) or not class_name(model) or has_fields:
+        return None
+    sizes = (joint.heins.size,) * len(joint.towers)
+    return TrainedBackbone(model.eval().cpu(), task.items, task.levels, sizes)
 
 
 def _channels(table: pa.Table) -> list[str]:

@@ -149,7 +149,10 @@ class JointModel(nn.Module):
 
     def objective(self, batch: Labelled) -> Tensor:
         """The backbone's loss, plus the weighted two-tower loss."""
-        vectors = self.vectors(batch)
+        return self.objective_of(self.vectors(batch), batch)
+
+    def objective_of(self, vectors: Mapping[Kind, Tensor], batch: Labelled) -> Tensor:
+        """The same where a batch's augmented vectors are at hand, of :meth:`vectors`."""
         loss = self.loss(self._logits(batch, vectors), batch.label)
         if not self.match_weight:
             return loss
@@ -167,9 +170,12 @@ class JointModel(nn.Module):
         pairs = products.unflatten(-1, (-1, self.heins.output_size)).sum(-1)
         return torch.cat([pairs, pairs.sum(-1, keepdim=True)], dim=-1)
 
+    def extras(self, batch: Batch, vectors: Mapping[Kind, Tensor]) -> list[Tensor]:
+        """A batch's vectors as a backbone takes them."""
+        return [_expanded(vectors[kind], batch.item) for kind in self.towers]
+
     def _logits(self, batch: Batch, vectors: Mapping[Kind, Tensor]) -> Tensor:
-        extras = [_expanded(vectors[kind], batch.item) for kind in self.towers]
-        logits: Tensor = self.backbone(batch, extras)
+        logits: Tensor = self.backbone(batch, self.extras(batch, vectors))
         return logits
 
     def _rows(self, kind: Kind, channel: str, index: Tensor) -> tuple[Tensor, Tensor]:

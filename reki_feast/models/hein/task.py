@@ -48,6 +48,7 @@ class Task:
         user_rows: Row of each user index in the representations, -1 for none; None where a user
             has one row. Users with rows of several times have an index a row, after the indices of
             users before their first row.
+        levels: Ratings that verdicts of histories tell apart; none where they are of ``liked``.
     """
 
     parts: Split[Samples]
@@ -56,6 +57,7 @@ class Task:
     items: pa.Array
     people: int
     user_rows: Indices | None = None
+    levels: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,7 @@ def make_task(data: HeinData, *, config: HeinConfig, seed: int) -> Task:
         user_fields=_fields(data.user_fields, user, users),
         item_fields=_fields(data.item_fields, item, made.items),
     )
-    return Task(parts, spec, users, made.items, people, rows)
+    return Task(parts, spec, users, made.items, people, rows, made.levels)
 
 
 def _has_several_times(data: HeinData) -> bool:

@@ -23,7 +23,8 @@ from reki_feast.encoding import Floats
 from reki_feast.models.hein.config import FittedHein
 from reki_feast.models.hein.export import fingerprint, manifest, restore, weights
 from reki_feast.models.hein.network import HeinSet
-from reki_feast.models.hein.transform import vectors_of
+from reki_feast.models.hein.transformation import vectors_of
+from reki_feast.models.trained_backbone import TrainedBackbone, restore_backbone, stored
 from reki_feast.schema import KINDS
 
 _BLOCK = "block"
@@ -48,7 +49,8 @@ def align(hein: FittedHein, before: FittedHein, users: pa.Table, items: pa.Table
 
     And scale them, so that vectors spread as wide as those before: a network that is trained
     further makes them longer and longer, and a model that was trained on the short ones would
-    trust long ones too much. A pair's dot products change by one factor.
+    trust long ones too much. A pair's dot products change by one factor. The recommender that was
+    trained with the weights, if there is one, is changed so as to make the same of the vectors.
 
     Args:
         hein: Changed in place.
@@ -56,7 +58,7 @@ def align(hein: FittedHein, before: FittedHein, users: pa.Table, items: pa.Table
         users: Representations that both read.
         items: The same of items.
     """
-    size = hein.heins.output_size
+    size, rotations = hein.heins.output_size, []
     vectors, targets = (
         {"user": vectors_of(one, users, "user"), "item": vectors_of(one, items, "item")}
         for one in (hein, before)
@@ -70,6 +72,9 @@ def align(hein: FittedHein, before: FittedHein, users: pa.Table, items: pa.Table
         rotation = torch.from_numpy((factor * (left @ right)).astype(np.float32))
         for heins in (hein.heins, *hein.folds):
             _rotate(heins, pair, rotation)
+        rotations.append(rotation)
+    if hein.backbone is not None:
+        hein.backbone.model.rotate_vectors(torch.block_diag(*rotations))
 
 
 def _spread_ratio(one: Floats, other: Floats) -> float:
@@ -136,14 +141,59 @@ def restore_all(
         if number == len(stored["blocks"]) - 1:
             blocks.append(VectorBlock(cut, restore(last, stored)))
             continue
-        prefix = f"{_BLOCK}{number}."
-        own = {
-            name.removeprefix(prefix): values
-            for name, values in named.items()
-            if name.startswith(prefix)
-        }
+        own = _under(named, f"{_BLOCK}{number}.")
         blocks.append(VectorBlock(cut, restore(own, {**stored, "hash": start["hash"]})))
     return tuple(blocks)
+
+
+def stored_backbones(
+    backbones: Sequence[TrainedBackbone | None],
+) -> tuple[dict[str, Floats], list[Any]]:
+    """The recommenders of all blocks as named arrays, and what belongs to them.
+
+    Args:
+        backbones: In the order of the blocks, None for a block without.
+
+    Returns:
+        Arrays by name, and an object for JSON a block, null for a block without.
+    """
+    named: dict[str, Floats] = {}
+    said: list[Any] = []
+    for number, backbone in enumerate(backbones):
+        arrays, about = ({}, None) if backbone is None else stored(backbone)
+        named |= {f"{_BLOCK}{number}.{name}": values for name, values in arrays.items()}
+        said.append(about)
+    return named, said
+
+
+def restore_backbones(
+    named: Mapping[str, Floats], said: Sequence[Any]
+) -> list[TrainedBackbone | None]:
+    """The recommenders of :func:`stored_backbones`, one a block.
+
+    Args:
+        named: The arrays.
+        said: What belongs to them.
+
+    Returns:
+        The recommenders in the order of time, None for a block without.
+
+    Raises:
+        CondenseError: They are of another format.
+    """
+    made: list[TrainedBackbone | None] = []
+    for number, about in enumerate(said):
+        own = _under(named, f"{_BLOCK}{number}.")
+        made.append(None if about is None else restore_backbone(own, about))
+    return made
+
+
+def _under(named: Mapping[str, Floats], prefix: str) -> dict[str, Floats]:
+    return {
+        name.removeprefix(prefix): values
+        for name, values in named.items()
+        if name.startswith(prefix)
+    }
 
 
 def _rotate(heins: HeinSet, pair: int, rotation: Tensor) -> None:

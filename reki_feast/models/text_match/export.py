@@ -17,14 +17,13 @@ from reki_feast.models.text_match.moments import Moments, moments_of
 from reki_feast.models.text_match.states import (
     Encoded,
     Events,
-    Hashes,
     UserHistory,
-    mixed,
     recent_texts,
     taste,
 )
 from reki_feast.schema import TIMESTAMP, Key
 from reki_feast.tables.asof import Indices
+from reki_feast.tables.digests import Hashes, mixed
 
 #: Microseconds between the last interaction that a row counts and the row's time.
 TICK = 1

@@ -97,16 +97,31 @@ class GrowingInteractions:
         ties = [entry for entry in fresh if entry.time == state.last]
         if not ties:
             return []
-        there = sum(one.time == state.last for one in [*self._of(user), *self._added[user]])
-        counted = last_counted(state, settings)
-        texts = recent_texts(state, settings)[:counted]
-        told = [one for one in ties if one.time % DAY and self._is_read(one, texts)]
-        return told[: max(counted - (there - len(ties)), 0)]
+        told = [one for one in ties if one.time % DAY and self._is_read(one, state, settings)]
+        return told[: max(self._unknown(user, state, settings) + len(ties), 0)]
 
-    def _is_read(self, entry: Entry, texts: Floats) -> bool:
-        """Whether an entry's text is among some; one whose item had none then counts as read."""
+    def is_repeat(
+        self, user: Hashable, entry: Entry, state: UserState, settings: MatchSettings
+    ) -> bool:
+        """Whether an entry without a time of day, not added yet, is like one counted before."""
+        if entry.time % DAY:
+            return False
+        elsewhere = entry.time == state.last and self._unknown(user, state, settings) > 0
+        return bool(self._count(user, entry)) or (
+            elsewhere and self._is_read(entry, state, settings)
+        )
+
+    def _unknown(self, user: Hashable, state: UserState, settings: MatchSettings) -> int:
+        """How many interactions of its last moment a state counts more than this log has."""
+        known = [*self._of(user), *self._added.get(user, ())]
+        here = sum(one.time == state.last for one in known)
+        return int(last_counted(state, settings) - here)
+
+    def _is_read(self, entry: Entry, state: UserState, settings: MatchSettings) -> bool:
+        """Whether a state read an entry's text at its last moment; one without a text is read."""
         if self._first[entry.item] > entry.time:
             return True
+        texts = recent_texts(state, settings)[: last_counted(state, settings)]
         return bool((texts == self._text(entry.item, entry.time)).all(axis=1).any())
 
     def steps(

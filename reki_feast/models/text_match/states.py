@@ -17,8 +17,8 @@ from reki_feast.models.text_match.interactions import Doubles, InteractionIndex
 from reki_feast.models.text_match.settings import MatchSettings
 from reki_feast.models.text_match.texts import Texts
 from reki_feast.tables.asof import Indices, place_at
+from reki_feast.tables.digests import Hashes, mixed
 
-Hashes = npt.NDArray[np.uint64]
 _ROWS = 8192
 
 
@@ -158,14 +158,3 @@ def _prefix(own: Hashes, user: Indices) -> Hashes:
     sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(own, dtype=np.uint64)])
     prefix: Hashes = sums[1:] - sums[np.searchsorted(user, user)]
     return prefix
-
-
-def mixed(*parts: Hashes) -> Hashes:
-    """One hash of several, by splitmix64's finalizer (Steele et al., OOPSLA 2014)."""
-    state = np.full(len(parts[0]), 0x9E3779B97F4A7C15, np.uint64)
-    for part in parts:
-        state = state * np.uint64(0x9E3779B97F4A7C15) + part
-        state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        state = state ^ (state >> np.uint64(31))
-    return state

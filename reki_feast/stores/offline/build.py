@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 from duckdb import DuckDBPyConnection
@@ -15,12 +15,14 @@ from feast.on_demand_feature_view import OnDemandFeatureView
 from feast.utils import compute_non_entity_date_range
 
 from reki_feast.errors import StoreError
+from reki_feast.stores.checkpoint import Checkpoint
 from reki_feast.stores.names import case_problems
 
 from .asof import check_distinct, historical, result_columns
+from .changes import NewRows, digests
 from .entities import Entities, entities_of
 from .keys import check_floats, check_frame, check_keys
-from .latest import SourceColumns, all_rows, latest_rows
+from .latest import KeySample, SourceColumns, all_rows, files_after, latest_rows
 from .plan import ViewTable, entities_in_range, plan_joins, tables_of
 from .query import Query, QueryLimits, name
 from .retrieval import DuckDBRetrievalJob, OnDemandColumns, OutputLocation
@@ -95,18 +97,64 @@ def _entities(
     return replace(entities_in_range(connection, tables, start, end), span=(start, end))
 
 
-def latest_job(
-    config: RepoConfig, source: FileSource, asked: SourceColumns, start: datetime, end: datetime
-) -> DuckDBRetrievalJob:
+class Pull(NamedTuple):
+    """Each key's last row within a range of event times, or those of them that are new.
+
+    Attributes:
+        job: the rows.
+        files: digests of the files that it reads; empty where they cannot be told.
+        whole: whether it has all keys.
+    """
+
+    job: DuckDBRetrievalJob
+    files: frozenset[str]
+    whole: bool
+
+
+def pull_latest(
+    config: RepoConfig,
+    source: FileSource,
+    asked: SourceColumns,
+    bounds: tuple[datetime, datetime],
+    since: Checkpoint | None = None,
+    sample: KeySample | None = None,
+) -> Pull:
     """The job of each key's last row within a range.
+
+    Args:
+        config: of the repo.
+        source: one that is readable.
+        asked: columns.
+        bounds: event times of the first and the last rows.
+        since: leave out rows that it brought online; it covers the range. All rows come where one
+            of its files was changed or is gone.
+        sample: only of some keys.
 
     Raises:
         StoreError: the source or a column is missing, or a key has floats too large to be exact.
     """
     table = _keyed(config, source, asked).holding(asked.columns, "copy_0")
-    sql = latest_rows(asked, table, start, end)
+    found = digests(table.files)
+    changes = None
+    if since is not None and found and since.files.issubset(found):
+        changes = _changes(config, table, asked, bounds[1], since, found)
+    sql = latest_rows(asked, table, *bounds, changes, sample)
     query = Query(sql, asked.columns, {}, table.tables, table.setup, limits_of(config))
-    return DuckDBRetrievalJob(query, _place(config), one_batch=True)
+    job = DuckDBRetrievalJob(query, _place(config), one_batch=True)
+    return Pull(job, frozenset(found), changes is None)
+
+
+def _changes(
+    config: RepoConfig,
+    table: Source,
+    asked: SourceColumns,
+    end: datetime,
+    since: Checkpoint,
+    found: Sequence[str],
+) -> NewRows:
+    new = {number for number, digest in enumerate(found) if digest not in since.files}
+    late = Query("", limits=limits_of(config)).rows(files_after(asked, table, since.end, end))
+    return NewRows(new, since.end, new | {number for (number,) in late})
 
 
 def all_job(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 import duckdb
@@ -182,7 +182,7 @@ def _time_column(columns: Sequence[str], times: Sequence[str]) -> str:
 def instant(moment: datetime) -> str:
     """A time in SQL.
 
-    >>> instant(datetime(2026, 1, 1, tzinfo=timezone.utc))
+    >>> instant(datetime(2026, 1, 1, tzinfo=UTC))
     "TIMESTAMPTZ '2026-01-01 00:00:00+00:00'"
     """
-    return f"TIMESTAMPTZ '{moment.astimezone(timezone.utc).isoformat(sep=' ')}'"
+    return f"TIMESTAMPTZ '{moment.astimezone(UTC).isoformat(sep=' ')}'"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from .changes import NewRows
 from .entities import instant
 from .query import name
-from .sources import Source, missing_columns
+from .sources import FILE_ROWS, Source, missing_columns
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,23 @@ class SourceColumns:
         return source
 
 
+@dataclass(frozen=True)
+class KeySample:
+    """Some keys, the same ones each time.
+
+    Attributes:
+        size: how many.
+        seed: draws others.
+    """
+
+    size: int
+    seed: int = 0
+
+    def order(self, keys: str) -> str:
+        """The end of a SELECT that is grouped by keys."""
+        return f" ORDER BY hash({keys}, {self.seed}) LIMIT {self.size}"
+
+
 def all_rows(
     asked: SourceColumns, source: Source, start: datetime | None, end: datetime | None
 ) -> str:
@@ -53,26 +71,75 @@ def all_rows(
     return f"SELECT {shown} FROM {source.scan}{_where(asked, start, end)}"
 
 
-def latest_rows(asked: SourceColumns, source: Source, start: datetime, end: datetime) -> str:
+def latest_rows(
+    asked: SourceColumns,
+    source: Source,
+    start: datetime,
+    end: datetime,
+    changes: NewRows | None = None,
+    sample: KeySample | None = None,
+) -> str:
     """The SELECT of each key's last row: by event time, then created time (null at last).
 
     Winners are found by times and row numbers; only their wide columns are fetched.
+
+    Args:
+        asked: columns.
+        source: numbers its rows.
+        start: event time of the first rows.
+        end: event time of the last rows.
+        changes: leave out the last rows that are not among these.
+        sample: only of some keys.
     """
     order = [f"{name(asked.time)}::TIMESTAMPTZ"]
     if asked.created:
         order += [f"{name(asked.created)} IS NOT NULL", name(asked.created)]
     order.append(source.row)
+    row = f"w[{len(order)}]"
+    touched, among, which = "", "", ""
+    if changes is not None:
+        touched = f" WHERE {source.in_files(changes.touched)}"
+        among = _semi_join(asked, source, changes, end)
+        which = f" WHERE w[1] > {instant(changes.after)} OR {_numbered(changes.files, row)}"
     keys = ", ".join(name(key) for key in asked.keys)
-    winners = (
-        f"SELECT max(({', '.join(order)}))[{len(order)}] AS r FROM {source.relation}"
-        f"{_where(asked, start, end)}" + (f" GROUP BY {keys}" if keys else "")
+    grouped = f" GROUP BY {keys}{sample.order(keys) if sample else ''}" if keys else ""
+    last = (
+        f"SELECT max(({', '.join(order)})) AS w FROM {source.relation} t{among}"
+        f"{_where(asked, start, end)}{grouped}"
     )
     rows = ", ".join(f"{name(column)} AS c{n}" for n, column in enumerate(asked.columns))
     shown = ", ".join(f"s.c{n} AS {name(column)}" for n, column in enumerate(asked.columns))
     return (
-        f"SELECT {shown}\nFROM (SELECT {rows}, {source.row} AS r FROM {source.relation}) s\n"
-        f"JOIN ({winners}) w ON s.r = w.r"
+        f"SELECT {shown}\nFROM (SELECT {rows}, {source.row} AS r FROM {source.relation}{touched}) s"
+        f"\nJOIN (SELECT {row} AS r FROM ({last}){which}) w ON s.r = w.r"
     )
+
+
+def files_after(asked: SourceColumns, source: Source, after: datetime, end: datetime) -> str:
+    """The SELECT of the numbers of files with rows later than a time."""
+    late = f"{name(asked.time)}::TIMESTAMPTZ > {instant(after)}"
+    where = _where(asked, None, end)
+    return f"SELECT DISTINCT {source.file} FROM {source.relation}{where} AND {late}"
+
+
+def _semi_join(asked: SourceColumns, source: Source, changes: NewRows, end: datetime) -> str:
+    """Only rows of keys that have a new one; a null is a key, too."""
+    keys = [name(key) for key in asked.keys]
+    if not keys:
+        return ""
+    late = f"{name(asked.time)}::TIMESTAMPTZ > {instant(changes.after)}"
+    new = (
+        f"SELECT {', '.join(keys)} FROM {source.relation}{_where(asked, None, end)}"
+        f" AND {source.in_files(changes.touched)} AND ({source.in_files(changes.files)} OR {late})"
+    )
+    same = " AND ".join(f"t.{key} IS NOT DISTINCT FROM n.{key}" for key in keys)
+    return f" SEMI JOIN ({new}) n ON {same}"
+
+
+def _numbered(files: Collection[int], row: str) -> str:
+    """That a row's number is of one of some files."""
+    listed = ", ".join(map(str, sorted(files)))
+    return f"({row} // {FILE_ROWS}) IN ({listed})" if listed else "false"
 
 
 def _where(asked: SourceColumns, start: datetime | None, end: datetime | None) -> str:

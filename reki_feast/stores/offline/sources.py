@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import glob
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,23 +21,22 @@ import pyarrow.parquet as pq
 from feast import FileSource
 from feast.data_format import ParquetFormat
 from feast.data_source import DataSource
-from pyarrow import fs
 
 from reki_feast.errors import StoreError
 from reki_feast.stores.defaults import FROM_REPO_TAG
 from reki_feast.stores.names import alike
 
 from .query import described, name, text
+from .remote import MAGIC, filesystem_of, remote_files
 
 #: Schemes that DuckDB reads by itself, as in Feast's store.
 _BY_DUCKDB = ("http://", "https://", "hf://")
 #: Schemes that pyarrow reads.
 _BY_ARROW = ("s3://", "gs://", "gcs://", "abfs://", "abfss://", "hdfs://")
-_MAGIC = re.compile(r"[*?[]")
 #: Rows a file has at most, for numbering the rows of many.
-_FILE = 1 << 40
-#: Numbers each row of a list of files; the same in each scan of one list.
-_FILE_ROW = f"(file_index::BIGINT * {_FILE} + file_row_number)"
+FILE_ROWS = 1 << 40
+#: What DuckDB adds to the columns of files.
+_INDEX, _ROW, _NAME = _VIRTUAL = ("file_index", "file_row_number", "filename")
 
 
 @dataclass(frozen=True)
@@ -49,6 +48,8 @@ class Source:
         types: DuckDB's types by column.
         relation: what to select from, with `row`.
         row: SQL of a row's number.
+        file: SQL of the number of a row's file, its place in `files`.
+        files: paths of local files; none where rows are not numbered by them.
         tables: what `scan` needs registered.
         setup: statements that make `relation`.
     """
@@ -56,9 +57,20 @@ class Source:
     scan: str
     types: Mapping[str, str]
     relation: str = ""
-    row: str = _FILE_ROW
+    row: str = ""
+    file: str = ""
+    files: tuple[str, ...] = ()
     tables: Mapping[str, Any] = field(default_factory=dict)
     setup: tuple[str, ...] = ()
+
+    def in_files(self, numbers: Iterable[int]) -> str:
+        """The SQL condition that a row is in some of the files; DuckDB opens no others."""
+        wanted = sorted(numbers)
+        if not wanted:
+            return "false"
+        if self.file == _INDEX:
+            return f"{_INDEX} IN ({', '.join(map(str, wanted))})"
+        return f"{_NAME} IN ({', '.join(text(self.files[n]) for n in wanted)})"
 
     def holding(self, columns: Iterable[str], table: str) -> Source:
         """The same, able to number its rows: a copy of some columns where files cannot.
@@ -107,15 +119,29 @@ def open_source(
     if source.path.startswith(_BY_ARROW):
         return _remote(connection, source, table)
     if source.path.startswith(_BY_DUCKDB):
-        scan = f"read_parquet({text(source.path)})"
+        files, scan = [], f"read_parquet({text(source.path)})"
     else:
         files = local_files(connection, source, repo)
         listed = ", ".join(text(_literal(file)) for file in files)
         # Listed once: two scans of a pattern could see different files and number them otherwise.
         scan = f"read_parquet([{listed}], union_by_name = true{_hive_types(files, texts)})"
     types = described(connection, scan)
-    own = {"file_index", "file_row_number"} & {column.lower() for column in types}
-    return Source(scan, types, relation="" if own else scan)
+    if {column.lower() for column in types} & set(_VIRTUAL):
+        return Source(scan, types)
+    file = _file_number(files)
+    row = f"({file}::BIGINT * {FILE_ROWS} + {_ROW})"
+    return Source(scan, types, scan, row, file, tuple(files))
+
+
+def _file_number(files: Sequence[str]) -> str:
+    """SQL of the number of a row's file; the same in each scan of one list.
+
+    Where folders hold columns (``day=2026-09-01``), DuckDB numbers only the files of those folders
+    that a scan asks for.
+    """
+    if not any("=" in part for file in files for part in Path(file).parent.parts):
+        return _INDEX
+    return f"(list_position([{', '.join(map(text, files))}], {_NAME}) - 1)"
 
 
 def missing_columns(source: str, wanted: Sequence[str], columns: Iterable[str]) -> StoreError:
@@ -225,7 +251,7 @@ def _listed(connection: duckdb.DuckDBPyConnection, place: Path) -> list[str]:
         return [str(place)]
     if place.is_dir():
         return sorted(str(part) for part in place.rglob("*.parquet") if part.is_file())
-    if not _MAGIC.search(str(place)):
+    if not MAGIC.search(str(place)):
         return []
     return [row[0] for row in connection.execute(f"FROM glob({text(str(place))})").fetchall()]
 
@@ -238,7 +264,7 @@ def _literal(path: str) -> str:
 def _remote(connection: duckdb.DuckDBPyConnection, source: FileSource, table: str) -> Source:
     filesystem, path = filesystem_of(source)
     try:
-        files = list(_remote_files(filesystem, path))
+        files = remote_files(filesystem, path)
         if not files:
             raise FileNotFoundError(source.path)
         dataset = ds.dataset(files, filesystem=filesystem, format="parquet")
@@ -253,47 +279,3 @@ def _remote(connection: duckdb.DuckDBPyConnection, source: FileSource, table: st
     dataset = dataset.replace_schema(united)
     connection.register(table, dataset)
     return Source(table, described(connection, table), tables={table: dataset})
-
-
-def filesystem_of(source: FileSource) -> tuple[fs.FileSystem, str]:
-    """The file system of an object store, and the path in it, as Feast has them."""
-    found: tuple[fs.FileSystem | None, str] = FileSource.create_filesystem_and_path(
-        source.path, source.s3_endpoint_override or "", source.resolve_credentials()
-    )
-    if found[0] is not None:
-        return found[0], found[1]
-    opened: tuple[fs.FileSystem, str] = fs.FileSystem.from_uri(source.path)
-    return opened
-
-
-def _remote_files(filesystem: fs.FileSystem, path: str) -> Iterator[str]:
-    path = path.rstrip("/")
-    magic = _MAGIC.search(path)
-    if not magic and filesystem.get_file_info(path).type == fs.FileType.File:
-        yield path
-        return
-    base = path[: path.rindex("/", 0, magic.start())] if magic else path
-    wanted = _pattern(path if magic else f"{path}/**/*.parquet")
-    listing = filesystem.get_file_info(fs.FileSelector(base, recursive=True))
-    yield from sorted(i.path for i in listing if i.is_file and wanted.fullmatch(i.path))
-
-
-def _pattern(path: str) -> re.Pattern[str]:
-    """A glob pattern as a regular expression; ``**`` stands for any folders.
-
-    >>> bool(_pattern("b/**/x-?.parquet").fullmatch("b/x-1.parquet"))
-    True
-    >>> bool(_pattern("b/*.parquet").fullmatch("b/c/x.parquet"))
-    False
-    """
-    parts = {"**/": "(?:.*/)?", "*": "[^/]*", "?": "[^/]"}
-    pieces = re.split(r"(\*\*/|\*|\?|\[[^\]]+\])", path)
-    return re.compile(
-        "".join(
-            parts.get(
-                piece, piece if piece.startswith("[") and piece[-1] == "]" else re.escape(piece)
-            )
-            for piece in pieces
-            if piece
-        )
-    )

@@ -18,7 +18,7 @@ from feast.errors import SavedDatasetLocationAlreadyExists
 from pyarrow import fs
 
 from .query import Query
-from .sources import filesystem_of
+from .remote import filesystem_of
 
 #: Rows a batch, where rows stream through.
 BATCH = 65_536

@@ -64,9 +64,14 @@ class RedisReader(RedisOnlineStore):
         full_feature_names: bool = False,
         include_feature_view_version_metadata: bool = False,
     ) -> OnlineResponse:
-        """Features of entities, by the state of this registry alone."""
+        """Features of entities, by the state of this registry alone.
+
+        Raises:
+            StoreError: views are in different spaces, an id does not come through, or Redis fails.
+        """
         names, versions = full_feature_names, include_feature_view_version_metadata
         if _is_precomputed(features):
+            self._requests.context(registry, project, features, names)  # in one space
             uncacheable: Any = UncacheableRegistry(registry)
             return super().get_online_features(
                 config, features, entity_rows, uncacheable, project, names, versions
@@ -88,6 +93,7 @@ class RedisReader(RedisOnlineStore):
         """``get_online_features``, asynchronously."""
         names, versions = full_feature_names, include_feature_view_version_metadata
         if _is_precomputed(features):
+            self._requests.context(registry, project, features, names)  # in one space
             uncacheable: Any = UncacheableRegistry(registry)
             return await super().get_online_features_async(
                 config, features, entity_rows, uncacheable, project, names, versions

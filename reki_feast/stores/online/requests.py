@@ -28,6 +28,7 @@ from reki_feast.stores._feast import (
     validate_entity_values,
 )
 from reki_feast.stores.ids import check_ids
+from reki_feast.stores.spaces import check_one_space, resolved_in_one_space
 
 from .response import add_column
 
@@ -143,7 +144,7 @@ class RequestCache:
 
         Raises:
             ValueError: rows that differ in their keys; and whatever Feast raises.
-            StoreError: an id that its entity's type would change.
+            StoreError: an id that its entity's type would change, or views in different spaces.
         """
         context = self.context(registry, project, features, full_names)
         return _request(context, rows_to_columns(rows) if isinstance(rows, list) else rows)
@@ -151,7 +152,11 @@ class RequestCache:
     def context(
         self, registry: Any, project: str, features: Any, full_names: bool
     ) -> ReferenceContext:
-        """References, resolved in the registry's present state."""
+        """References, resolved in the registry's present state.
+
+        Raises:
+            StoreError: they are of views in different spaces.
+        """
         created = getattr(registry, "cached_registry_proto_created", None)
         key = (_features_key(features), project, full_names)
         cached = self._cached
@@ -160,7 +165,7 @@ class RequestCache:
             context = cached.contexts.get(key)
             if context is not None:
                 return context
-        context = _context(registry, project, features, full_names)
+        context = resolved_in_one_space(lambda: _context(registry, project, features, full_names))
         # A registry that was refreshed meanwhile may have answered from two states.
         if created is not None and created == getattr(
             registry, "cached_registry_proto_created", None
@@ -218,7 +223,9 @@ def _features_key(features: Any) -> tuple[Any, ...]:
 def _context(registry: Any, project: str, features: Any, full_names: bool) -> ReferenceContext:
     uncacheable: Any = UncacheableRegistry(registry)
     resolved: Any = get_cached_request_context(uncacheable, project, features, full_names)
-    return ReferenceContext._make((*resolved, build_feature_types(resolved[5])))
+    context = ReferenceContext._make((*resolved, build_feature_types(resolved[5])))
+    check_one_space([*context.on_demand, *(view for view, _ in context.views)])
+    return context
 
 
 def _request(context: ReferenceContext, values_by_name: Mapping[str, Any]) -> OnlineRequest:

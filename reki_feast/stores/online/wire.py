@@ -166,7 +166,7 @@ def _socket_errors() -> Iterator[None]:
     """Errors of a socket as those of redis-py."""
     try:
         yield
-    except (TimeoutError, asyncio.TimeoutError) as error:
+    except TimeoutError as error:
         raise exceptions.TimeoutError("Timeout reading from socket") from error
     except OSError as error:
         raise exceptions.ConnectionError(f"Error while reading from socket: {error}") from error

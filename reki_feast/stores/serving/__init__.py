@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from .reader import FeatureBatch, Kind, TensorReader
+from .batch import FeatureBatch, Nearest
+from .reader import Kind, TensorReader
 
-__all__ = ["FeatureBatch", "Kind", "TensorReader"]
+__all__ = ["FeatureBatch", "Kind", "Nearest", "TensorReader"]

@@ -24,6 +24,7 @@ from reki_feast.stores.online.keys import RedisKeys
 from reki_feast.stores.online.layouts import FeatureColumn, Layout, layout_of
 from reki_feast.stores.online.lifetimes import max_age
 from reki_feast.stores.online.protobuf import Unsupported
+from reki_feast.stores.spaces import check_one_space, resolved_in_one_space
 
 from .features import Defaults, ServedFeature, check, defaulted, feature_of
 
@@ -33,6 +34,7 @@ class ViewPlan:
     """One view of the service.
 
     Attributes:
+        view: the view, as the service has it.
         join_keys: the view's join keys, each with its column of ids.
         kinds: the join keys' types.
         keys: makes entity keys, without the project, of the join keys' values.
@@ -41,12 +43,23 @@ class ViewPlan:
         max_age: nanoseconds for which rows are used; None for ever.
     """
 
+    view: FeatureView
     join_keys: Mapping[str, str]
     kinds: Mapping[str, ValueType]
     keys: RedisKeys
     features: Sequence[ServedFeature]
     layout: Layout
     max_age: int | None
+
+    @property
+    def name(self) -> str:
+        """The view's name in the service."""
+        return _name_of(self.view)
+
+    @property
+    def has_vector_index(self) -> bool:
+        """Whether the view can be searched."""
+        return any(field.vector_index for field in self.view.features)
 
     def columns(self, replies: Sequence[Any]) -> list[FeatureColumn]:
         """The features, out of the replies to the layout's commands."""
@@ -123,16 +136,10 @@ def plan_of(
     """Resolve a service in the registry, without its cache.
 
     Raises:
-        StoreError: it is not registered or cannot be served, a feature is no number, a default does
-            not fit, or an on-demand view in it has no formula.
+        StoreError: it is not registered or cannot be served, views are in different spaces, a
+            feature is no number, a default does not fit, or an on-demand view has no formula.
     """
-    with _feast_errors():
-        resolved: Any = _service(store, service)
-        refs = _refs(resolved)
-        validate_feature_refs(refs, full_names)
-        views, on_demand = get_feature_views_to_use(
-            store.registry, store.project, resolved, allow_cache=False, hide_dummy_entity=False
-        )
+    refs, views, on_demand = resolved_in_one_space(lambda: _resolved(store, service, full_names))
     formulas = _formulas(on_demand)
     by_name: dict[str, Any] = {_name_of(view): view for view in [*views, *on_demand]}
     fields = _fields_by_view(refs, by_name, full_names)
@@ -153,6 +160,23 @@ def plan_of(
         [_formula_plan(formula, view, features) for view, formula in formulas.items()],
         names,
     )
+
+
+def _resolved(
+    store: FeatureStore, service: str | FeatureService | Sequence[str], full_names: bool
+) -> tuple[list[str], list[FeatureView], list[OnDemandFeatureView]]:
+    """The references of a service, the views that they read, and on-demand views among them."""
+    with _feast_errors():
+        resolved: Any = _service(store, service)
+        refs = _refs(resolved)
+        validate_feature_refs(refs, full_names)
+        if any(parse_feature_ref(ref)[1] is not None for ref in refs):
+            store.registry.refresh(store.project)  # Feast looks for versions in its cache alone
+        views, on_demand = get_feature_views_to_use(
+            store.registry, store.project, resolved, allow_cache=False, hide_dummy_entity=False
+        )
+    check_one_space([*views, *on_demand])
+    return refs, views, on_demand
 
 
 def _service(
@@ -262,7 +286,7 @@ def _view_plan(store: FeatureStore, view: FeatureView, features: list[ServedFeat
     names = [feature.source for feature in features]
     layout = layout_of(store.config, view, names, with_timestamps=age is not None)
     join_keys = {key: aliases.get(key, key) for key in keys if key != DUMMY_ENTITY_ID}
-    return ViewPlan(join_keys, keys, RedisKeys("", keys), features, layout, age)
+    return ViewPlan(view, join_keys, keys, RedisKeys("", keys), features, layout, age)
 
 
 @contextmanager

@@ -2,54 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import asyncio
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
 from typing import Any, Literal
 
 import numpy as np
 from feast import FeatureService, FeatureStore
-from typing_extensions import override
 
 from reki_feast.errors import StoreError
 from reki_feast.stores.online.layouts import FeatureColumn
 
+from .batch import FeatureBatch, Nearest
 from .connections import Connections
-from .features import Defaults, ServedFeature
+from .features import Defaults
+from .filling import computed, filled, repeated
 from .ids import Ids, columns_of
-from .plan import FormulaPlan, ReadPlan, ViewPlan, plan_of
+from .nearest import Asked, FoundRows, Searches, no_rows
+from .plan import ReadPlan, ViewPlan, plan_of
 
 Kind = Literal["torch", "numpy"]
-
-
-class FeatureBatch(Mapping[str, Any]):
-    """Features of n ids: name to ``(n, d)`` or ``(n,)``, a tensor or a numpy array.
-
-    Attributes:
-        known: name to a validity mask ``(n,)``; False where the store has no value, and the values
-            are the default.
-    """
-
-    def __init__(self, values: Mapping[str, Any], known: Mapping[str, Any]) -> None:
-        self._values = values
-        self.known = known
-
-    @override
-    def __getitem__(self, name: str) -> Any:
-        return self._values[name]
-
-    @override
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
-
-    @override
-    def __len__(self) -> int:
-        return len(self._values)
-
-    @override
-    def __repr__(self) -> str:
-        shapes = ", ".join(f"{name}: {tuple(value.shape)}" for name, value in self.items())
-        return f"FeatureBatch({shapes})"
 
 
 @dataclass(frozen=True)
@@ -137,6 +109,7 @@ class TensorReader:
         self._full_names = full_feature_names
         self._convert = _tensor if kind == "torch" else _array
         self._connections = Connections(store, timeout)
+        self._searches = Searches(store)
         self.refresh()
 
     def refresh(self) -> None:
@@ -162,16 +135,58 @@ class TensorReader:
             StoreError: the ids don't fit the service, Redis does not answer in time, or what it
                 stores does not fit the registry.
         """
-        plan = self._plan
-        call = _commands(plan, ids)
-        return self._batch(plan, call, self._connections.execute(call.commands, call.replies))
+        return self._read(self._plan, ids)
 
     async def read_async(self, ids: Mapping[str, Ids]) -> FeatureBatch:
         """``read`` on the running event loop."""
-        plan = self._plan
-        call = _commands(plan, ids)
-        replies = await self._connections.execute_async(call.commands, call.replies)
-        return self._batch(plan, call, replies)
+        return await self._read_async(self._plan, ids)
+
+    def nearest(
+        self,
+        query: Any,
+        k: int = 50,
+        *,
+        metric: str | None = None,
+        filters: Any = None,
+        view: str | None = None,
+    ) -> Nearest:
+        """The rows of a view that are nearest to a vector, and their features.
+
+        The first call reads the view's vectors into memory, where they follow Redis from then on.
+
+        Args:
+            query: (d,) list, array or tensor of numbers.
+            k: how many rows; fewer are found where there are fewer.
+            metric: cosine, inner_product or L2; None: as the field with the vector index says,
+                else L2.
+            filters: ComparisonFilter or CompoundFilter of ``feast.filter_models`` over features and
+                join keys of the view, and ``event_timestamp``.
+            view: of the service, with a vector index; None: the only one.
+
+        Raises:
+            QueryError: what is asked does not fit the service; a StoreError and ValueError.
+            StoreError: Redis does not answer in time, or stored vectors differ in length.
+        """
+        found = self._searches.find(self._plan, Asked(query, k, metric, filters, view))
+        batch = self._read(found.plan, found.ids) if len(found.scores) else self._no_rows(found)
+        return Nearest(found.ids, self._convert(found.scores), batch)
+
+    async def nearest_async(
+        self,
+        query: Any,
+        k: int = 50,
+        *,
+        metric: str | None = None,
+        filters: Any = None,
+        view: str | None = None,
+    ) -> Nearest:
+        """``nearest`` on the running event loop; the search itself in a thread."""
+        asked = Asked(query, k, metric, filters, view)
+        found = await asyncio.to_thread(self._searches.find, self._plan, asked)
+        if not len(found.scores):
+            return Nearest(found.ids, self._convert(found.scores), self._no_rows(found))
+        batch = await self._read_async(found.plan, found.ids)
+        return Nearest(found.ids, self._convert(found.scores), batch)
 
     def close(self) -> None:
         """Close the connections of ``read``; a later read opens new ones."""
@@ -194,6 +209,23 @@ class TensorReader:
         await self.aclose()
         self.close()
 
+    def _read(self, plan: ReadPlan, ids: Mapping[str, Ids]) -> FeatureBatch:
+        call = _commands(plan, ids)
+        return self._batch(plan, call, self._connections.execute(call.commands, call.replies))
+
+    async def _read_async(self, plan: ReadPlan, ids: Mapping[str, Ids]) -> FeatureBatch:
+        call = _commands(plan, ids)
+        replies = await self._connections.execute_async(call.commands, call.replies)
+        return self._batch(plan, call, replies)
+
+    def _no_rows(self, found: FoundRows) -> FeatureBatch:
+        features = [feature for view in found.plan.views for feature in view.features]
+        columns = {f.name: no_rows(f) for f in features if f.name in found.plan.names}
+        return FeatureBatch(
+            {name: self._convert(column.values) for name, column in columns.items()},
+            {name: self._convert(column.valid) for name, column in columns.items()},
+        )
+
     def _batch(self, plan: ReadPlan, call: _Commands, replies: Sequence[Any]) -> FeatureBatch:
         columns: dict[str, FeatureColumn] = {}  # of n rows each, or of a single one for all
         first = 0
@@ -201,71 +233,17 @@ class TensorReader:
             stored = part.view.columns(replies[first : first + part.replies])
             first += part.replies
             for feature, column in zip(part.view.features, stored, strict=True):
-                filled = _filled(feature, column, plan.widths)
+                read = filled(feature, column, plan.widths)
                 if part.inverse is not None:
-                    filled = FeatureColumn(*[rows[part.inverse] for rows in filled])
-                columns[feature.name] = filled
+                    read = FeatureColumn(*[rows[part.inverse] for rows in read])
+                columns[feature.name] = read
         for formula in plan.formulas:
-            columns.update(_computed(formula, columns))
-        batch = {name: _repeated(columns[name], call.rows) for name in plan.names}
+            columns.update(computed(formula, columns))
+        batch = {name: repeated(columns[name], call.rows) for name in plan.names}
         return FeatureBatch(
             {name: self._convert(column.values) for name, column in batch.items()},
             {name: self._convert(column.valid) for name, column in batch.items()},
         )
-
-
-def _computed(
-    plan: FormulaPlan, columns: Mapping[str, FeatureColumn]
-) -> Iterator[tuple[str, FeatureColumn]]:
-    """The features of a formula, of the vectors read or, where there are none, their defaults."""
-    inputs = [columns[name] for name in plan.inputs]
-    results = plan.formula.scores(*[vectors.values for vectors in inputs])
-    by_name = dict(zip(plan.formula.names, results, strict=True))
-    for feature in plan.features:
-        values = by_name[feature.source]
-        valid = reduce(np.logical_and, [vectors.valid for vectors in inputs])
-        if feature.default is not None:
-            values[~valid] = feature.default
-        yield feature.name, FeatureColumn(values, valid)
-
-
-def _filled(feature: ServedFeature, column: FeatureColumn, widths: dict[str, int]) -> FeatureColumn:
-    """A writable column, with defaults where there is no value."""
-    values, valid = column
-    if feature.is_list:
-        width = _width(feature, values.shape[1] if valid.any() else None, widths)
-        if not valid.any():
-            values = np.zeros((len(valid), width), values.dtype)
-    values = np.require(values, requirements=["C", "W"])
-    if not valid.all():
-        values[~valid] = 0 if feature.default is None else feature.default
-    return FeatureColumn(values, np.require(valid, requirements=["W"]))
-
-
-def _width(feature: ServedFeature, found: int | None, widths: dict[str, int]) -> int:
-    """The length of a feature's vectors; ``found`` is None when none was read."""
-    width = feature.width or widths.get(feature.name, found)
-    if width is None:
-        raise StoreError(
-            f"The length of {feature.name} is known before the first row of it is read",
-            detail="no id that has one, no default, no tag reki.dimension on its view",
-            hint=f'defaults={{"{feature.name}": [0.0] * length}}, or the tag on the view',
-        )
-    if found not in (None, width):
-        raise StoreError(
-            f"The vectors of {feature.name} have {width} numbers, as the registry says",
-            detail=f"{found} in Redis",
-            hint="`feast apply` and refresh() of the TensorReader, or materialize again",
-        )
-    widths[feature.name] = width
-    return width
-
-
-def _repeated(column: FeatureColumn, rows: int) -> FeatureColumn:
-    """A column of so many rows; a single one is repeated."""
-    if len(column.valid) == rows:
-        return column
-    return FeatureColumn(*[np.repeat(single, rows, axis=0) for single in column])
 
 
 def _commands(plan: ReadPlan, ids: Mapping[str, Ids]) -> _Commands:

@@ -23,6 +23,7 @@ _REKI = {
     for name in ("generate", "encode", "publish", "publish --materialize", "run", "forget --absent")
 }
 _REKI["train --retrain"] = ("reki", "train", "--retrain")
+_REKI["promote"] = ("reki", "promote")
 _REKI["push"] = ("reki", "push", "news.parquet")
 _REKI["feast apply"] = ("feast", "apply")
 #: Commands that are begun at once.
@@ -30,6 +31,7 @@ _PAIRS = (
     ("generate", "generate"),
     ("train --retrain", "publish"),
     ("train --retrain", "publish --materialize"),
+    ("promote", "publish --materialize"),
     ("run", "run"),
     ("forget --absent", "generate"),
     ("forget --absent", "publish --materialize"),
@@ -68,7 +70,7 @@ def _retrain(room: Room, copy: Path, draw: random.Random, tally: Tally) -> None:
     """Have a copy serve vectors of its own."""
     old = served(copy)
     reseed(copy, draw.randint(1, 1_000))
-    for name in ("train --retrain", "publish --materialize"):
+    for name in ("train --retrain", "publish --materialize", "promote"):
         tally.add("errors", amiss(room.commands.run(copy, _REKI[name])))
     if served(copy) == old:
         tally.add("lost", ["the copy does not serve its own vectors"])

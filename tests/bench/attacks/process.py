@@ -26,15 +26,16 @@ import reki_feast
 #: Seconds that a command may take; then it is ended, and counts as killed.
 _PATIENCE = 300.0
 #: What a command does that is counted, as Python's audit hooks name it.
-_EVENTS = {"open", "os.mkdir", "os.rename", "os.remove", "os.chmod", "socket.connect"}
+EVENTS = {"open", "os.mkdir", "os.rename", "os.remove", "os.chmod", "socket.connect"}
 #: The exit code of a command that raised what `reki` does not tell.
 RAISED = 70
 #: Packages by names of an earlier version, which warn when they are imported.
 _OLD = ("reki_feast.store.", "reki_feast.cluster.", "reki_feast.recommend.")
 _LOADED = ["feast.cli.cli", "pandas", "torch", "duckdb", "sklearn.linear_model", __name__]
+_LOADED += ["torch._dynamo", "py3langid.langid"]  # which a first training, and a gate, import
 _LOADED += [one.name for one in pkgutil.walk_packages(reki_feast.__path__, "reki_feast.")]
-_forking = multiprocessing.get_context("forkserver")
-_forking.set_forkserver_preload([one for one in _LOADED if not f"{one}.".startswith(_OLD)])
+forking = multiprocessing.get_context("forkserver")
+forking.set_forkserver_preload([one for one in _LOADED if not f"{one}.".startswith(_OLD)])
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ class Running:
 
     def __init__(self, order: Order) -> None:
         self._order, self._began = order, time.monotonic()
-        self._process = _forking.Process(target=_obey, args=(order,))
+        self._process = forking.Process(target=_obey, args=(order,))
         self._process.start()
 
     def kill(self) -> None:
@@ -167,7 +168,7 @@ def _obey(order: Order) -> None:
 
     def noted(event: str, given: tuple[Any, ...]) -> None:
         nonlocal count
-        if event in _EVENTS and any(str(order.root) in str(one) for one in given[:2]):
+        if event in EVENTS and any(str(order.root) in str(one) for one in given[:2]):
             count += 1
             if count == order.kill_at:
                 os.kill(os.getpid(), 9)

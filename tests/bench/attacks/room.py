@@ -91,6 +91,7 @@ STAGES = (
     Stage("feast materialize", ("feast", "materialize", "1970-01-02T00:00:00", _END)),
     Stage("push", ("reki", "push", "news.parquet")),
     Stage("run --retrain", ("reki", "run", "--retrain", "--materialize"), grow),
+    Stage("promote", ("reki", "promote", "v1")),
     Stage("forget", ("reki", "forget", "--absent"), leave),
 )
 #: Of the same shop with groups of users.

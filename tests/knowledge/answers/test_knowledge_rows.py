@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 import pyarrow as pa
 import pytest
@@ -15,8 +15,8 @@ from reki_feast.schema import KNOWLEDGE, PROMPTS, content_hash
 FACTORS = ("genre", "Acting & cast", "time period")
 WHOLE = {"genre": "Comedy.", "Acting & cast": "Jim Carrey.", "time period": "The 1990s."}
 JSON = json.dumps(WHOLE)
-AS_OF = datetime(2026, 1, 1, tzinfo=timezone.utc)
-CREATED = datetime(2026, 5, 1, tzinfo=timezone.utc)
+AS_OF = datetime(2026, 1, 1, tzinfo=UTC)
+CREATED = datetime(2026, 5, 1, tzinfo=UTC)
 
 
 def prompts(*hashes: str, factors: tuple[str, ...] = FACTORS) -> pa.Table:

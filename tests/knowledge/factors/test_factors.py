@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 import pytest
 
@@ -29,7 +29,7 @@ from reki_feast.llm import (
     SpendLimits,
 )
 
-AS_OF = datetime(2026, 1, 1, tzinfo=timezone.utc)
+AS_OF = datetime(2026, 1, 1, tzinfo=UTC)
 TEMPLATES = Templates()
 WORDING = Wording("u", "i", "title", "{{ title }}", item="book", user="reader")
 FILE = FactorsFile((Factor("genre", 3), Factor("yes"), Factor("it's: a 'mood'", 1)), False, "m", 3)

@@ -6,7 +6,7 @@ import re
 import time
 from collections import Counter
 from dataclasses import replace
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from reki_feast.knowledge import Templates, Wording, group_prompts, most_clicked
 from reki_feast.knowledge.prompts.collective import EXEMPLARS
 from reki_feast.schema import GROUPS, PROMPTS, content_hash
 
-AS_OF = datetime(2026, 1, 10, tzinfo=timezone.utc)
+AS_OF = datetime(2026, 1, 10, tzinfo=UTC)
 TEMPLATES = Templates.load()
 WORDING = Wording(
     user_key="customer",

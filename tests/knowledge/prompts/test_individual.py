@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from dataclasses import replace
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,7 @@ from reki_feast.knowledge import (
 from reki_feast.knowledge.prompts.individual import TEXTS
 from reki_feast.schema import PROMPTS, content_hash
 
-AS_OF = datetime(2026, 1, 10, tzinfo=timezone.utc)
+AS_OF = datetime(2026, 1, 10, tzinfo=UTC)
 TEMPLATES = Templates.load()
 WORDING = Wording(
     user_key="customer",
@@ -56,7 +56,7 @@ USERS = pa.table(
 
 
 def day(n: int) -> datetime:
-    return datetime(2026, 1, n, tzinfo=timezone.utc)
+    return datetime(2026, 1, n, tzinfo=UTC)
 
 
 def interactions(rows: list[tuple[Any, ...]], *names: str) -> pa.Table:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
@@ -19,7 +19,7 @@ from reki_feast.knowledge.prompts.updates import KNOWN_MAX
 from reki_feast.knowledge.text import clean
 from reki_feast.schema import KNOWLEDGE, PROMPTS, content_hash
 
-AS_OF = datetime(2026, 1, 10, tzinfo=timezone.utc)
+AS_OF = datetime(2026, 1, 10, tzinfo=UTC)
 TEMPLATES = Templates.load()
 WORDING = Wording(
     user_key="customer",

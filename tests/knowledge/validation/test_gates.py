@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow as pa
@@ -25,7 +25,7 @@ from reki_feast.sample.groups import answer_groups
 from reki_feast.sample.tables import simulate
 from reki_feast.schema import GROUPS
 
-NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
 WORDS = {"item": "movie", "user": "viewer", "action": "watched", "language": "English"}
 FACTORS = ("genre", "mood", "pacing")
 PARTS = {

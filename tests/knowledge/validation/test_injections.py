@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -37,7 +37,7 @@ def item(title: str, facts: tuple[tuple[str, str], ...] = ()) -> Request:
     asked = {**WORDS, "factors": FACTORS, "keys": KEYS}
     prompt = templates.render("item", **asked, description=quoted(title))
     system = templates.render("system", **WORDS)
-    when = datetime(2026, 1, 1, tzinfo=timezone.utc)
+    when = datetime(2026, 1, 1, tzinfo=UTC)
     return Request(system, prompt, FACTORS, "h", "item", "knowledge", "7", when, facts=facts)
 
 
@@ -46,7 +46,7 @@ def history(*titles: str) -> Request:
     told = {"profile": "", "history": [(quoted(title), "5") for title in titles], "rated": True}
     asked = {**WORDS, **told, "rating_scale": "", "factors": FACTORS, "keys": KEYS}
     prompt = Templates().render("user", **asked)
-    when = datetime(2026, 1, 1, tzinfo=timezone.utc)
+    when = datetime(2026, 1, 1, tzinfo=UTC)
     return Request("", prompt, FACTORS, "h", "user", "knowledge", "1", when)
 
 

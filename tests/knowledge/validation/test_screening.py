@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,7 +17,7 @@ from reki_feast.knowledge.validation.screening import GATES
 from reki_feast.schema import KNOWLEDGE, Kind
 from tests.conftest import shared
 
-NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
 ENGLISH = AnswerRules(language="English")
 OWN = (
     "This viewer likes slow films by the sea, number {}, with long takes and quiet people who wait."

@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ from tests.llm.entering import (
     settle,
 )
 
-LATER = datetime(2026, 2, 3, 4, 5, 6, 7, tzinfo=timezone.utc)
+LATER = datetime(2026, 2, 3, 4, 5, 6, 7, tzinfo=UTC)
 ANSWER = Answer("text \U0001f600", "m", "stop")
 SPARE = 4 << 20
 
@@ -350,7 +350,7 @@ def test_every_call_is_exported(ledger: Ledger, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_runs_are_told_the_newest_first() -> None:
-    times = iter(datetime(2026, 1, day, tzinfo=timezone.utc) for day in range(1, 20))
+    times = iter(datetime(2026, 1, day, tzinfo=UTC) for day in range(1, 20))
     with Ledger(None, clock=lambda: next(times)) as ledger:
         one = begin(ledger, "one")
         record(ledger, one, request(), replace(ANSWER, prompt_tokens=30, completion_tokens=4))

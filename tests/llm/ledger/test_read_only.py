@@ -212,10 +212,10 @@ def test_values_that_the_ledger_never_wrote(
 
 
 def test_a_time_that_the_ledger_never_wrote() -> None:
-    from datetime import datetime, timezone
+    from datetime import UTC, datetime
 
     with pytest.raises(LLMError, match="(?s)as they were written.*damaged"):
-        ledger_answers.is_settled("answered", "2026-13-01", datetime.now(timezone.utc))
+        ledger_answers.is_settled("answered", "2026-13-01", datetime.now(UTC))
 
 
 def test_checking_the_books_looks_at_the_pages(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ from reki_feast.models.hein import (
     transform,
     weights,
 )
-from reki_feast.models.hein.cross_fitting import cross_fit, fold_of, samples_by_fold
+from reki_feast.models.hein.cross_fitting import cross_fit, fold_of, make_folds
 from reki_feast.models.hein.joint import JointModel
 from reki_feast.models.hein.task import JointOptions, Task, make_joint, make_task
 from reki_feast.models.metrics import auc
@@ -83,8 +83,7 @@ def test_a_folds_network_never_saw_its_users_labels() -> None:
     train = replace(task.parts.train, label=turned)
     other = replace(task, parts=replace(task.parts, train=train))
     before, after = (
-        cross_fit(joint, one, samples_by_fold(one, HOW), config=HOW, seed=0)
-        for one in (task, other)
+        cross_fit(joint, one, make_folds(one, HOW), config=HOW, seed=0) for one in (task, other)
     )
     same = [
         all(torch.equal(a, b) for a, b in zip(*pair, strict=True))

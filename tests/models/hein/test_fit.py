@@ -37,8 +37,8 @@ from reki_feast.models.metrics import auc
 from reki_feast.models.training_config import TrainingConfig
 from reki_feast.schema import Key, augmented
 
-AS_OF = dt.datetime(2026, 1, 1, tzinfo=dt.timezone.utc)
-NOW = dt.datetime(2026, 1, 2, tzinfo=dt.timezone.utc)
+AS_OF = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+NOW = dt.datetime(2026, 1, 2, tzinfo=dt.UTC)
 USER, ITEM = Key("customer_id", pa.string()), Key("sku", pa.int64())
 ENCODER = HashEncoder(dimension=16)
 TASTES = ("war", "love", "space")

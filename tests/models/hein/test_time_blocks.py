@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ from reki_feast.models.hein import (
 from reki_feast.models.hein.task import make_heins
 from tests.models.hein.test_fit import films, viewers
 
-T0 = datetime(2026, 1, 1, tzinfo=timezone.utc)
+T0 = datetime(2026, 1, 1, tzinfo=UTC)
 PAIRS = (("knowledge", "knowledge"), ("history", "knowledge"))
 SETTINGS = HeinConfig(output_size=4, components=None, hidden_size=8, folds=2)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +11,7 @@ from reki_feast import schema
 from reki_feast.models.text_match import channels_of, fit_basis, make_texts
 from tests.models.text_match.logs import SMALL, drawn_texts
 
-T0 = datetime(2026, 1, 1, tzinfo=timezone.utc)
+T0 = datetime(2026, 1, 1, tzinfo=UTC)
 MICROS = int(T0.timestamp()) * 1_000_000
 HOUR = 3_600_000_000
 KEY = schema.Key("sku", pa.string())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +148,33 @@ def test_folders_of_a_hive(stores: Stores, tmp_path: Path) -> None:
     found = stores.agree(ROWS, ["users:word"])
     assert found.column_names == ["user_id", "event_timestamp", "word"]
     assert words(found) == {1: "a", 2: "b"}
+
+
+def test_event_times_in_folders(make_ours: MakeOurs, tmp_path: Path) -> None:
+    """DuckDB then numbers only the files of the times that a scan asks for."""
+    for day in range(1, 5):
+        rows = [user(key, 0, f"{day} {key}") for key in (1, 10 + day)]
+        table = pa.Table.from_pylist(rows, USERS).drop_columns("event_timestamp")
+        place = tmp_path / "a [b]'s" / f"event_timestamp=2026-03-0{day}" / "0.parquet"
+        place.parent.mkdir(parents=True)
+        pq.write_table(table, place)
+    view = users_view(tmp_path / "a [b]'s", ttl=timedelta(days=1))
+    times = [hour(24 * 2.5), hour(24 * 3.5), hour(24 * 3.5), hour(24 * 9)]
+    rows = pd.DataFrame({"user_id": [1, 14, 12, 11], "event_timestamp": times})
+    store = make_ours()
+    assert words(ask(store, view, rows)) == {1: "3 1", 14: "4 14", 12: None, 11: None}
+    offline: Any = store._get_provider().offline_store
+    job = offline.pull_latest_from_table_or_query(
+        store.config,
+        view.batch_source,
+        ["user_id"],
+        ["word"],
+        "event_timestamp",
+        None,
+        hour(24),
+        hour(24 * 2),
+    )
+    assert words(job.to_arrow()) == {1: "3 1", 12: "2 12", 13: "3 13"}
 
 
 @pytest.mark.parametrize("path", ["{tmp}/none", "{tmp}/*.parquet", "none.parquet", "{tmp}"])

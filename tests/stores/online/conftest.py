@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Callable, Iterator
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -88,7 +88,7 @@ def sentinel_address(tmp_path_factory: pytest.TempPathFactory, redis_address: st
 
 
 OURS = "reki_feast.stores.redis_online.RekiRedisOnlineStore"
-DAY = datetime(2026, 3, 1, tzinfo=timezone.utc)
+DAY = datetime(2026, 3, 1, tzinfo=UTC)
 KNOWN = 20  # rows of each view
 KEYS: dict[str, tuple[str, FeastType]] = {
     "user": ("user_id", Int64),

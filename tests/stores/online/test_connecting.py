@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -32,7 +32,7 @@ from tests.redis_server import HOST, plain_server
 from tests.stores.online.conftest import OURS
 
 ODD = "p%a:s/s?w#o[r]d @,=\"'ü"
-NOW = datetime(2026, 3, 1, tzinfo=timezone.utc)
+NOW = datetime(2026, 3, 1, tzinfo=UTC)
 Configured = Callable[..., FeatureStore]
 
 

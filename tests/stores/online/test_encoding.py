@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from datetime import date, datetime, timezone
+from datetime import UTC, date, datetime
 from typing import Any
 
 import numpy as np
@@ -298,7 +298,7 @@ def test_any_timestamps_as_feast(micros: list[int], start: int) -> None:
     [
         (pa.array([NEW_YEAR, None]), "1 nulls among timestamp"),
         (pa.array([1, 2]), "int64 as times"),
-        (pa.array([datetime(2300, 1, 1, tzinfo=timezone.utc)]), "beyond int64"),
+        (pa.array([datetime(2300, 1, 1, tzinfo=UTC)]), "beyond int64"),
         (pa.array([datetime(1600, 1, 1)]), "beyond int64"),
     ],
 )

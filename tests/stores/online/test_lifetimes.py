@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -51,7 +51,7 @@ def layout(request: pytest.FixtureRequest) -> str:
 def films(tmp_path: Path, make_published: Callable[..., Published]) -> Published:
     """A scenario of one snapshot, two days ago."""
     keys = Key("user_id", pa.int64()), Key("sku", pa.int64())
-    old = datetime.now(timezone.utc) - 2 * DAY
+    old = datetime.now(UTC) - 2 * DAY
     return make_published(tmp_path / "films", *keys, snapshots=[old], scored=True)
 
 
@@ -68,7 +68,7 @@ def made(tmp_path: Path, films: Published, make_store: Made, redis_address: str)
         service = FeatureService(name="ctr", features=[views.user, match.match[["score"]]])
         store.apply([user, item, *views.views(), *match.views(), service])
         names = [view.name for view in [*views.views(), match.user, match.item]]
-        materialize_views(store, names, datetime.now(timezone.utc))
+        materialize_views(store, names, datetime.now(UTC))
         return store
 
     return make
@@ -91,7 +91,7 @@ def test_the_same_everywhere(
     scores = [SCORE if vectors == KNOWN else 0.0] * 3
     texts = [f"text 0 {n}" if vectors == KNOWN else None for n in range(3)]
 
-    frame = pd.DataFrame({**columns(films), "event_timestamp": datetime.now(timezone.utc)})
+    frame = pd.DataFrame({**columns(films), "event_timestamp": datetime.now(UTC)})
     joined = store.get_historical_features(frame, refs).to_arrow().sort_by("user_id")
     online = store.get_online_features(refs, rows(films)).to_dict()
     remote = asyncio.run(asynchronously(store, refs, rows(films)))
@@ -119,7 +119,7 @@ async def asynchronously(store: FeatureStore, refs: list[str], asked: Any) -> di
 def test_fresh_and_old_rows_of_one_answer(made: Made, films: Published, layout: str) -> None:
     store = made(DAY, layout)
     fresh = {"user_id": films.ids["user"][1:2], "user_aug": [[7.0] * 4]}
-    now = datetime.now(timezone.utc)
+    now = datetime.now(UTC)
     times = {"event_timestamp": now - DAY / 2, "created_timestamp": now}
     store.write_to_online_store("reki", pd.DataFrame({**fresh, **times}))
     ids = [films.ids["user"][n] for n in (0, 1, 1, 0)] + [99]
@@ -188,7 +188,7 @@ def test_other_views_when_told_to(
         )
         store = FeatureStore(config=config)
         store.apply([*films.entities(), plain])
-        materialize_views(store, ["reki"], datetime.now(timezone.utc))
+        materialize_views(store, ["reki"], datetime.now(UTC))
         with TensorReader(store, ["reki:user_aug"], kind="numpy") as reader:
             batch = reader.read({"user_id": films.ids["user"][:3]})
         assert batch["user_aug"].tolist() == vectors
@@ -199,7 +199,7 @@ def test_stock_redis_with_our_views_as_tensors(
 ) -> None:
     store = make_store(online={"type": "redis", "connection_string": redis_address})
     store.apply([*films.entities(), *films.views(ttl=DAY).views()])
-    materialize_views(store, ["reki"], datetime.now(timezone.utc))
+    materialize_views(store, ["reki"], datetime.now(UTC))
     with TensorReader(store, ["reki:user_aug"], kind="numpy") as reader:
         assert reader.read({"user_id": films.ids["user"][:3]})["user_aug"].tolist() == UNKNOWN
 

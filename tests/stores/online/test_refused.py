@@ -15,7 +15,7 @@ from reki_feast.errors import StoreError
 from reki_feast.schema import Key
 from reki_feast.stores import materialize_views
 from reki_feast.stores.connecting import refusal
-from reki_feast.stores.materialize import count_online, verify_materialized
+from reki_feast.stores.counting import count_online, verify_materialized
 from reki_feast.stores.serving import TensorReader
 from tests.redis_server import HOST, plain_server
 from tests.stores.conftest import LATER, Published

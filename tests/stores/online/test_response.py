@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from reki_feast.stores.online.layouts import FetchedRows
 from reki_feast.stores.online.response import QuickResponse, add_column, add_view
 
-WHEN = datetime(2026, 3, 1, tzinfo=timezone.utc)
+WHEN = datetime(2026, 3, 1, tzinfo=UTC)
 ONE = uuid.UUID(int=5)
 COLUMNS: list[tuple[ValueType, list[Any]]] = [
     (ValueType.INT32, [1, 0, -1]),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ from reki_feast.errors import StoreError
 from reki_feast.schema import VECTOR
 from reki_feast.stores.defaults import SCENARIO_TAG
 
-DAY = datetime(2026, 3, 1, tzinfo=timezone.utc)
+DAY = datetime(2026, 3, 1, tzinfo=UTC)
 MICROS = pa.timestamp("us", "UTC")
 OURS, STOCK = 11, 12  # databases of the one Redis
 Batch = Sequence[pa.RecordBatch]

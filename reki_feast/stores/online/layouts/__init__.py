@@ -10,6 +10,8 @@ from feast import FeatureView, RepoConfig
 from feast.infra.online_stores.helpers import compute_versioned_name
 from feast.infra.online_stores.redis import RedisType
 
+from reki_feast.stores.spaces import space_of
+
 from .base import FeatureColumn, FetchedRows, Layout
 from .hash import HashLayout
 from .packed import PackedLayout, packable
@@ -29,7 +31,13 @@ __all__ = [
 
 
 def stored_name(config: RepoConfig, view: FeatureView) -> str:
-    """A view's name in the store, with its version where Feast adds one."""
+    """The name of a view's rows in the store: with its space, or Feast's version of it.
+
+    Feast's own store, which may write the rows, knows no spaces: only its versions count there.
+    """
+    space = space_of(view) if hasattr(config.online_store, "layout") else None
+    if space is not None and (name := space.stored_name(view.name)):
+        return name
     registry: Any = config.registry
     return str(compute_versioned_name(view, registry.enable_online_feature_view_versioning))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -105,6 +106,23 @@ class Layout(ABC):
         """
 
     @abstractmethod
+    def key_prefix(self, join_keys: Sequence[str]) -> bytes:
+        """How the keys of all rows of the view begin; others may, too.
+
+        Args:
+            join_keys: of the view.
+        """
+
+    @abstractmethod
+    def entity_of(self, key: bytes, join_keys: Sequence[str]) -> bytes | None:
+        """The entity of a key with that prefix; None where the key is not of the view's rows.
+
+        Args:
+            key: in Redis.
+            join_keys: of the view.
+        """
+
+    @abstractmethod
     def delete(
         self, client: Any, entities: Sequence[bytes], *, all_views: bool = False
     ) -> dict[str, set[bytes]]:
@@ -118,6 +136,18 @@ class Layout(ABC):
         Returns:
             By view, the entities that had a row.
         """
+
+    def delete_all(self, client: Any, join_keys: Sequence[str]) -> int:
+        """Delete the view's rows of all entities; how many there were.
+
+        Args:
+            client: ``redis.Redis`` or ``redis.RedisCluster``.
+            join_keys: of the view.
+        """
+        count, entities = 0, self.entities(client, join_keys)
+        while chunk := list(islice(entities, SCAN)):
+            count += sum(map(len, self.delete(client, chunk).values()))
+        return count
 
 
 def masked(columns: Sequence[FeatureColumn], expired: np.ndarray) -> list[FeatureColumn]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from itertools import islice
 from typing import Any
 
@@ -19,6 +20,7 @@ from reki_feast.stores.online.commands import Argument, command, concat, escape_
 from reki_feast.stores.online.decoding import EncodedColumn, decode, nanoseconds
 from reki_feast.stores.online.lifetimes import expired_rows
 from reki_feast.stores.online.rows import RowBlock
+from reki_feast.stores.online.wire import execute
 
 from .base import SCAN, FeatureColumn, FetchedRows, Layout, masked
 
@@ -113,25 +115,29 @@ class HashLayout(Layout):
     @override
     def entities(self, client: Any, join_keys: Sequence[str]) -> Iterator[bytes]:
         """The hashes of the join keys that have the view's event time."""
-        start = serialize_entity_key_prefix(list(join_keys))
-        keys = client.scan_iter(escape_glob(start) + b"*", count=SCAN)
-        candidates = (
-            entity
-            for key in keys
-            if (entity := _entity(key, len(start), len(join_keys))) + self._project == key
-        )
+        keys = client.scan_iter(escape_glob(self.key_prefix(join_keys)) + b"*", count=SCAN)
+        entities = (self.entity_of(key, join_keys) for key in keys)
+        candidates = (entity for entity in entities if entity is not None)
         while chunk := list(islice(candidates, SCAN)):
-            with client.pipeline(transaction=False) as pipe:
-                for key in self.keys(chunk):
-                    pipe.hexists(key, self._timestamp)
-                exists = pipe.execute()
+            exists = execute(client, self._exist(chunk), len(chunk))
             yield from (entity for entity, stored in zip(chunk, exists, strict=True) if stored)
+
+    @override
+    def key_prefix(self, join_keys: Sequence[str]) -> bytes:
+        """Of the hashes of all views with these join keys."""
+        return _key_prefix(tuple(join_keys))
+
+    @override
+    def entity_of(self, key: bytes, join_keys: Sequence[str]) -> bytes | None:
+        """What comes before the project."""
+        entity = _entity(key, len(self.key_prefix(join_keys)), len(join_keys))
+        return entity if entity + self._project == key else None
 
     @override
     def delete(
         self, client: Any, entities: Sequence[bytes], *, all_views: bool = False
     ) -> dict[str, set[bytes]]:
-        """The view's fields; the whole hash where no other view has a row in it."""
+        """The view's fields; all fields where no other view has a row in the hash."""
         deleted, keys = defaultdict[str, set[bytes]](set), self.keys(entities)
         with client.pipeline(transaction=False) as pipe:
             for key in keys:
@@ -140,16 +146,22 @@ class HashLayout(Layout):
         prefix = TIMESTAMP.encode()
         timestamps = [{name for name in names if name.startswith(prefix)} for names in fields]
         with client.pipeline(transaction=False) as pipe:
-            for key, stored in zip(keys, timestamps, strict=True):
-                if all_views or stored <= {self._timestamp}:
+            for key, names, stored in zip(keys, fields, timestamps, strict=True):
+                if all_views:
                     pipe.delete(key)
-                else:
-                    pipe.hdel(key, *self.fields)
+                elif names:  # not the key, in which others may write meanwhile
+                    is_alone = stored <= {self._timestamp}
+                    pipe.hdel(key, *(names if is_alone else self.fields))
             pipe.execute()
         for entity, stored in zip(entities, timestamps, strict=True):
             for name in stored if all_views else stored & {self._timestamp}:
                 deleted[name.removeprefix(prefix).decode()].add(entity)
         return deleted
+
+    def _exist(self, entities: Sequence[bytes]) -> bytes:
+        """One HEXISTS an entity, of the view's event time."""
+        tail = b"$%d\r\n%b\r\n" % (len(self._timestamp), self._timestamp)
+        return per_entity(entities, b"*3\r\n$7\r\nHEXISTS\r\n", b"", self._project, tail)
 
     def _field(self, feature: str) -> bytes:
         field: bytes = mmh3(f"{self._view}:{feature}")
@@ -167,6 +179,12 @@ def _decoded(values: EncodedColumn, feature: str, kind: ValueType) -> FeatureCol
             Problem(f.problem, f"feature {feature}: {f.detail}", f.hint) for f in error.problems
         ]
         raise StoreError(problems) from error
+
+
+@lru_cache(maxsize=256)
+def _key_prefix(join_keys: tuple[str, ...]) -> bytes:
+    prefix: bytes = serialize_entity_key_prefix(list(join_keys))
+    return prefix
 
 
 def _entity(key: bytes, at: int, values: int) -> bytes:

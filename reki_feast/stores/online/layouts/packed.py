@@ -9,7 +9,6 @@ value is described in ``packing``.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -121,7 +120,18 @@ class PackedLayout(Layout):
     @override
     def entities(self, client: Any, join_keys: Sequence[str] = ()) -> Iterator[bytes]:
         """What follows the view's prefix in its keys."""
-        return (key[len(self.prefix) :] for key in self._scan(client))
+        keys = client.scan_iter(escape_glob(self.prefix) + b"*", count=SCAN)
+        return (key[len(self.prefix) :] for key in keys)
+
+    @override
+    def key_prefix(self, join_keys: Sequence[str] = ()) -> bytes:
+        """Of the view's strings."""
+        return self.prefix
+
+    @override
+    def entity_of(self, key: bytes, join_keys: Sequence[str] = ()) -> bytes | None:
+        """What follows the prefix."""
+        return key.removeprefix(self.prefix)
 
     @override
     def delete(
@@ -138,19 +148,6 @@ class PackedLayout(Layout):
             existed = pipe.execute()
         deleted = {entity for entity, was in zip(entities, existed, strict=True) if was}
         return {self._view: deleted} if deleted else {}
-
-    def delete_all(self, client: Any) -> None:
-        """Delete the rows of all entities."""
-        keys = self._scan(client)
-        while chunk := list(islice(keys, SCAN)):
-            with client.pipeline(transaction=False) as pipe:
-                for key in chunk:
-                    pipe.delete(key)
-                pipe.execute()
-
-    def _scan(self, client: Any) -> Iterator[bytes]:
-        keys: Iterator[bytes] = client.scan_iter(escape_glob(self.prefix) + b"*", count=SCAN)
-        return keys
 
     def _unpacked(self, replies: Sequence[Any]) -> tuple[list[bytes | None], Unpacked]:
         """The values in some replies, and their contents."""
