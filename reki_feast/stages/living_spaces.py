@@ -8,6 +8,8 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
+from pydantic import BaseModel
+
 from reki_feast.declare import Encoder, Training
 from reki_feast.errors import LakeError
 from reki_feast.project import DeclaredProject, now
@@ -19,6 +21,8 @@ from reki_feast.views.spaces import SPACES, SpaceList, VectorSpace, first_space,
 
 #: In ``encoder.json`` and ``hein.json``: what made the representations, and the weights.
 DECLARATION = "declaration"
+#: What is declared of the machine alone: a space takes these as they are now.
+_ENCODER_SPEED, _TRAINING_SPEED = {"batch_size"}, {"device"}
 
 
 def living(context: StageContext) -> list[StageContext]:
@@ -53,13 +57,15 @@ def as_made(context: StageContext, space: VectorSpace) -> StageContext:
     bare, declared = context.in_space(space), context.declared
     encoder, training = _object(bare, "encoder"), _object(bare, "hein")
     if DECLARATION in encoder:
-        declared = replace(declared, encoder=Encoder(**encoder[DECLARATION]))
+        stored = {**encoder[DECLARATION], **_speed(declared.encoder, _ENCODER_SPEED)}
+        declared = replace(declared, encoder=Encoder(**stored))
     elif training.get("pairs"):  # of an earlier version, which noted the channels alone
         taste = TASTE in {user for user, _ in training["pairs"]}
         taken = declared.encoder.model_copy(update={"taste": taste})
         declared = replace(declared, encoder=taken)
     if DECLARATION in training:
-        declared = replace(declared, training=Training(**training[DECLARATION]))
+        stored = {**training[DECLARATION], **_speed(declared.training, _TRAINING_SPEED)}
+        declared = replace(declared, training=Training(**stored))
     return context.in_space(space, declared)
 
 
@@ -80,13 +86,13 @@ def begin_first(context: StageContext) -> None:
 def retrained(context: StageContext) -> StageContext:
     """The space that a new training fills, beside those that live.
 
-    It is the one that an interrupted training left, unless another encoder is declared since. A
-    project that never published goes on in its own: nobody has read its vectors.
+    It is the one that an interrupted run left, unless another encoder is declared since. A space
+    that was never published is filled anew: nobody has read its vectors.
     """
     spaces = read_spaces(context.data)
     if not is_published(context, spaces.in_service):
         return context
-    for space in (one for one in spaces.spaces if not is_trained(context, one)):
+    for space in (one for one in spaces.spaces if not is_published(context, one)):
         if _has_encoder(context, space):
             return context.in_space(space)
         spaces = drop(context, spaces, space)
@@ -148,9 +154,14 @@ def _has_encoder(context: StageContext, space: VectorSpace) -> bool:
     if not stored:
         return True
     if DECLARATION in stored:
-        return bool(stored[DECLARATION] == declared.model_dump())
+        speed = _speed(declared, _ENCODER_SPEED)
+        return bool({**stored[DECLARATION], **speed} == declared.model_dump())
     made = as_made(context, space).declared.encoder
     return stored.get("declared") == declaration_hash(context) and made.taste == declared.taste
+
+
+def _speed(declared: BaseModel, names: set[str]) -> dict[str, Any]:
+    return declared.model_dump(include=names)
 
 
 def _object(context: StageContext, name: str) -> dict[str, Any]:

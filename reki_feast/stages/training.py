@@ -206,7 +206,7 @@ def _declared_since(project: DeclaredProject, made: dict[str, Any]) -> list[str]
     wanted["channels"], had["channels"] = _told(pairs), _told(made["pairs"])
     stored = (project.lake.read_json("encoder") or {}).get(DECLARATION)
     if stored is not None:
-        encoder = project.declared.encoder.model_dump()
+        encoder = project.declared.encoder.model_dump(exclude={"batch_size"})
         wanted |= {f"Encoder({name})": value for name, value in encoder.items()}
         had |= {f"Encoder({name})": value for name, value in stored.items()}
     return [

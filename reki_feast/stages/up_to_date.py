@@ -141,12 +141,14 @@ def package_digest() -> str:
 def _declared(context: StageContext) -> Iterator[object]:
     declared = context.declared
     for field in fields(declared):
+        if field.name == "path":  # a project may be moved
+            continue
         yield field.name
         yield _plain(getattr(declared, field.name))
     yield declaration_hash(context)
     for path in sorted(declared.path.parent.rglob("*")):
         if path.is_file() and ".pyc" not in path.name:
-            yield path
+            yield path.relative_to(declared.path.parent)
             yield path.read_bytes()
 
 

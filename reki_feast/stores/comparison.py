@@ -200,6 +200,7 @@ def _newest(store: FeatureStore, view: FeatureView, end: datetime, sample: KeySa
         )
     rows = found.to_arrow()
     if rows.num_rows > sample.size:
+        rows = rows.sort_by([(key, "ascending") for key in asked.keys])
         chosen = np.random.default_rng(sample.seed).choice(rows.num_rows, sample.size, False)
         rows = rows.take(np.sort(chosen))
     mapping = {**source.field_mapping, source.timestamp_field: source.timestamp_field}
