@@ -235,19 +235,27 @@ def test_what_killed_drafters_left_goes_and_living_ones_keep_theirs(tmp_path: Pa
     assert list(path.parent.iterdir()) == []
 
 
-def test_a_drafter_whose_folder_was_swept_at_its_start_takes_another(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def sweep_once(
+    folder: Path, pattern: str, remove: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
+) -> list[Path]:
+    """Have the first file or folder removed before it is locked; what was."""
     real = fcntl.flock
     swept: list[Path] = []
 
     def sweeping(handle: int, how: int) -> None:
         if not swept:
-            swept.extend(tmp_path.glob(".*.draft"))
-            swept[0].rmdir()
+            swept.extend(folder.glob(pattern))
+            remove(swept[0])
         real(handle, how)
 
     monkeypatch.setattr(fcntl, "flock", sweeping)
+    return swept
+
+
+def test_a_drafter_whose_folder_was_swept_at_its_start_takes_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    swept = sweep_once(tmp_path, ".*.draft", Path.rmdir, monkeypatch)
     with files.folder_beside(tmp_path / "registry.db") as folder:
         assert folder not in swept
         assert list(tmp_path.iterdir()) == [folder]
@@ -276,16 +284,7 @@ def test_a_first_version_s_leavings_go(tmp_path: Path) -> None:
 def test_a_writer_whose_file_was_swept_at_its_start_takes_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = fcntl.flock
-    swept: list[Path] = []
-
-    def sweeping(handle: int, how: int) -> None:
-        if not swept:
-            swept.extend(tmp_path.glob(".*.tmp"))
-            swept[0].unlink()
-        real(handle, how)
-
-    monkeypatch.setattr(fcntl, "flock", sweeping)
+    sweep_once(tmp_path, ".*.tmp", Path.unlink, monkeypatch)
     files.write_text(tmp_path / "text", "whole")
     assert (tmp_path / "text").read_text() == "whole"
     assert [path.name for path in tmp_path.iterdir()] == ["text"]

@@ -17,14 +17,14 @@ from reki_feast.stages.living_spaces import drop, is_published, is_trained, writ
 from reki_feast.stages.publishing import materialize_repo, next_in_repo
 from reki_feast.views.spaces import SpaceList, VectorSpace, read_spaces
 
+if TYPE_CHECKING:
+    from reki_feast.views.served_spaces import ServedSpace, ServedSpaces
+
 #: A note where the project has no Feast repo of its own.
 _ELSEWHERE = (
     "in Feast repos that serve the scenario run feast apply; their online rows of the space stay "
     "until they are removed there"
 )
-
-if TYPE_CHECKING:
-    from reki_feast.views.served_spaces import ServedSpace, ServedSpaces
 
 
 def spaces(project: DeclaredProject) -> SpacesResult:
