@@ -7,8 +7,8 @@ READY := $(VENV)/.ready
 export OMP_WAIT_POLICY ?= passive
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo real test matrix check format soak attack bench bench-clustering bench-streaming bench-llm \
-	bench-stores bench-late-rows bench-latency bench-recall bench-rerun bench-compatible bench-increments bench-spaces evaluate time tables feast-suite clean
+.PHONY: help setup demo real test matrix schedulers check format soak attack bench bench-clustering bench-streaming bench-llm \
+	bench-stores bench-late-rows bench-latency bench-recall bench-encode bench-rerun bench-compatible bench-increments bench-scale bench-spaces bench-books evaluate time tables feast-suite clean
 
 help:            ## list the targets
 	@grep -hE '^[a-z-]+: .*##|^[a-z-]+:  *##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 18
@@ -32,6 +32,9 @@ test: $(READY)   ## all tests, doctests included, a process a core; COVERAGE=1 a
 
 matrix: $(READY) ## tests on every Python here, the lowest and highest libraries, and without extras
 	@"$(BIN)/python" -m tests.matrix $(MATRIX)
+
+schedulers: $(READY) ## run docs/schedulers' files under Dagster, in an environment of its own
+	@"$(BIN)/python" -m tests.schedulers
 
 check: $(READY)  ## format, lint, types, and which room imports which
 	@"$(BIN)/ruff" format --check .
@@ -63,8 +66,8 @@ time: $(READY)   ## five libraries' jobs on two logs in time, with and without c
 bench-compatible: $(READY) ## models in service after a retrain, plain and compatible, on MovieLens-1M (an hour)
 	@"$(BIN)/python" -m tests.bench.compatible $(or $(COMPATIBLE),--table)
 
-tables: $(READY) ## the paper's tables on MovieLens-1M (hours): TABLES="table2 …", SEEDS=5
-	@"$(BIN)/python" -m tests.bench.tables $(or $(SEEDS),5) $(TABLES)
+tables: $(READY) ## the paper's tables (hours): TABLES="table2 …", SEEDS=5, DATA=ml-1m or dbbook, MODELS="din …"
+	@"$(BIN)/python" -m tests.bench.tables $(or $(SEEDS),5) $(TABLES) --data $(or $(DATA),ml-1m) $(if $(MODELS),--backbones $(MODELS))
 
 soak: $(READY)   ## 20,000 prompts with faults, and three kills; 10,000 reads beside writers
 	@"$(BIN)/python" -m tests.bench.soak
@@ -82,7 +85,10 @@ bench-late-rows: $(READY) ## late rows by `feast materialize-incremental`, besid
 bench-latency: $(READY) ## milliseconds a request under 1, 8 and 64 callers, beside Feast's own
 	@"$(BIN)/python" -m tests.bench.latency
 
-bench-recall: $(READY) ## vector search: milliseconds, recall, memory, freshness (an hour; RECALL="--rows 100000")
+bench-encode: $(READY) ## texts a second of the encoder beside plain SentenceTransformer.encode
+	@"$(BIN)/python" -m tests.bench.encode $(ENCODE)
+
+bench-recall: $(READY) ## vector search: milliseconds, recall, memory, freshness; new news (an hour; RECALL="--rows 100000" or --news)
 	@"$(BIN)/python" -m tests.bench.recall $(RECALL)
 
 bench-spaces: $(READY) ## 500 random orders of all that makes and serves spaces of vectors: SPACES="--seed 1"
@@ -90,6 +96,12 @@ bench-spaces: $(READY) ## 500 random orders of all that makes and serves spaces 
 
 bench-rerun: $(READY) ## seconds of a run that changes nothing, beside an earlier commit's
 	@"$(BIN)/python" -m tests.bench.rerun
+
+bench-books: $(READY) ## the paper's own group knowledge of Amazon-Books: import, gates, encode, publish
+	@"$(BIN)/python" -m tests.bench.books_groups
+
+bench-scale: $(READY) ## 100,000 users end to end: seconds, memory, disk by stage; SCALE="--users 1000000"
+	@"$(BIN)/python" -m tests.bench.scale $(SCALE)
 
 bench-increments: $(READY) ## what a day's run writes and takes, beside the first run
 	@"$(BIN)/python" -m tests.bench.increments

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from reki_feast.evaluation.command import EvaluateOptions, EvaluateResult
     from reki_feast.project import DeclaredProject
     from reki_feast.schema import Kind
+    from reki_feast.stages.context import EngineName
     from reki_feast.stages.generating import GenerateOptions
     from reki_feast.stages.pushing import Interactions, Pusher
 
@@ -144,10 +145,19 @@ class Project:
         return stages.plan(self.open(), as_of=as_of, progress=self._progress)
 
     @named_when_missing()
-    def generate(self, **options: Unpack[GenerateOptions]) -> results.GenerateResult:
+    def generate(
+        self,
+        *,
+        engine: EngineName = "local",
+        ray_address: str | None = None,
+        **options: Unpack[GenerateOptions],
+    ) -> results.GenerateResult:
         """Ask the model what is not answered yet; answers become knowledge.
 
         Args:
+            engine: ``ray``: calls go out from the nodes of a Ray cluster; ``local``: from here.
+            ray_address: of the cluster, ``host:port`` or ``auto``; None: ``RAY_ADDRESS``, else a
+                cluster is started on this machine.
             options: :class:`reki_feast.stages.generating.GenerateOptions`: ``as_of``, ``limit``,
                 ``max_cost``, ``max_calls``, ``max_tokens``, ``retry_quarantined``,
                 ``allow_unconfirmed``.
@@ -159,10 +169,12 @@ class Project:
             FactorsError: factors are missing or unconfirmed.
             LLMError: no call can succeed.
             BudgetError: a limit was reached; what was answered is kept.
+            EngineError: the cluster cannot be reached, or no worker comes up.
         """
         from reki_feast import stages
 
-        return stages.generate(self.open(), progress=self._progress, **options)
+        with stages.StageContext.of(self.open()).on(engine, ray_address) as project:
+            return stages.generate(project, progress=self._progress, **options)
 
     @named_when_missing()
     def quality(self, *, examples: int = 3) -> results.QualityResult:
@@ -349,7 +361,7 @@ class Project:
         """
         from reki_feast import stages
 
-        return stages.publish(self.open(), materialize=materialize)
+        return stages.publish(self.open(), materialize=materialize, progress=self._progress)
 
     @named_when_missing()
     def run(
@@ -358,6 +370,8 @@ class Project:
         retrain: bool = False,
         compatible: bool = False,
         materialize: bool = False,
+        engine: EngineName = "local",
+        ray_address: str | None = None,
         **options: Unpack[GenerateOptions],
     ) -> results.RunResult:
         """Generate, encode, train and publish what is out of date.
@@ -366,6 +380,8 @@ class Project:
             retrain: as for :meth:`train`.
             compatible: as for :meth:`train`.
             materialize: as for :meth:`publish`.
+            engine: as for :meth:`generate`; texts are encoded there, too.
+            ray_address: as for :meth:`generate`.
             options: as for :meth:`generate`.
 
         Returns:
@@ -376,14 +392,76 @@ class Project:
         """
         from reki_feast import stages
 
-        return stages.run(
-            self.open(),
-            retrain=retrain,
-            compatible=compatible,
-            materialize=materialize,
-            progress=self._progress,
-            **options,
-        )
+        with stages.StageContext.of(self.open()).on(engine, ray_address) as project:
+            return stages.run(
+                project,
+                retrain=retrain,
+                compatible=compatible,
+                materialize=materialize,
+                progress=self._progress,
+                **options,
+            )
+
+    @named_when_missing()
+    def recall(self, user: str, *, k: int = 50) -> results.RecallResult:
+        """Find the items nearest to a user's preferences, out of the online store.
+
+        Args:
+            user: id of the user, as text.
+            k: how many items.
+
+        Returns:
+            The items, with the preference that found each, and the preferences.
+
+        Raises:
+            DeclarationError: the id is not of the users' type.
+            StoreError: there is no Feast repo, or the online store lacks the user or the items.
+        """
+        from reki_feast import stages
+
+        return stages.recall(self.open(), user, k=k)
+
+    @named_when_missing()
+    def explain(self, kind: Kind, id: str | int) -> results.ExplainResult:
+        """Tell how a user or an item came to what a feature service returns of it.
+
+        Everything is read from what is stored; the folder may be one that cannot be written.
+
+        Args:
+            kind: ``user`` or ``item``.
+            id: of the user or the item.
+
+        Returns:
+            History, prompts with answers and prices, groups, texts, vector, the rows offline and
+            online, and, where the default is served, why.
+
+        Raises:
+            DeclarationError: the id is not of the key's type, or nobody knows it.
+            LakeError: stored tables are damaged.
+        """
+        from reki_feast import stages
+
+        return stages.explain(self.open(), kind, str(id))
+
+    @named_when_missing()
+    def diff(self, before: datetime, after: datetime, *, limit: int = 20) -> results.DiffResult:
+        """Compare the vectors as of two times: what is new, what changed, and by what.
+
+        Args:
+            before: the earlier time, with a time zone.
+            after: the later time.
+            limit: how many changed rows are listed, those of the largest drift first.
+
+        Returns:
+            Counts by kind, reasons, and the rows that changed most.
+
+        Raises:
+            DeclarationError: the first time is not before the second.
+            LakeError: a stored table is damaged.
+        """
+        from reki_feast import stages
+
+        return stages.diff(self.open(), before, after, limit=limit)
 
     @named_when_missing()
     def spaces(self) -> results.SpacesResult:
@@ -553,6 +631,20 @@ class Project:
         from reki_feast import stages
 
         return stages.status(self.open())
+
+    @named_when_missing()
+    def check_status(self) -> results.CheckStatusResult:
+        """Find what is stale: interactions, answers, vectors or rows online not taken up yet.
+
+        Returns:
+            What is stale, each with the command that mends it.
+
+        Raises:
+            LakeError: the folder cannot be read.
+        """
+        from reki_feast import stages
+
+        return stages.check_status(self.open())
 
     @named_when_missing()
     def down(self) -> results.DownResult:

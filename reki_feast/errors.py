@@ -143,5 +143,9 @@ class StoreError(RekiError):
     """The Feast side: views, stores, the embedded Redis."""
 
 
+class EngineError(LLMError, EncodeError):
+    """The Ray cluster, which asks and encodes, cannot be reached, or has no room for a worker."""
+
+
 class MissingExtraError(RekiError):
     """An optional package is not installed."""

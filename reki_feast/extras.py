@@ -22,6 +22,7 @@ EXTRAS = {
     "httpx2": "llm",
     "datasketch": "llm",
     "py3langid": "llm",
+    "ray": "ray",
 }
 
 

@@ -14,6 +14,7 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,9 @@ except ImportError:  # on Windows: what a killed writer leaves there stays
     fcntl = None  # type: ignore[assignment]
 
 Tensors = Mapping[str, npt.NDArray[Any]]
+#: A file's inode, size and time of change: one that is replaced is another.
+Version = tuple[int, int, int]
+_RECORD: ContextVar[dict[Path, Version] | None] = ContextVar("record", default=None)
 #: What is raised of arrays that are not what was written.
 _DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, MemoryError)
 
@@ -175,11 +179,29 @@ def atomically(path: Path, write: Callable[[Path], object], *, mode: int | None 
         if mode is not None:
             tmp.chmod(mode)
         tmp.replace(path)
+        if (record := _RECORD.get()) is not None:
+            record[path] = version_of(os.fstat(handle))
     except OSError as error:
         raise LakeError(unwritable(path, error)) from error
     finally:
         tmp.unlink(missing_ok=True)
         os.close(handle)
+
+
+@contextlib.contextmanager
+def recorded() -> Iterator[Mapping[Path, Version]]:
+    """The files that this thread writes meanwhile, each as it was when it had written it last."""
+    record: dict[Path, Version] = {}
+    token = _RECORD.set(record)
+    try:
+        yield record
+    finally:
+        _RECORD.reset(token)
+
+
+def version_of(about: os.stat_result) -> Version:
+    """Which version of a file this is."""
+    return about.st_ino, about.st_size, about.st_mtime_ns
 
 
 @contextlib.contextmanager

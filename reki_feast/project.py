@@ -113,9 +113,12 @@ class DeclaredProject:
 
     @cached_property
     def templates(self) -> Templates:
-        """Prompt templates: the shipped ones, and those of ``generators/templates/`` instead."""
+        """Prompt templates: the shipped ones, or those of ``generators/templates/`` instead.
+
+        Those in a folder there that is named as the scenario go before both.
+        """
         folder = self.declared.path.parent / "templates"
-        return Templates.load(folder if folder.is_dir() else None)
+        return Templates.load(folder, folder / self.name)
 
     def factors(self, *, allow_unconfirmed: bool = False) -> tuple[str, ...]:
         """The factors to ask about: the scenario's own, or those of the confirmed file.
@@ -328,6 +331,7 @@ class DeclaredProject:
         *,
         model: str | None = None,
         pooling: Pooling | None = None,
+        local_only: bool = False,
     ) -> TextEncoder:
         """The declared encoder, or another model with its options; it is loaded on first use.
 
@@ -335,6 +339,7 @@ class DeclaredProject:
             progress: called after every batch.
             model: instead of the declared one.
             pooling: instead of the declared one.
+            local_only: load it from this machine, or not at all; a private scenario always does.
 
         Raises:
             MissingExtraError: the package that carries it is not installed.
@@ -352,7 +357,8 @@ class DeclaredProject:
                 prompt=declared.prompt if name == declared.model else None,
                 batch_size=declared.batch_size,
                 max_tokens=declared.max_tokens,
-                local_only=self.declared.privacy.private,
+                backend=declared.backend if name == declared.model else "torch",
+                local_only=local_only or self.declared.privacy.private,
             ),
             progress=progress,
         )

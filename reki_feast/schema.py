@@ -226,6 +226,15 @@ def factor_column(factor: str) -> str:
     return "factor_" + "_".join(words)
 
 
+def preference_column(factor: str) -> str:
+    """The column that holds the vector of a factor's text.
+
+    >>> preference_column("Food & drink")
+    'preference_food_drink'
+    """
+    return factor_column(factor).replace("factor", "preference", 1)
+
+
 def content_hash(*parts: str) -> str:
     """Hash of an ordered list of texts; no two lists share one by running together.
 

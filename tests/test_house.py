@@ -34,6 +34,7 @@ FENCE = {
     "presidio_analyzer": {"knowledge"},
     "feast": {"stores", "views", "cli/demo"},
     "redis": {"stores", "views"},
+    "ray": {"distributed"},
     "faiss": {"stores/search"},
     "sqlite3": {"llm"},
     "duckdb": {"tables", "stores"},

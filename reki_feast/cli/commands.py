@@ -55,7 +55,10 @@ def groups(options: argparse.Namespace) -> Report:
 
 def generate(options: argparse.Namespace) -> Report:
     """`reki generate`."""
-    return _project(options).generate(**_generation(options)).report()
+    found = _project(options).generate(
+        engine=options.engine, ray_address=options.ray_address, **_generation(options)
+    )
+    return found.report()
 
 
 def _generation(options: argparse.Namespace) -> GenerateOptions:
@@ -125,9 +128,26 @@ def run(options: argparse.Namespace) -> Report:
         retrain=options.retrain,
         compatible=options.compatible,
         materialize=options.materialize,
+        engine=options.engine,
+        ray_address=options.ray_address,
         **_generation(options),
     )
     return found.report()
+
+
+def recall(options: argparse.Namespace) -> Report:
+    """`reki recall`."""
+    return _project(options).recall(options.user, k=options.k).report()
+
+
+def explain(options: argparse.Namespace) -> Report:
+    """`reki explain`."""
+    return _project(options).explain(options.kind, options.id).report()
+
+
+def diff(options: argparse.Namespace) -> Report:
+    """`reki diff`."""
+    return _project(options).diff(options.before, options.after, limit=options.limit).report()
 
 
 def spaces(options: argparse.Namespace) -> Report:
@@ -183,6 +203,8 @@ def evaluate(options: argparse.Namespace) -> Report:
 
 def status(options: argparse.Namespace) -> Report:
     """`reki status`."""
+    if options.check:
+        return _project(options).check_status().report()
     return _project(options).status().report()
 
 

@@ -66,6 +66,9 @@ def _tell(project: DeclaredProject) -> None:
         rendering.report(_bare(stages.publish(project, materialize=True)))
     with _step("serve"):
         rendering.report(_served(project))
+    with _step("recall: films that a viewer has not met, nearest to what is known of the viewer"):
+        user = str(_DemoInteractions(project).user)
+        rendering.report(_bare(stages.recall(project, user, k=SHOWN)))
     with _step("an existing training job: the same model, one column more"):
         rendering.report(_trained_job(project))
     with _step("HEIN is trained again: new vectors beside those in service"):

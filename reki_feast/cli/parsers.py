@@ -89,6 +89,24 @@ def _add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
     run = add("run", commands.run, "generate, encode, train and publish what is out of date")
     for options in (_add_generation, _add_retrain, _add_materialize):
         options(run)
+    recall = add("recall", commands.recall, "find the items nearest to what a user prefers")
+    recall.add_argument("user", metavar="USER", help="id of a user")
+    recall.add_argument("--k", type=_count, default=50, metavar="N", help="items (default: 50)")
+    explain = add(
+        "explain",
+        commands.explain,
+        "tell how a user or an item came to what is served of it, or why it gets the default",
+    )
+    explain.add_argument("kind", choices=("user", "item"))
+    explain.add_argument("id", metavar="ID", help="of the user or the item")
+    diff = add(
+        "diff", commands.diff, "compare the vectors as of two times, and say what changed them"
+    )
+    diff.add_argument("before", type=_time, metavar="SNAPSHOT", help="the earlier as-of time")
+    diff.add_argument("after", type=_time, metavar="SNAPSHOT", help="the later as-of time")
+    diff.add_argument(
+        "--limit", type=_count, default=20, metavar="N", help="rows that are listed (default: 20)"
+    )
     add("spaces", commands.spaces, "list the living spaces of vectors, and who reads them")
     promote = add("promote", commands.promote, "put a space of vectors in service")
     promote.add_argument(
@@ -110,7 +128,12 @@ def _add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
     _add_evaluate_options(
         add("evaluate", commands.evaluate, "run the paper's experiments on your own interactions")
     )
-    add("status", commands.status, "show what is stored and what is running")
+    status = add("status", commands.status, "show what is stored and what is running")
+    status.add_argument(
+        "--check",
+        action="store_true",
+        help="show what is stale and the command that mends it; the exit code is 1 if anything is",
+    )
     add("down", commands.down, "stop the embedded Redis")
 
 
@@ -131,6 +154,17 @@ def _add_generation(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--allow-unconfirmed", action="store_true", help="use factors no expert has confirmed"
+    )
+    parser.add_argument(
+        "--engine",
+        choices=("local", "ray"),
+        default="local",
+        help="ray: ask and encode on the nodes of a Ray cluster (default: local)",
+    )
+    parser.add_argument(
+        "--ray-address",
+        metavar="ADDRESS",
+        help="host:port or auto; default: RAY_ADDRESS, else a cluster on this machine",
     )
 
 
@@ -211,7 +245,8 @@ def _add_evaluate_options(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME",
-        help="table2, table3, table6, table7, table8, figure3 or figure5; repeatable; default: all",
+        help="table2, table3, table6, table7, table8, figure3, figure5 or recall; repeatable; "
+        "default: all",
     )
     parser.add_argument(
         "--backbone",

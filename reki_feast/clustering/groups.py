@@ -8,7 +8,6 @@ points make at most 2 n / cap + 1 of them: what collective extraction pays for i
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +15,7 @@ import numpy.typing as npt
 
 from reki_feast.clustering.compiled import compiled
 from reki_feast.clustering.kernel import Maps
-from reki_feast.clustering.shape import Labels, path
+from reki_feast.clustering.shape import Labels
 from reki_feast.clustering.tree import Ints, Tree
 from reki_feast.errors import ClusterError
 
@@ -135,16 +134,18 @@ def admit(
     sizes = np.bincount(found[counted])
     in_order = counted[np.argsort(found[counted], kind="stable")]
     by_group = np.split(in_order, np.cumsum(sizes)[:-1])
+    under = np.zeros(max(2 * tree.points - 1, 0), np.int64)
     for group in np.flatnonzero(sizes > cap).tolist():
         waiting = [(group, by_group[group])]
         while waiting:
             one, members = waiting.pop()
             if len(members) <= cap:
                 continue
-            leaving = _smaller_half(tree, members)
+            leaving = _smaller_half(tree, members, under)
             found[leaving] = fresh
             split.append((one, fresh))
-            waiting += [(one, np.setdiff1d(members, leaving)), (fresh, leaving)]
+            staying = np.setdiff1d(members, leaving, assume_unique=True)
+            waiting += [(one, staying), (fresh, leaving)]
             fresh += 1
     return Admitted(found, split, np.flatnonzero(joined[:known] != found[:known]))
 
@@ -162,17 +163,45 @@ def _follow(labels: Labels, known: int, near: Ints) -> None:
         labels[point] = labels[near[point]]
 
 
-def _smaller_half(tree: Tree, members: Labels) -> Labels:
-    """The members on the smaller side of the link of the tree that parts them most evenly."""
-    paths = {point: path(tree, point) for point in members.tolist()}
-    under = Counter(node for nodes in paths.values() for node in nodes)
-    count = len(members)
-    best = max(under, key=lambda node: (min(under[node], count - under[node]), -node))
-    inside = np.array([best in nodes for nodes in paths.values()])
-    half = 2 * int(inside.sum())
+def _smaller_half(tree: Tree, members: Labels, under: Labels) -> Labels:
+    """The members on the smaller side of the link of the tree that parts them most evenly.
+
+    Args:
+        tree: n points.
+        members: some of them, rising.
+        under: ``[2 n - 1]``, zeros, and so again afterwards.
+    """
+    inside = np.zeros(len(members), np.bool_)
+    _part_evenly(tree, members, under, inside)
+    half, count = 2 * int(inside.sum()), len(members)
     leaves_inside = half < count or (half == count and not inside[0])
     leaving: Labels = members[inside if leaves_inside else ~inside]
     return leaving
+
+
+@compiled
+def _part_evenly(tree: Tree, members: Labels, under: Labels, inside: npt.NDArray[np.bool_]) -> None:
+    """Mark the members under that node; of several the one of the lowest number."""
+    nodes, count = tree.nodes, len(members)
+    for point in members:
+        node = 2 * point
+        while node >= 0:
+            under[node] += 1
+            node = nodes[node].parent
+    best, most = -1, -1
+    for point in members:
+        node = 2 * point
+        while node >= 0:
+            even = min(under[node], count - under[node])
+            if even > most or (even == most and node < best):
+                best, most = node, even
+            node = nodes[node].parent
+    for place in range(count):
+        node = 2 * members[place]
+        while node >= 0:
+            under[node] = 0
+            inside[place] |= node == best
+            node = nodes[node].parent
 
 
 def central(maps: Maps, members: Labels, count: int) -> Labels:

@@ -42,6 +42,11 @@ class Scenario(Declared):
     liked: Word = Field(
         default="rating >= 4", description="SQL over interactions columns: true is a positive"
     )
+    held_out: Word | None = Field(
+        default=None,
+        description="SQL over interactions columns: true is a test row, which no prompt shows and "
+        "nothing learns from; `reki evaluate` scores these, in place of users that it holds out",
+    )
     history: int = Field(
         default=30, ge=1, le=30, description="interactions shown in a prompt, at most"
     )
@@ -86,8 +91,10 @@ class Sources(Declared):
     """
 
     items: Rows = Field(description="select item key, title, further columns")
-    interactions: Rows = Field(
-        description="select user key, item key, rating …, event_timestamp (or position)"
+    interactions: Rows | None = Field(
+        default=None,
+        description="select user key, item key, rating …, event_timestamp (or position); knowledge "
+        "is imported and judged without them, all else needs them",
     )
     users: Rows | None = Field(default=None, description="select user key, profile columns")
     embeddings: Rows | None = Field(
@@ -165,13 +172,45 @@ class Encoder(Declared):
         default=None,
         description="stands before every text; default: the model's own for documents; '': none",
     )
-    batch_size: int = Field(default=64, ge=1, description="texts encoded together")
+    batch_size: int | None = Field(
+        default=None,
+        ge=1,
+        description="texts encoded together, at most; default: as many as make 2,048 tokens",
+    )
     max_tokens: int | None = Field(default=None, ge=8, description="cut texts at so many tokens")
+    backend: Literal["torch", "bf16"] = Field(
+        default="torch",
+        description="how a transformer computes: torch: in the model's own precision; bf16: twice "
+        "as fast where the CPU computes with bfloat16 (avx512_bf16 or amx_bf16 in lscpu)",
+    )
+    components: int | None = Field(
+        default=None,
+        ge=1,
+        description="principal components of the encoder's vectors that are kept as "
+        "representations, by a PCA that is fitted at the first encode; default: all floats. "
+        "Training(components=…) is what HEIN reads of these",
+    )
     taste: bool = Field(
         default=False,
         description="one more channel of users, 'taste': the mean of what is known of the items "
         "that they liked last",
     )
+    history: bool = Field(
+        default=True,
+        description="the channel 'history' of users: what they did last, as a text to encode for "
+        "each; False where 'taste' is to stand for it",
+    )
+    preferences: bool = Field(
+        default=False,
+        description="a vector for each factor of a user's knowledge: `reki recall` finds items by "
+        "these",
+    )
+
+    @model_validator(mode="after")
+    def _users_have_a_channel(self) -> Encoder:
+        if not (self.history or self.taste):
+            raise ValueError("users without knowledge have a channel: history, or taste=True")
+        return self
 
 
 class Training(Declared):
@@ -181,6 +220,12 @@ class Training(Declared):
         "din", "dien", "dcnv2", "dcn", "deepfm", "xdeepfm", "fibinet", "autoint", "fignn"
     ] = Field(default="din", description="the recommender that HEIN is trained with")
     epochs: int = Field(default=4, ge=1, description="passes over the training samples")
+    samples: int | None = Field(
+        default=2_000_000,
+        ge=1,
+        description="interactions to learn weights, scores and groups' embeddings from, at most: "
+        "of a longer log those of users drawn by the seed; None: all, which memory must hold",
+    )
     batch_size: int | None = Field(
         default=None, ge=1, description="default: about a hundredth of the samples"
     )

@@ -14,9 +14,12 @@ from reki_feast.encoding.columns import Floats, take_vectors, vector_array, vect
 from reki_feast.encoding.encoder import HashEncoder, TextEncoder
 from reki_feast.encoding.model import EncoderOptions, SentenceTransformerEncoder
 from reki_feast.encoding.parts import Pooling
+from reki_feast.encoding.projection import FITTED_TO, ProjectedEncoder, Projection
 from reki_feast.encoding.texts import (
     RowTimes,
     encode_texts,
+    encoded,
+    lay_out,
     represent,
     row_hashes,
     text_hashes,
@@ -24,15 +27,20 @@ from reki_feast.encoding.texts import (
 from reki_feast.encoding.windows import Progress
 
 __all__ = [
+    "FITTED_TO",
     "EncoderOptions",
     "Floats",
     "HashEncoder",
     "Pooling",
     "Progress",
+    "ProjectedEncoder",
+    "Projection",
     "RowTimes",
     "SentenceTransformerEncoder",
     "TextEncoder",
     "encode_texts",
+    "encoded",
+    "lay_out",
     "represent",
     "row_hashes",
     "take_vectors",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
@@ -46,10 +47,12 @@ class HashEncoder:
 
     def _text(self, text: str) -> Floats:
         words = text.casefold().split() or [""]
-        total = np.sum([self._word(word) for word in words], axis=0)
+        total = np.sum([_word(word, self.dimension) for word in words], axis=0)
         return np.asarray(total / np.linalg.norm(total), np.float32)
 
-    def _word(self, word: str) -> npt.NDArray[np.float64]:
-        digest = hashlib.blake2b(word.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-        draw = np.random.default_rng(int.from_bytes(digest, "little"))
-        return draw.standard_normal(self.dimension)
+
+@lru_cache(maxsize=1 << 16)
+def _word(word: str, dimension: int) -> npt.NDArray[np.float64]:
+    digest = hashlib.blake2b(word.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    draw = np.random.default_rng(int.from_bytes(digest, "little"))
+    return draw.standard_normal(dimension)

@@ -101,12 +101,13 @@ def finish(parts: ModelParts, pooled: Floats) -> Floats:
 
     if not parts.after:
         return pooled[:, : parts.size]
-    weights = next(parts.model.parameters())
+    own = [weights for module in parts.after for weights in module.parameters()]
+    kind = own[0].dtype if own else torch.float32
     made = []
     with torch.inference_mode():
         for start in range(0, len(pooled), _ROWS):
             rows = torch.from_numpy(pooled[start : start + _ROWS])
-            features = {"sentence_embedding": rows.to(weights.device, weights.dtype)}
+            features = {"sentence_embedding": rows.to(parts.model.device, kind)}
             for module in parts.after:
                 features = module(features)
             made.append(features["sentence_embedding"].float().cpu().numpy())

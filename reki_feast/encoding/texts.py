@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -36,12 +36,28 @@ def encode_texts(
     stored = _stored_hashes(known, encoder.name)
     texts_by_hash = {content_hash(text): text for text in dict.fromkeys(texts)}
     new = {digest: text for digest, text in texts_by_hash.items() if digest not in stored}
-    if not new:
+    return encoded(new, encoder)
+
+
+def encoded(texts: Mapping[str, str], encoder: TextEncoder) -> pa.Table:
+    """The vectors of distinct texts.
+
+    Args:
+        texts: by their hashes, of :func:`text_hashes`.
+        encoder: Encodes them.
+
+    Returns:
+        A row a text, of :data:`~reki_feast.schema.VECTORS`.
+
+    Raises:
+        EncodeError: as :func:`encode_texts`.
+    """
+    if not texts:
         return VECTORS.empty_table()
-    vectors = encoder.encode(list(new.values()))
-    _check_vectors(vectors, list(new.values()), encoder)
-    names = pa.array([encoder.name] * len(new), pa.string())
-    columns = [pa.array(list(new), pa.string()), names, vector_array(vectors)]
+    vectors = encoder.encode(list(texts.values()))
+    _check_vectors(vectors, list(texts.values()), encoder)
+    names = pa.array([encoder.name] * len(texts), pa.string())
+    columns = [pa.array(list(texts), pa.string()), names, vector_array(vectors)]
     return pa.Table.from_arrays(columns, schema=VECTORS)
 
 
@@ -84,17 +100,39 @@ def represent(
             vector.
     """
     keys = ids if isinstance(ids, pa.Array) else pa.array(ids, key.type)
-    schema = representation(key, list(channel_texts))
-    hashes: list[list[str | None]] = []
+    hashes: dict[str, pa.Array] = {}
     for channel, texts in channel_texts.items():
         if len(texts) != len(keys):
             found = f"{len(texts)} texts for {len(keys)} ids"
             raise EncodeError(f"channel {channel!r} has one text or None an id", detail=found)
-        hashes.append(text_hashes(texts))
-    columns = [_gather(column, vectors, encoder) for column in hashes]
-    rows = row_hashes(list(channel_texts), hashes, encoder.name, len(keys))
-    stamps = [pa.array([time] * len(keys), TIMESTAMP) for time in (times.as_of, times.created)]
-    return pa.Table.from_arrays([keys.cast(key.type), *columns, rows, *stamps], schema=schema)
+        hashes[channel] = pa.array(text_hashes(texts), pa.string())
+    return lay_out(key, keys, hashes, lambda some: _gather(some, vectors, encoder), encoder, times)
+
+
+def lay_out(
+    key: Key,
+    ids: pa.Array,
+    hashes: Mapping[str, pa.Array],
+    take: Callable[[pa.Array], pa.ChunkedArray],
+    encoder: TextEncoder,
+    times: RowTimes,
+) -> pa.Table:
+    """Arrange vectors as the channels of entities, as :func:`represent`, by their texts' hashes.
+
+    Args:
+        key: the entities' join key.
+        ids: one id an entity.
+        hashes: for each channel the hash of each entity's text, null where it has none.
+        take: gives the vectors of texts by their hashes, null for null.
+        encoder: the encoder whose vectors these are.
+        times: Of the rows.
+    """
+    columns = [take(column) for column in hashes.values()]
+    parts = [column.to_pylist() for column in hashes.values()]
+    rows = row_hashes(list(hashes), parts, encoder.name, len(ids))
+    stamps = [pa.array([time] * len(ids), TIMESTAMP) for time in (times.as_of, times.created)]
+    made = [ids.cast(key.type), *columns, rows, *stamps]
+    return pa.Table.from_arrays(made, schema=representation(key, list(hashes)))
 
 
 def _stored_hashes(known: pa.Table | None, name: str) -> set[str]:
@@ -128,9 +166,8 @@ def text_hashes(texts: Sequence[str | None]) -> list[str | None]:
     return [None if text is None else known[text] for text in texts]
 
 
-def _gather(hashes: list[str | None], vectors: pa.Table, encoder: TextEncoder) -> pa.ChunkedArray:
+def _gather(wanted: pa.Array, vectors: pa.Table, encoder: TextEncoder) -> pa.ChunkedArray:
     mine = vectors.filter(pc.equal(vectors["encoder"], encoder.name)).combine_chunks()
-    wanted = pa.array(hashes, pa.string())
     index = pc.index_in(wanted, value_set=mine["text_hash"], skip_nulls=True)
     missing = index.null_count - wanted.null_count
     if missing:

@@ -14,6 +14,7 @@ from reki_feast.encoding.windows import Progress
 from reki_feast.errors import EncodeError
 
 _BAG = 1024  # texts whose tokens are averaged at a time
+_TEXTS = 64  # a forward pass, by default
 _BATCHES = 16  # of a model's own between two reports of progress
 
 
@@ -61,16 +62,18 @@ class WholeTextModel:
 
     Args:
         parts: of the model.
-        batch_size: texts a forward pass.
+        batch_size: texts a forward pass; None: 64.
         max_tokens: of a text; None keeps as many as the model reads.
 
     Raises:
         EncodeError: the model encodes no texts, or has no number of tokens to set.
     """
 
-    def __init__(self, parts: ModelParts, *, batch_size: int, max_tokens: int | None) -> None:
+    def __init__(
+        self, parts: ModelParts, *, batch_size: int | None, max_tokens: int | None
+    ) -> None:
         self._parts = parts
-        self._batch_size = batch_size
+        self._batch_size = batch_size or _TEXTS
         self._task = self._known_task()
         if max_tokens is not None:
             self._keep(max_tokens)

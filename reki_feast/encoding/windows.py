@@ -13,7 +13,8 @@ What stands for a text is of its windows:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,9 @@ Progress = Callable[[int, int], None]
 Indices = npt.NDArray[np.int64]
 
 _UNLIMITED = 512  # tokens of a window where a model names no limit
+_AHEAD = 1024  # texts that are tokenized while those before them are computed
+_TOKENS = 2048  # of a batch, padding included: what its layers make stays in a processor's cache
+_ACCELERATOR_TOKENS = 1 << 15
 _LEAST = 1e-9  # stands for no token, as in sentence-transformers
 
 
@@ -55,16 +59,19 @@ class WindowedTransformer:
 
     Args:
         parts: of the model.
-        batch_size: windows a forward pass.
+        batch_size: windows a forward pass, at most; None: as many as make a number of tokens.
         max_tokens: keep only this many tokens of a text; None keeps all.
     """
 
-    def __init__(self, parts: ModelParts, *, batch_size: int, max_tokens: int | None) -> None:
+    def __init__(
+        self, parts: ModelParts, *, batch_size: int | None, max_tokens: int | None
+    ) -> None:
         self._parts = parts
         self._pooling: Any = parts.pooling
         self._tokenizer = parts.modules[0].tokenizer
         self._batch_size = batch_size
         self._max_tokens = max_tokens
+        self._most_tokens = _TOKENS if parts.model.device.type == "cpu" else _ACCELERATOR_TOKENS
         limits = [getattr(parts.modules[0], f"{of}_length", None) for of in ("max_seq", DOCUMENT)]
         # tokenizers without a limit name an astronomic one
         self._size = min((one for one in limits if one and one < 10**9), default=_UNLIMITED)
@@ -76,18 +83,48 @@ class WindowedTransformer:
 
     def encode(self, texts: Sequence[str], progress: Progress | None) -> Floats:
         """Encode texts to float32 ``[n, m]``, long ones last."""
-        windows, owners = self.cut(texts)
-        order = np.argsort([len(window) for window in windows["input_ids"]], kind="stable")
-        last = np.zeros(len(texts), np.int64)
-        last[owners[order]] = np.arange(len(order))
         joined = _Joined(self._parts.modes, len(texts), self._pooling.pooling_output_dimension)
-        for start in range(0, len(order), self._batch_size):
-            chosen = order[start : start + self._batch_size]
-            batch = {name: [rows[row] for row in chosen] for name, rows in windows.items()}
-            joined.add(owners[chosen], *self._pool(batch))
-            if progress:
-                progress(int((last < start + len(chosen)).sum()), len(texts))
+        done = 0
+        for chosen, (windows, owners) in self._tokenized(texts):
+            lengths = np.array([len(window) for window in windows["input_ids"]])
+            order = np.argsort(lengths, kind="stable")
+            last = np.zeros(len(chosen), np.int64)
+            last[owners[order]] = np.arange(len(order))
+            for start, end in self._batches(lengths[order]):
+                rows = order[start:end]
+                batch = {name: [column[row] for row in rows] for name, column in windows.items()}
+                joined.add(chosen[owners[rows]], *self._pool(batch))
+                if progress:
+                    progress(done + int((last < end).sum()), len(texts))
+            done += len(chosen)
         return finish(self._parts, joined.vectors())
+
+    def _tokenized(
+        self, texts: Sequence[str]
+    ) -> Iterator[tuple[Indices, tuple[dict[str, list[list[int]]], Indices]]]:
+        """Texts by length, some at a time: their places, and their windows.
+
+        The next ones are tokenized in a thread while the caller computes.
+        """
+        order = np.argsort([len(text) for text in texts], kind="stable")
+        some = [order[start : start + _AHEAD] for start in range(0, len(order), _AHEAD)]
+        with ThreadPoolExecutor(1) as thread:
+            waiting = [thread.submit(self.cut, [texts[row] for row in some[0]])]
+            for at, chosen in enumerate(some):
+                found = waiting.pop().result()
+                if at + 1 < len(some):
+                    waiting.append(thread.submit(self.cut, [texts[row] for row in some[at + 1]]))
+                yield chosen, found
+
+    def _batches(self, lengths: Indices) -> Iterator[tuple[int, int]]:
+        """Where batches begin and end, of windows whose lengths rise."""
+        start = 0
+        while start < len(lengths):
+            there = lengths[start : start + (self._batch_size or len(lengths))]
+            fits = there * np.arange(1, len(there) + 1) <= self._most_tokens
+            end = start + (len(there) if self._batch_size else max(1, int(fits.sum())))
+            yield start, end
+            start = end
 
     def cut(self, texts: Sequence[str]) -> tuple[dict[str, list[list[int]]], Indices]:
         """What the tokenizer says of every window, and which text each window is of."""
@@ -107,8 +144,10 @@ class WindowedTransformer:
         """Windows' pooled vectors ``[n, m]``, and of each mode what ``[n]`` its part counts."""
         import torch
 
-        inputs = self._tokenizer.pad(dict(windows), return_tensors="pt")
-        features = {name: x.to(self._parts.model.device) for name, x in inputs.items()}
+        features = {
+            name: torch.from_numpy(rows).to(self._parts.model.device)
+            for name, rows in self._padded(windows).items()
+        }
         count = features["attention_mask"].sum(1).float()
         with torch.inference_mode():
             for module in self._parts.before:
@@ -118,6 +157,22 @@ class WindowedTransformer:
         own = features.get("token_weights_sum")
         counts = [_counts(mode, count, own).cpu().numpy() for mode in self._parts.modes]
         return features["sentence_embedding"].cpu().numpy(), counts
+
+    def _padded(self, windows: Mapping[str, list[list[int]]]) -> dict[str, Indices]:
+        """Windows as arrays ``[n, t]``, with the mask of their tokens."""
+        fill = {
+            "input_ids": self._tokenizer.pad_token_id or 0,
+            "token_type_ids": self._tokenizer.pad_token_type_id,
+        }
+        lengths = np.array([len(window) for window in windows["input_ids"]])
+        mask = np.arange(lengths.max()) < lengths[:, None]
+        if self._tokenizer.padding_side == "left":
+            mask = mask[:, ::-1]
+        made = {"attention_mask": mask.astype(np.int64)}
+        for name, rows in windows.items():
+            made[name] = np.full(mask.shape, fill.get(name, 0), np.int64)
+            made[name][mask] = np.concatenate([np.asarray(row, np.int64) for row in rows])
+        return made
 
 
 class _Joined:

@@ -28,8 +28,13 @@ if TYPE_CHECKING:
     from reki_feast.evaluation.dataset import EvaluationData
     from reki_feast.evaluation.experiments import Extraction
     from reki_feast.evaluation.measures import ResultTable
+    from reki_feast.evaluation.recall_table import RecallFigures
+    from reki_feast.evaluation.render import TableContext
     from reki_feast.evaluation.runner import Train
     from reki_feast.evaluation.spec import Scope
+
+#: The table that nothing is trained for.
+_RECALL = "recall"
 
 
 class EvaluateOptions(TypedDict, total=False):
@@ -108,7 +113,7 @@ def evaluate(
         EncodeError: an encoder cannot be loaded.
         MissingExtraError: matplotlib is not installed.
     """
-    from reki_feast.evaluation import plot, render, tuning
+    from reki_feast.evaluation import plot, recall_table, render, tuning
     from reki_feast.evaluation.runner import ResultStore, run
     from reki_feast.evaluation.spec import experiments as experiments_of
     from reki_feast.evaluation.tables import TABLES
@@ -118,10 +123,13 @@ def evaluate(
     _check(names, TABLES, "table")
     _check_rates(rates)
     plot.check()
+    recall = recall_table.figures(project) if _RECALL in names else ()
+    if set(names) == {_RECALL}:
+        return _recall_alone(project, recall, options)
     found = training_data(project)
     compared = _others(project, options.get("encoders", ()), names)
     data = evaluation_data(project, found, compared, progress)
-    scope = _scope(project, found, data, options)
+    scope = replace(_scope(project, found, data, options), recall=recall)
     specs = [TABLES[name] for name in names]
     folder = options.get("out") or project.data / "evaluation"
     train = partial(
@@ -146,8 +154,36 @@ def evaluate(
         note = tuning.note(spec.experiments(scope), chosen, rates, LABELS)
         if table.measures:
             shown.append(replace(table, notes=(*table.notes, note)) if note else table)
-    notes = tuple(options.get("notes", ()))
+    notes = (*options.get("notes", ()), *_same_test(project, found))
     context = render.TableContext(_data(project, found), machine(), scope.seeds, notes)
+    return _written(project, shown, folder, context)
+
+
+def _recall_alone(
+    project: DeclaredProject, recall: tuple[RecallFigures, ...], options: EvaluateOptions
+) -> EvaluateResult:
+    """The one table that nothing is trained for; a log of clicks alone will do."""
+    from reki_feast.evaluation import render
+    from reki_feast.evaluation.spec import Scope
+    from reki_feast.evaluation.tables import TABLES
+
+    if not recall:
+        raise EvaluateError(
+            "recall is tested on what users liked after a snapshot of their representations",
+            detail="no snapshot has interactions before it, and a tenth of them after it",
+            hint="reki encode --as-of TIME, at an earlier time; without times: Scenario.held_out",
+        )
+    table = TABLES[_RECALL].table(Scope((), recall=recall), {})
+    context = render.TableContext(project.name, machine(), (), tuple(options.get("notes", ())))
+    folder = options.get("out") or project.data / "evaluation"
+    return _written(project, [table], folder, context)
+
+
+def _written(
+    project: DeclaredProject, shown: list[ResultTable], folder: Path, context: TableContext
+) -> EvaluateResult:
+    from reki_feast.evaluation import plot, render
+
     files = render.write(shown, folder, context)
     for table in shown:
         files += plot.draw(table, folder)
@@ -189,7 +225,7 @@ def evaluation_data(
     if project.declared.encoder.taste:
         users = users.append_column(RAW_TASTE, _raw_taste(project, found))
     return EvaluationData(
-        found.interactions,
+        _with_held_out(found),
         users,
         items,
         settings(project),
@@ -197,6 +233,25 @@ def evaluation_data(
         item_fields=found.item_fields,
         encoders=by_encoders(project, found, encoders, progress),
     )
+
+
+def _with_held_out(found: TrainingData) -> pa.Table:
+    """The interactions, and those of the test where the project declares some."""
+    rows, tested = found.interactions, found.given.held_out
+    if tested is None:
+        return rows
+    parts = [
+        table.append_column("held_out", pa.repeat(is_test, table.num_rows))
+        for table, is_test in ((rows, False), (_as_samples(tested), True))
+    ]
+    return pa.concat_tables([parts[0], parts[1].select(parts[0].column_names)])
+
+
+def _as_samples(rows: pa.Table) -> pa.Table:
+    flags = {"prompt": False, "sample": True}
+    for name, value in flags.items():
+        rows = rows.append_column(name, pa.repeat(value, rows.num_rows))
+    return rows
 
 
 def _raw_taste(project: DeclaredProject, found: TrainingData) -> pa.ChunkedArray:
@@ -273,4 +328,16 @@ def _check_rates(rates: Sequence[float]) -> None:
 
 def _data(project: DeclaredProject, found: TrainingData) -> str:
     rows, users = found.interactions.num_rows, found.users.num_rows
-    return f"{project.name}: {rows:,} interactions, {users:,} users"
+    tested = "" if found.given.held_out is None else f", {found.given.held_out.num_rows:,} to test"
+    return f"{project.name}: {rows:,} interactions{tested}, {users:,} users"
+
+
+def _same_test(project: DeclaredProject, found: TrainingData) -> tuple[str, ...]:
+    """What a p value does not tell where all seeds are scored on the same rows."""
+    if found.given.held_out is None:
+        return ()
+    rule = project.declared.scenario.held_out
+    return (
+        f"Scored are the rows of «{rule}», the same for all seeds: p tells how sure a gain is on "
+        "these rows, not on others.",
+    )

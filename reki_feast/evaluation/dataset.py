@@ -26,7 +26,8 @@ class EvaluationData:
     """Tables as :func:`reki_feast.models.hein.fit_hein` takes them.
 
     Attributes:
-        interactions: user key, item key, ``liked``, ``order``, ``sample``, and maybe ``rating``.
+        interactions: user key, item key, ``liked``, ``order``, ``sample``, and maybe ``rating``
+            and ``held_out``.
         users: one representation a user; a column ``imported`` holds vectors from elsewhere, a
             column ``raw_taste`` tastes that are means of descriptions.
         items: the same for items.

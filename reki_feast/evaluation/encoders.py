@@ -12,8 +12,8 @@ from reki_feast.project import DeclaredProject
 from reki_feast.report import Progress, Silent
 from reki_feast.schema import KINDS
 from reki_feast.stages.context import StageContext
-from reki_feast.stages.encoding import representations
 from reki_feast.stages.entity_texts import all_texts, texts_of
+from reki_feast.stages.representation_rows import representations
 from reki_feast.stages.training_data import TrainingData
 
 #: Users' and items' representations.

@@ -78,8 +78,8 @@ class ExperimentResult:
     """The result of an experiment.
 
     Attributes:
-        metrics: By name: ``auc`` and ``log_loss``, or ``map3``,
-            ``map7``, ``ndcg3`` and ``ndcg7``.
+        metrics: By name: ``auc``, ``log_loss`` and, where the test rows are declared, ``gauc``; or
+            ``map3``, ``map7``, ``ndcg3`` and ``ndcg7``.
         epochs: Epochs trained.
         seconds_per_batch: Of training, on average.
         samples_per_second: Of training.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -23,6 +24,7 @@ _INK, _RULE = "#333333", "#d9d9d9"
 _PAPER = "_paper"  # the underscore keeps it out of a legend made by itself
 _LONG, _FEW = 10, 6  # letters of a label above which bars lie; bars up to which they do
 _WIDTH = 7.2  # inches
+_ACROSS, _SIGN = 72, 8  # letters that a legend has room for, and those that a name's sign takes
 _STYLE: dict[str, Any] = {
     "svg.hashsalt": "reki-feast",  # ids of an SVG are random without it
     "svg.fonttype": "path",  # the same picture wherever it is seen
@@ -153,7 +155,8 @@ def _matplotlib() -> tuple[type[Figure], Any]:
 
 def _height(panel: Panel) -> float:
     """Inches that the bars of a panel need."""
-    legend = 0.3 if len(panel.series) > 1 else 0.0
+    rows = math.ceil(len(panel.series) / _legend_columns(panel.series))
+    legend = 0.3 * rows if len(panel.series) > 1 else 0.0
     return 0.8 + legend + (0.34 * len(panel.bars) if panel.lies else 2.2)
 
 
@@ -225,6 +228,11 @@ def _frame(axes: Axes, panel: Panel) -> None:
     axes.spines[:].set_visible(False)
 
 
+def _legend_columns(names: Sequence[str]) -> int:
+    """Names beside each other in a legend."""
+    return min(5, max(1, _ACROSS // (_SIGN + max(map(len, names)))))
+
+
 def _legend(axes: Axes, panel: Panel) -> None:
     named = [at for at, name in enumerate(panel.series) if name]
     bars: list[Any] = [item for item in axes.containers if item.get_label() in panel.series]
@@ -233,5 +241,6 @@ def _legend(axes: Axes, panel: Panel) -> None:
     if marks:
         handles, names = [*handles, marks[0]], [*names, "paper"]
     if len(names) > 1:
-        place: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0, 1), "ncols": 5}
+        place: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0, 1)}
+        place |= {"ncols": _legend_columns(names)}
         axes.legend(handles, names, borderaxespad=0.2, columnspacing=1.4, **place)

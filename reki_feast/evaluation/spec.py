@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from reki_feast.evaluation import paper
 from reki_feast.evaluation.experiments import Experiment, ExperimentResult, Extraction, Sides, base
 from reki_feast.evaluation.measures import Measure, ResultColumn, ResultTable, gain, stat
 from reki_feast.evaluation.paper import Reference
+
+if TYPE_CHECKING:
+    from reki_feast.evaluation.recall_table import RecallFigures
 
 #: How a batch is scored: without vectors, with HEIN, with stored vectors; and the first and the
 #: last by a model that is not folded.
@@ -27,6 +30,8 @@ BATCH, LARGE = 256, 2048
 BACKBONES = tuple(paper.AUC_GAIN)
 RERANKERS = tuple(paper.MAP7_GAIN)
 
+#: Of declared test rows alone: AUC within users.
+GAUC = ("gauc", "GAUC")
 AUC, LOG_LOSS = ("auc", "AUC"), ("log_loss", "LogLoss")
 
 
@@ -48,6 +53,7 @@ class Scope:
         timings: seconds to score a batch of 256, by backbone and way, in repeats; the same repeat
             of all ways was measured side by side.
         trainings: samples a second in training, by size of the batches; else the same.
+        recall: what each way recalls, of all users and of some.
     """
 
     seeds: tuple[int, ...]
@@ -61,6 +67,7 @@ class Scope:
     calls: Mapping[Extraction, int] = field(default_factory=dict)
     timings: Timings = field(default_factory=dict)
     trainings: Mapping[int, Timings] = field(default_factory=dict)
+    recall: tuple[RecallFigures, ...] = ()
 
     def experiment(self, sides: Sides = "both") -> Experiment:
         """The chosen backbone's, with the vectors that all other tables vary."""
@@ -106,6 +113,7 @@ class TableSpec:
         by_metric: whether a metric is a row instead of a column.
         more: measures that are not metrics of a model.
         notes: sentences under it.
+        test: what its p are of; None: of seeds.
     """
 
     name: str
@@ -113,12 +121,13 @@ class TableSpec:
     heads: tuple[str, ...]
     columns: tuple[ResultColumn, ...]
     variants: Callable[[Scope], Iterable[Variant]] = lambda scope: ()
-    metrics: tuple[tuple[str, str], ...] = (AUC, LOG_LOSS)
-    gains: tuple[str, ...] = ("auc",)
-    drawn: tuple[str, ...] = ("AUC gain",)
+    metrics: tuple[tuple[str, str], ...] = (AUC, GAUC, LOG_LOSS)
+    gains: tuple[str, ...] = ("auc", "gauc")
+    drawn: tuple[str, ...] = ("AUC gain", "GAUC gain")
     by_metric: bool = False
     more: Callable[[Scope, Found], Iterable[Measure]] = lambda scope, found: ()
     notes: Callable[[Scope, Found], Iterable[str]] = lambda scope, found: ()
+    test: str | None = None
 
     def experiments(self, scope: Scope) -> list[Experiment]:
         """What is trained for it, seed by seed, none twice."""
@@ -142,6 +151,7 @@ class TableSpec:
             (*measures, *self.more(scope, found)),
             self.drawn,
             tuple(self.notes(scope, found)),
+            *(() if self.test is None else (self.test,)),
         )
 
     def _of(self, variant: Variant, scope: Scope, found: Found) -> Iterator[Measure]:
@@ -169,7 +179,7 @@ def experiments(specs: Iterable[TableSpec], scope: Scope) -> list[Experiment]:
 def by_seed(
     found: Found, experiment: Experiment, seeds: tuple[int, ...], metric: str
 ) -> dict[int, float]:
-    """A metric of a cell, by seed; ``seconds_per_batch`` is one too."""
+    """A metric of a cell, by seed, where it has it; ``seconds_per_batch`` is one too."""
     results = {
         seed: found[replace(experiment, seed=seed)]
         for seed in seeds
@@ -177,4 +187,6 @@ def by_seed(
     }
     if metric == "seconds_per_batch":
         return {seed: result.seconds_per_batch for seed, result in results.items()}
-    return {seed: result.metrics[metric] for seed, result in results.items()}
+    return {
+        seed: result.metrics[metric] for seed, result in results.items() if metric in result.metrics
+    }

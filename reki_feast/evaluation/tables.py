@@ -7,10 +7,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from reki_feast.evaluation import paper
+from reki_feast.evaluation import paper, recall_table
 from reki_feast.evaluation.experiments import Experiment, Extraction, Sides, base
 from reki_feast.evaluation.measures import Measure, ResultColumn, Stat, chance, gain, stat
-from reki_feast.evaluation.spec import BATCH, LARGE, Found, Scope, TableSpec, Variant, Way, by_seed
+from reki_feast.evaluation.spec import (
+    AUC,
+    BATCH,
+    GAUC,
+    LARGE,
+    Found,
+    Scope,
+    TableSpec,
+    Variant,
+    Way,
+    by_seed,
+)
 from reki_feast.models.names import LABELS
 
 SERIES: dict[Extraction, str] = {"collective": "REKI-C", "individual": "REKI-I"}
@@ -42,17 +53,22 @@ def _table2(scope: Scope) -> Iterator[Variant]:
 
 
 def _mean_gain(scope: Scope, found: Found) -> Iterator[str]:
-    """The gain with REKI-C over all backbones that there is one for, beside the paper's."""
-    ours, theirs = [], []
-    for backbone in scope.backbones:
-        before = by_seed(found, base("ctr", backbone), scope.seeds, "auc")
-        after = by_seed(found, Experiment("ctr", backbone), scope.seeds, "auc")
-        if backbone in paper.AUC_GAIN and before.keys() & after.keys():
-            ours.append(gain(before, after)[0].mean)
-            theirs.append(paper.AUC_GAIN[backbone])
-    if len(ours) > 1:
-        means = f"{stat(ours).mean:+.4f}, the paper's {stat(theirs).mean:+.4f}"
-        yield f"Mean gain in AUC of REKI-C over {len(ours)} backbones: {means}."
+    """The gain over all backbones that there is one for; of REKI-C beside the paper's."""
+    tested = any("gauc" in result.metrics for result in found.values())
+    metric, name = GAUC if tested else AUC
+    for extraction in scope.extractions:
+        ours, theirs = [], []
+        for backbone in scope.backbones:
+            made = Experiment("ctr", backbone, extraction=extraction)
+            before = by_seed(found, base("ctr", backbone), scope.seeds, metric)
+            after = by_seed(found, made, scope.seeds, metric)
+            if backbone in paper.AUC_GAIN and before.keys() & after.keys():
+                ours.append(gain(before, after)[0].mean)
+                theirs.append(paper.AUC_GAIN[backbone])
+        if len(ours) > 1:
+            said = f", the paper's {stat(theirs).mean:+.4f}" if extraction == "collective" else ""
+            what = f"Mean gain in {name} of {SERIES[extraction]} over {len(ours)} backbones"
+            yield f"{what}: {stat(ours).mean:+.4f}{said}."
 
 
 def _table3(scope: Scope) -> Iterator[Variant]:
@@ -189,13 +205,13 @@ def _figure3(scope: Scope) -> Iterator[Variant]:
         yield Variant(("Both",), replace(llm, imported=True), baseline)
 
 
-def _compared_columns(metric: str, gains: str) -> tuple[ResultColumn, ...]:
-    """A metric of the base, then of each kind of knowledge with its gain."""
+def _compared_columns(metric: str, gains: str, of: str = "") -> tuple[ResultColumn, ...]:
+    """A metric of the base, then of each kind of knowledge with its gain; ``of`` says whose."""
     kinds = [
         (
             ResultColumn(f"{kind} {metric}".strip(), metric or "score", kind),
-            ResultColumn(f"{kind} gain", gains, kind),
-            ResultColumn(f"{kind} p", gains, kind, "p"),
+            ResultColumn(f"{kind} {of}gain", gains, kind),
+            ResultColumn(f"{kind} {of}p", gains, kind, "p"),
             ResultColumn("paper's gain", gains, kind, "reference"),
         )
         for kind in SERIES.values()
@@ -208,10 +224,16 @@ _LOG_LOSSES = tuple(
     ResultColumn(f"{kind} LogLoss", "LogLoss", kind) for kind in ("base", *SERIES.values())
 )
 _GAIN = (ResultColumn("gain", "AUC gain"), ResultColumn("p", "AUC gain", show="p"))
+_GAUC = (
+    ResultColumn("GAUC", "GAUC"),
+    ResultColumn("GAUC gain", "GAUC gain"),
+    ResultColumn("GAUC p", "GAUC gain", show="p"),
+)
 _AUC_SEEDS = ResultColumn("seeds", "AUC", show="n")
 _SHORT = (
     ResultColumn("AUC", "AUC"),
     *_GAIN,
+    *_GAUC,
     ResultColumn("LogLoss", "LogLoss"),
     _AUC_SEEDS,
 )
@@ -225,6 +247,7 @@ TABLES: dict[str, TableSpec] = {
             ("backbone",),
             (
                 *_compared_columns("AUC", "AUC gain"),
+                *_compared_columns("GAUC", "GAUC gain", "GAUC "),
                 *_LOG_LOSSES,
                 ResultColumn("seeds", "AUC", "base", "n"),
             ),
@@ -257,7 +280,7 @@ TABLES: dict[str, TableSpec] = {
             ),
             variants=_table6,
             more=_effort,
-            drawn=("AUC gain", "times base"),
+            drawn=("AUC gain", "GAUC gain", "times base"),
         ),
         TableSpec(
             "table7",
@@ -301,6 +324,16 @@ TABLES: dict[str, TableSpec] = {
             ("vectors of",),
             _SHORT,
             variants=_figure5,
+        ),
+        TableSpec(
+            "recall",
+            "Recall: what users liked later, by preferences and without a language model",
+            recall_table.HEADS,
+            recall_table.COLUMNS,
+            more=lambda scope, found: recall_table.measures(scope.recall),
+            notes=lambda scope, found: recall_table.notes(scope.recall),
+            drawn=recall_table.DRAWN,
+            test=recall_table.TEST,
         ),
     )
 }

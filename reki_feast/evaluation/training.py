@@ -28,10 +28,11 @@ from reki_feast.models.hein.embedding_tables import EmbeddingTables
 from reki_feast.models.hein.joint import JointModel, StoredVectorModel
 from reki_feast.models.knowledge_only import KnowledgeOnly
 from reki_feast.models.lists import ListOptions, make_lists
+from reki_feast.models.metrics import grouped_auc
 from reki_feast.models.ranking import rank_score
 from reki_feast.models.rerank import RERANK
-from reki_feast.models.scoring import evaluate, predict_logits
-from reki_feast.models.splitting import Split, split_samples
+from reki_feast.models.scoring import predict_logits, score_of
+from reki_feast.models.splitting import Split, split_held_out, split_samples
 from reki_feast.models.training import fit, seeded
 from reki_feast.models.training_config import TrainingConfig
 from reki_feast.schema import KINDS, Kind
@@ -96,7 +97,10 @@ class _Trainer:
         config = _training(experiment, self.data.config.training)
         epochs = fit(model, parts.train, parts.validation, config=config, seed=experiment.seed)
         scored = parts.test if experiment.scored == "test" else parts.validation
-        metrics = (_list_metrics if experiment.task == "rerank" else _metrics)(model, scored)
+        if experiment.task == "rerank":
+            metrics = _list_metrics(model, scored)
+        else:
+            metrics = _metrics(model, scored, by_user=self._tested and task.user_rows is None)
         size = config.batch_size or automatic_batch(len(parts.train))
         seconds, seen = sum(epoch.seconds for epoch in epochs), len(parts.train) * len(epochs)
         return ExperimentResult(
@@ -107,6 +111,11 @@ class _Trainer:
             seconds=time.perf_counter() - started,
             parameters=sum(weight.numel() for weight in model.parameters()),
         )
+
+    @property
+    def _tested(self) -> bool:
+        """Whether the rows of the test are declared, of users that are learnt from."""
+        return "held_out" in self.data.interactions.schema.names
 
     def samples(self, experiment: Experiment) -> tuple[Task, Split[Any]]:
         """The task and its samples or lists, cached for the next experiment of the seed."""
@@ -127,6 +136,10 @@ class _Trainer:
             item=data.items.schema.names[0],
             options=ListOptions(history_length=config.history_length, seed=seed),
         )
+        if made.held_out is not None:
+            return split_held_out(
+                made.lists, made.held_out, validation=config.validation, seed=seed
+            )
         return split_samples(
             made.lists, holdout="users", test=config.test, validation=config.validation, seed=seed
         )
@@ -200,9 +213,14 @@ def _training(experiment: Experiment, config: TrainingConfig) -> TrainingConfig:
     )
 
 
-def _metrics(model: nn.Module, samples: Labelled) -> dict[str, float]:
-    score = evaluate(model, samples)
-    return {"auc": score.auc, "log_loss": score.log_loss}
+def _metrics(model: nn.Module, samples: Labelled, *, by_user: bool) -> dict[str, float]:
+    """AUC and log loss; with ``by_user`` also AUC within users."""
+    logits, label = predict_logits(model, samples), samples.label.cpu()
+    score = score_of(logits, label)
+    found = {"auc": score.auc, "log_loss": score.log_loss}
+    if by_user:
+        found["gauc"] = grouped_auc(samples.user.numpy(), label.numpy(), logits.numpy())
+    return found
 
 
 def _list_metrics(model: nn.Module, lists: Labelled) -> dict[str, float]:

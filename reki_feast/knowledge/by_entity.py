@@ -6,7 +6,7 @@ members table. The functions here join the two, on whole columns.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -105,6 +105,20 @@ def entity_table(
     Returns:
         A table of ``schema.entity_knowledge(key, factors)``, all rows with these times.
     """
+    parts = entity_parts(knowledge, members, kind=kind, key=key, factors=factors, times=times)
+    return pa.concat_tables([schema.entity_knowledge(key, factors).empty_table(), *parts])
+
+
+def entity_parts(
+    knowledge: pa.Table,
+    members: pa.Table,
+    *,
+    kind: Kind,
+    key: Key,
+    factors: Sequence[str],
+    times: Timestamps,
+) -> Iterator[pa.Table]:
+    """The rows of :func:`entity_table`, some thousand at a time: a group's text is its members'."""
     ids = entity_ids(knowledge, members, kind)
     found = [
         (name, one, *one.index(ids))
@@ -112,20 +126,11 @@ def entity_table(
         for one in [ChannelIndex(knowledge, members, kind, name)]
     ]
     made = schema.entity_knowledge(key, factors)
-    parts = [
-        _entity_rows(
-            [
-                (name, one, at.slice(n, _ROWS), group.slice(n, _ROWS))
-                for name, one, at, group in found
-            ],
-            ids.slice(n, _ROWS).cast(key.type),
-            factors,
-            made,
-            times,
-        )
-        for n in range(0, len(ids) if found else 0, _ROWS)
-    ]
-    return pa.concat_tables([made.empty_table(), *parts])
+    for n in range(0, len(ids) if found else 0, _ROWS):
+        some = [
+            (name, one, at.slice(n, _ROWS), group.slice(n, _ROWS)) for name, one, at, group in found
+        ]
+        yield _entity_rows(some, ids.slice(n, _ROWS).cast(key.type), factors, made, times)
 
 
 #: A channel's name, the channel, its row and group of each entity.

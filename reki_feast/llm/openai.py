@@ -119,6 +119,12 @@ class OpenAILLM:
         )
         self._learned = LearnedDialect()
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_sessions"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _sessions=WeakKeyDictionary())
+
     def __repr__(self) -> str:
         return f"OpenAILLM(model={self._endpoint.model!r}, host={self._endpoint.host!r})"
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
 from uuid import uuid4
@@ -12,13 +14,18 @@ from reki_feast.errors import LLMError
 from reki_feast.llm.budget import Spent, check_price, worst_case
 from reki_feast.llm.interface import LanguageModel, Request, call_key
 from reki_feast.llm.ledger import Ledger, runs
+from reki_feast.llm.ledger.group_commit import GroupCommitWriter
 from reki_feast.llm.ledger.processes import this_process
 from reki_feast.llm.ledger.records import CallOutcome
 from reki_feast.llm.messages import user_message
 from reki_feast.llm.policy import RequestPolicy, prompt_tokens_of
+from reki_feast.llm.pricing import Price
 from reki_feast.llm.truncation import TruncationMonitor
 
 _log = logging.getLogger(__name__)
+
+#: Makes the writer of a run: its ledger, its id.
+WriterFactory = Callable[[Ledger, str], GroupCommitWriter]
 
 #: Bytes of a factor's place in the schema of the answer, beside its name, which stands there twice.
 _SCHEMA_BYTES = 64
@@ -35,6 +42,26 @@ _BEYOND = (
 )
 
 
+@dataclass(frozen=True)
+class WorstCase:
+    """The most that a call for a request can cost, as a function that another process can call.
+
+    Attributes:
+        max_answer_tokens: the longest answer; 0: a model that costs nothing.
+        price: of the model; None: unknown.
+    """
+
+    max_answer_tokens: int
+    price: Price | None
+
+    def __call__(self, request: Request) -> Spent:
+        """The most that a call for a request can cost."""
+        size = len((request.system + user_message(request)).encode("utf-8", "surrogatepass"))
+        # servers count the schema of the answer, too
+        size += sum(2 * len(factor.encode()) + _SCHEMA_BYTES for factor in request.factors)
+        return worst_case(size, self.max_answer_tokens, self.price)
+
+
 class Run:
     """A run in the ledger; a context manager that opens and closes it.
 
@@ -45,6 +72,7 @@ class Run:
         ledger: where it is entered.
         llm: the model that is asked.
         policy: how it is asked; None for the defaults.
+        writer: what writes into the ledger while calls are in flight.
 
     Attributes:
         notes: what the user should know of the answers, a sentence each, by what it is about.
@@ -54,8 +82,13 @@ class Run:
     """
 
     def __init__(
-        self, ledger: Ledger, llm: LanguageModel, policy: RequestPolicy | None = None
+        self,
+        ledger: Ledger,
+        llm: LanguageModel,
+        policy: RequestPolicy | None = None,
+        writer: WriterFactory = GroupCommitWriter,
     ) -> None:
+        self.writer = writer
         self.ledger, self.llm, self.policy = ledger, llm, policy or RequestPolicy()
         self.outcome = "done"
         self.identity = self.policy.identity(uuid4().hex, llm)
@@ -99,13 +132,11 @@ class Run:
         """The ledger's key of a request."""
         return call_key(request.prompt_hash, self.llm.name, self.llm.parameters)
 
-    def worst_case(self, request: Request) -> Spent:
-        """The most that a call for a request can cost."""
-        size = len((request.system + user_message(request)).encode("utf-8", "surrogatepass"))
-        # servers count the schema of the answer, too
-        size += sum(2 * len(factor.encode()) + _SCHEMA_BYTES for factor in request.factors)
+    @property
+    def worst_case(self) -> WorstCase:
+        """The most that a call for a request can cost, by what bills have told so far."""
         longest = self.llm.max_answer_tokens
-        return worst_case(size, longest and longest + self._overshoot, self.policy.price)
+        return WorstCase(longest and longest + self._overshoot, self.policy.price)
 
     def observe(self, request: Request, done: CallOutcome) -> None:
         """Learn from the bill of a call what the worst is, and whether prompts are read whole."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields
 from typing import Protocol, Self, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
@@ -108,6 +109,8 @@ class SampleSet:
         verdicts: number of verdicts, padding included.
         rows: ``[n]``, the interaction of each sample.
         levels: the ratings that verdicts tell apart, rising; none where they are of ``liked``.
+        held_out: ``[n]`` bool, which samples are the test's, a user's last; None where no column
+            says so.
     """
 
     samples: Samples
@@ -116,6 +119,7 @@ class SampleSet:
     verdicts: int
     rows: Indices
     levels: tuple[float, ...] = ()
+    held_out: Tensor | None = None
 
 
 def make_samples(
@@ -132,7 +136,8 @@ def make_samples(
         interactions: columns ``user`` and ``item`` (ids), ``liked`` (bool), ``order`` (int64, a
             user's history in time order) and ``sample`` (bool; a row that is not a sample is still
             part of later rows' histories); optionally ``rating`` (a number), which says more of
-            the history than ``liked``.
+            the history than ``liked``, and ``held_out`` (bool): rows of the test, whose histories
+            are a user's other rows, and which are in no history.
         user: name of the user's key column.
         item: name of the item's key column.
         history_length: l, number of earlier interactions a sample sees.
@@ -145,8 +150,9 @@ def make_samples(
     _check(interactions, [user, item, "liked", "order", "sample"])
     user_code, users = _index(interactions[user])
     item_code, items = _index(interactions[item])
-    order = interactions["order"].to_numpy()
-    by_time = np.lexsort((order, user_code))
+    order, held = interactions["order"].to_numpy(), _held_out(interactions)
+    by_time = np.lexsort((order, held, user_code))
+    held = held[by_time]
     user_code, item_code = user_code[by_time], item_code[by_time]
     liked = interactions["liked"].to_numpy()[by_time]
     sample = np.flatnonzero(interactions["sample"].to_numpy()[by_time])
@@ -156,8 +162,9 @@ def make_samples(
             detail=f"{len(order)} interactions, none of them a sample",
             hint="take more interactions, or an earlier snapshot",
         )
-    start = np.searchsorted(user_code, user_code, side="left")[sample]
-    back = sample[:, None] - np.arange(history_length, 0, -1)
+    first = np.searchsorted(user_code, user_code, side="left")
+    start, end = first[sample], (np.arange(len(held)) - _held_before(held, first))[sample]
+    back = end[:, None] - np.arange(history_length, 0, -1)
     inside = back >= start[:, None]
     back[~inside] = 0
     history = np.where(inside, item_code[back], PADDING)
@@ -171,7 +178,23 @@ def make_samples(
         history_verdict=torch.from_numpy(verdicts.astype(np.int32)),
         label=torch.from_numpy(liked[sample].astype(np.float32)),
     )
-    return SampleSet(samples, users, items, count, by_time[sample], levels)
+    tested = torch.from_numpy(held[sample]) if "held_out" in interactions.schema.names else None
+    return SampleSet(samples, users, items, count, by_time[sample], levels, tested)
+
+
+def _held_out(interactions: pa.Table) -> npt.NDArray[np.bool_]:
+    """Which rows are the test's; none without the column."""
+    if "held_out" not in interactions.schema.names:
+        return np.zeros(interactions.num_rows, np.bool_)
+    found: npt.NDArray[np.bool_] = interactions["held_out"].to_numpy()
+    return found
+
+
+def _held_before(held: npt.NDArray[np.bool_], first: Indices) -> Indices:
+    """How many test rows of the same user come before each row; ``first``: the user's first row."""
+    before = np.concatenate([[0], np.cumsum(held)])
+    count: Indices = before[:-1] - before[first]
+    return count
 
 
 def _levels(interactions: pa.Table) -> tuple[float, ...]:

@@ -47,6 +47,7 @@ class ListSet:
         items: ids; the item of index i is ``items[i - 1]``.
         verdicts: number of verdicts, padding included.
         levels: the ratings that verdicts distinguish, rising; empty where they come from ``liked``.
+        held_out: ``[n]`` bool, which lists are the test's; None where no column says so.
     """
 
     lists: Lists
@@ -54,6 +55,7 @@ class ListSet:
     items: pa.Array
     verdicts: int
     levels: tuple[float, ...] = ()
+    held_out: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,8 @@ def make_lists(
 ) -> ListSet:
     """Turn interactions into lists, by the rule of KAR's reranking experiments (arXiv 2306.10933).
 
-    A user's samples are cut in order into blocks of ``block_length``, the last maybe shorter. A
+    A user's samples are cut in order into blocks of ``block_length``, the last maybe shorter;
+    those of the test are cut apart from the others. A
     block, filled up with random items labelled 0, is a list. The random items may be ones of the
     user's other interactions; unlike in those experiments, none is in the block itself, since a
     candidate with both labels carries no information.
@@ -112,7 +115,8 @@ def make_lists(
             f"a list has {list_length} different items", detail=f"{len(made.items)} items in all"
         )
     samples = made.samples
-    first, rows, valid = _blocks(samples.user.numpy(), block_length)
+    owner = samples.user if made.held_out is None else 2 * samples.user + made.held_out
+    first, rows, valid = _blocks(owner.numpy(), block_length)
     padding = ((0, 0), (0, list_length - block_length))
     items = np.pad(np.where(valid, samples.item.numpy()[rows], 0), padding)
     labels = np.pad(np.where(valid, samples.label.numpy()[rows], np.float32(0)), padding)
@@ -127,11 +131,17 @@ def make_lists(
         history_verdict=samples.history_verdict[at],
         label=torch.from_numpy(np.take_along_axis(labels, order, axis=1)),
     )
-    return ListSet(lists, made.users, made.items, made.verdicts, made.levels)
+    held_out = None if made.held_out is None else made.held_out[at]
+    return ListSet(lists, made.users, made.items, made.verdicts, made.levels, held_out)
 
 
 def _blocks(user: Indices, length: int) -> tuple[Indices, Indices, npt.NDArray[np.bool_]]:
-    """First rows ``[n]`` of blocks, rows ``[n, length]``, and their validity mask."""
+    """First rows ``[n]`` of blocks, rows ``[n, length]``, and their validity mask.
+
+    Args:
+        user: ``[k]``, sorted: rows of one value are cut together.
+        length: Of a block, at most.
+    """
     rank = np.arange(len(user)) - np.searchsorted(user, user, side="left")
     first = np.flatnonzero(rank % length == 0)
     sizes = np.diff(first, append=len(user))

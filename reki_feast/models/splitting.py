@@ -45,16 +45,43 @@ def split_samples(
         owner: ``[n]``, whose the samples are, sorted; None takes the index of the user.
     """
     owner = samples.user if owner is None else owner
-    shuffled = np.random.default_rng(seed).permutation(np.unique(owner.numpy()))
+    shuffled = _shuffled(owner, seed)
     if holdout == "latest":
         counts = torch.bincount(owner)[owner]
         tested = later(owner) < torch.floor(counts * test + 0.5)
     else:
         shuffled, held = _cut(shuffled, test, keep=2)
         tested = torch.isin(owner, torch.from_numpy(held))
-    _, held = _cut(shuffled, validation, keep=1)
-    validated = torch.isin(owner, torch.from_numpy(held)) & ~tested
-    masks = (~tested & ~validated, validated, tested)
+    return _parts(samples, owner, tested, _cut(shuffled, validation, keep=1)[1])
+
+
+def split_held_out(
+    samples: L, held_out: Tensor, *, validation: float, seed: int, owner: Tensor | None = None
+) -> Split[L]:
+    """Split samples or lists of which some are declared to be the test.
+
+    Args:
+        samples: all samples.
+        held_out: ``[n]`` bool, those of the test.
+        validation: share of the users with other samples for validation, whole but for their
+            samples of the test.
+        seed: of the draw.
+        owner: as for :func:`split_samples`.
+    """
+    owner = samples.user if owner is None else owner
+    shuffled = _shuffled(owner[~held_out], seed)
+    return _parts(samples, owner, held_out, _cut(shuffled, validation, keep=1)[1])
+
+
+def _shuffled(owner: Tensor, seed: int) -> Indices:
+    users: Indices = np.random.default_rng(seed).permutation(np.unique(owner.numpy()))
+    return users
+
+
+def _parts(samples: L, owner: Tensor, tested: Tensor, validated: Indices) -> Split[L]:
+    """The test's samples, the others of some users, and all else."""
+    chosen = torch.isin(owner, torch.from_numpy(validated)) & ~tested
+    masks = (~tested & ~chosen, chosen, tested)
     train, valid, held_out = (samples.take(mask.nonzero().flatten()) for mask in masks)
     return Split(train, valid, held_out)
 

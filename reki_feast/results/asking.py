@@ -171,6 +171,27 @@ class CostComparison(TableRow):
     money: float | None
 
 
+@dataclass(frozen=True)
+class EncodingEstimate(TableRow):
+    """What encoding takes after a generation, on this machine.
+
+    Attributes:
+        texts: texts to encode, about.
+        texts_per_second: how fast a sample of them was encoded.
+        hours: expected duration.
+    """
+
+    heads: ClassVar[Mapping[str, str]] = {"texts_per_second": "texts a second"}
+
+    texts: int
+    texts_per_second: float
+    hours: float
+
+    def cells(self) -> list[tuple[Any, ...]]:
+        """The values as they are shown."""
+        return [(self.texts, self.texts_per_second, f"{self.hours:.2g}")]
+
+
 @dataclass(frozen=True, kw_only=True)
 class PlanResult(Result):
     """What `reki generate` would take.
@@ -183,12 +204,14 @@ class PlanResult(Result):
         due: why prompts are due.
         coverage: how many later interactions find their user and item.
         comparison: individual and collective prompts compared.
+        encoding: what encoding takes, by a timed sample; None where the encoder is not installed.
     """
 
     table_fields: ClassVar[tuple[TableField, ...]] = (
         TableField("groups", "groups", GroupUpdate, optional=True),
         TableField("prompts", "plan", PlannedPrompts),
         TableField("due", "due", DuePrompts, optional=True),
+        TableField("encoding", "encoding", EncodingEstimate, optional=True),
         TableField("coverage", "later rows whose user and item are known", Coverage, optional=True),
         TableField("comparison", "collective instead of individual", CostComparison, optional=True),
     )
@@ -200,6 +223,7 @@ class PlanResult(Result):
     due: list[DuePrompts] = field(default_factory=list)
     coverage: list[Coverage] = field(default_factory=list)
     comparison: list[CostComparison] = field(default_factory=list)
+    encoding: EncodingEstimate | None = None
 
     @property
     def total(self) -> PlannedPrompts:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from reki_feast.report import Report, Table
 
@@ -91,6 +91,18 @@ class Result:
     def title(self) -> str:
         """The outcome in one line."""
         raise NotImplementedError
+
+    def unchanged(self, times: Sequence[datetime], notices: Sequence[str]) -> Self | None:  # noqa: ARG002
+        """What the command would return the next time, if nothing changed.
+
+        Args:
+            times: the snapshots that it would look at.
+            notices: what it would say of the user's tables.
+
+        Returns:
+            That result; None where it does not follow from this one.
+        """
+        return None
 
     @property
     def tables(self) -> list[Table]:

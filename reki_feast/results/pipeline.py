@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
+
+from typing_extensions import override
 
 from reki_feast.report import Table
 from reki_feast.results.asking import Coverage, GenerateResult
@@ -43,6 +45,9 @@ class EncodeResult(Result):
     Attributes:
         encoder: name of the text encoder.
         texts: texts that were encoded; all others were encoded before.
+        components: floats of a representation, where they are principal components of the
+            encoder's vectors; None: these themselves.
+        explained_variance: share of the vectors' variance that the components keep, 0 to 1.
         representations: representations by kind and snapshot.
     """
 
@@ -52,12 +57,26 @@ class EncodeResult(Result):
 
     encoder: str
     texts: int
+    components: int | None = None
+    explained_variance: float | None = None
     representations: list[Representations] = field(default_factory=list)
 
     @property
     def title(self) -> str:
         """The outcome in one line."""
-        return f"{self.project}: {self.texts:,} new texts encoded by {self.encoder}"
+        told = f"{self.project}: {self.texts:,} new texts encoded by {self.encoder}"
+        if self.components is None:
+            return told
+        share = f"{self.explained_variance:.1%} of the variance"
+        return f"{told}; {self.components} principal components explain {share}"
+
+    @override
+    def unchanged(self, times: Sequence[datetime], notices: Sequence[str]) -> Self | None:
+        """As :meth:`Result.unchanged`; None where other notes are not said again, or times lack."""
+        rows = [replace(one, changed=0) for one in self.representations if one.as_of in times]
+        if {one.as_of for one in rows} != {*times} or self.notes != [*notices]:
+            return None
+        return replace(self, texts=0, representations=rows)
 
 
 @dataclass(frozen=True)
@@ -233,6 +252,12 @@ class PublishResult(Result):
     def title(self) -> str:
         """The outcome in one line."""
         return f"{self.project}: published to {self.folder}"
+
+    @override
+    def unchanged(self, times: Sequence[datetime], notices: Sequence[str]) -> Self:
+        """As :meth:`Result.unchanged`: all rows are there."""
+        rows = [replace(one, added=0) for one in self.published]
+        return replace(self, published=rows, online=[])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -169,6 +169,7 @@ class StatusResult(Result):
         usage: what all runs took; None without a ledger.
         weights: the trained weights; None where there are none, or they cannot be read.
         weights_readable: whether what is stored about them can be read.
+        representations: what they are of the encoder's vectors, in words; empty: these themselves.
         redis: the embedded Redis.
         online: the project's views in its Feast repo that were materialized, compared with the
             tables; none where the online store is not running.
@@ -189,6 +190,7 @@ class StatusResult(Result):
     usage: TotalUsage | None
     weights: Weights | None
     weights_readable: bool
+    representations: str = ""
     redis: RedisState
     online: list[OnlineView] = field(default_factory=list)
     problems: list[Problem]
@@ -197,6 +199,8 @@ class StatusResult(Result):
     def tables(self) -> list[Table]:
         """The figures as a terminal shows them."""
         rows = [("weights", self._weights()), ("embedded Redis", self.redis.state)]
+        if self.representations:
+            rows.insert(0, ("representations", self.representations))
         return [*super().tables, Table("running", ("what", "state"), rows)]
 
     def _weights(self) -> str:
@@ -208,6 +212,42 @@ class StatusResult(Result):
     def title(self) -> str:
         """The outcome in one line."""
         return f"{self.project}: {self.folder}"
+
+
+@dataclass(frozen=True)
+class StaleStage(TableRow):
+    """Something that is not as it would be after a run.
+
+    Attributes:
+        what: a table, a view, or what else.
+        found: why it is stale.
+        mend: the command that mends it.
+    """
+
+    what: str
+    found: str
+    mend: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckStatusResult(Result):
+    """What is stale; ``failed`` counts it, so that a scheduler sees it by the exit code.
+
+    Attributes:
+        stale: in the order of the stages; files that cannot be read alone, where there are any.
+    """
+
+    table_fields: ClassVar[tuple[TableField, ...]] = (
+        TableField("stale", "stale", StaleStage, optional=True),
+    )
+
+    stale: list[StaleStage] = field(default_factory=list)
+
+    @property
+    def title(self) -> str:
+        """The outcome in one line."""
+        count = len(self.stale)
+        return f"{self.project}: {f'{count} stale' if count else 'all is up to date'}"
 
 
 @dataclass(frozen=True, kw_only=True)

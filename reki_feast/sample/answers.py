@@ -121,14 +121,14 @@ def _describe(factor: str, history: Sequence[Seen]) -> str:
     ranked = _rank(factor, history)
     liked = [value for value in ranked if value.score >= _ENOUGH][:_LIKED]
     disliked = [value for value in reversed(ranked) if value.score <= -_ENOUGH][:_DISLIKED]
-    said = []
+    sentences = []
     if liked:
         evidence = _evidence(liked[:2])
-        said.append(_sentence(_LIKES, factor, liked, evidence))
-        said.append(pick(_EVIDENCE, factor + evidence).format(evidence=evidence))
+        sentences.append(_sentence(_LIKES, factor, liked, evidence))
+        sentences.append(pick(_EVIDENCE, factor + evidence).format(evidence=evidence))
     if disliked:
-        said.append(_sentence(_DISLIKES, factor, disliked, _evidence(disliked[:1])))
-    return " ".join(said) or _no_favourite(factor, history)
+        sentences.append(_sentence(_DISLIKES, factor, disliked, _evidence(disliked[:1])))
+    return " ".join(sentences) or _no_favourite(factor, history)
 
 
 def _rank(factor: str, history: Sequence[Seen]) -> list[_Value]:

@@ -98,14 +98,14 @@ def _describe(factor: str, films: Sequence[Film], channel: str) -> str:
     # the films that have most of what is named prove it best; sorting keeps their order otherwise
     having.sort(key=lambda film: -len(set(names) & set(film.values(factor))))
     evidence = listing([f'"{film.title}"' for film in (having or films)[:_EVIDENCE]])
-    known = {"total": len(films), "count": len(having), "evidence": evidence}
+    figures = {"total": len(films), "count": len(having), "evidence": evidence}
     if not names:
         name = "actor" if factor == "cast" else factor
-        return _MIXED[channel].format(factor=name, **known)
+        return _MIXED[channel].format(factor=name, **figures)
     form = pick(_COMMON[channel], factor + "".join(names))
-    said = form.format(kind=kind_of(factor, names), gloss=gloss_of(names))
+    text = form.format(kind=kind_of(factor, names), gloss=gloss_of(names))
     proof = _PROOF[channel] if len(films) > 1 else _THIN
-    return f"{said} {proof.format(**known)}"
+    return f"{text} {proof.format(**figures)}"
 
 
 def _common(factor: str, films: Sequence[Film]) -> list[str]:

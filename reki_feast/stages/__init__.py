@@ -4,7 +4,11 @@ Here stages meet the lake. A stage's rows are compared with what is stored, and 
 hash changed are added: a second run does nothing, and a run that was killed goes on.
 """
 
+from reki_feast.stages.checking import check_status
+from reki_feast.stages.comparing import diff
+from reki_feast.stages.context import StageContext
 from reki_feast.stages.encoding import encode
+from reki_feast.stages.explaining import explain
 from reki_feast.stages.factors import confirm_factors, factors
 from reki_feast.stages.forgetting import forget
 from reki_feast.stages.generating import generate
@@ -21,6 +25,7 @@ from reki_feast.stages.ledger_reports import (
 from reki_feast.stages.planning import plan
 from reki_feast.stages.publishing import publish
 from reki_feast.stages.pushing import Pusher, push, push_file
+from reki_feast.stages.recalling import recall
 from reki_feast.stages.running import run
 from reki_feast.stages.spaces import promote, retire, rollback, spaces
 from reki_feast.stages.status import down, status
@@ -28,10 +33,14 @@ from reki_feast.stages.training import train
 
 __all__ = [
     "Pusher",
+    "StageContext",
     "check_ledger",
+    "check_status",
     "confirm_factors",
+    "diff",
     "down",
     "encode",
+    "explain",
     "export_ledger",
     "factors",
     "forget",
@@ -47,6 +56,7 @@ __all__ = [
     "push",
     "push_file",
     "quality",
+    "recall",
     "retire",
     "rollback",
     "run",

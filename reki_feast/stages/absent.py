@@ -67,7 +67,7 @@ class StoredIds:
 
 def stored_ids(project: DeclaredProject, kind: Kind) -> set[str]:
     """Ids, as text, of all of whom something is stored here; the online store is not looked at."""
-    lake, found = project.lake, group_state.known(project, kind)
+    lake, found = project.lake, group_state.placed_ids(project, kind)
     for name in PUBLISHED:
         found.update(lake.ids(f"{kind}_{name}").to_pylist())
     for name in OWNED:
@@ -82,13 +82,13 @@ def absent_notes(context: StageContext) -> list[str]:
     """A sentence where ids are published that the tables no longer name; none where all are."""
     missing = {kind: _published(context, kind) - _given(context.tables, kind) for kind in KINDS}
     if any(missing.values()):  # look twice: users whose items are all unknown are in the tables
-        there = sources.named(context.declared, context.root)
-        missing = {kind: missing[kind] - there[kind] for kind in KINDS}
-    said = [f"{len(ids):,} {kind}s" for kind, ids in missing.items() if ids]
-    if not said:
+        given = sources.named(context.declared, context.root)
+        missing = {kind: missing[kind] - given[kind] for kind in KINDS}
+    counts = [f"{len(ids):,} {kind}s" for kind, ids in missing.items() if ids]
+    if not counts:
         return []
     return [
-        f"{' and '.join(said)} that the tables no longer have are still stored and served: "
+        f"{' and '.join(counts)} that the tables no longer have are still stored and served: "
         "`reki forget --absent` removes them"
     ]
 

@@ -12,10 +12,11 @@ import pyarrow.compute as pc
 
 from reki_feast import schema
 from reki_feast.project import now
+from reki_feast.report import Bar
 from reki_feast.schema import Kind, content_hash
 from reki_feast.stages.context import StageContext
 from reki_feast.stages.published_rows import ExpectedRows, write_wanted
-from reki_feast.stages.snapshots import channels, representation, representation_hashes
+from reki_feast.stages.snapshots import channels, representation_hashes
 from reki_feast.stages.stored_hein import StoredHein
 from reki_feast.tables.asof import Indices, place_at, place_before
 from reki_feast.tables.parts import newest
@@ -25,9 +26,22 @@ if TYPE_CHECKING:
     from reki_feast.models.hein import FittedHein
     from reki_feast.models.text_match import Moments
 
+#: Bytes of vectors that are read together, about.
+_READ = 1 << 29
+#: Rows whose hashes are made at a time.
+_ROWS = 1 << 16
 
-def write_augmented(context: StageContext, hein: StoredHein, kind: Kind) -> tuple[int, int]:
+
+def write_augmented(
+    context: StageContext, hein: StoredHein, kind: Kind, bar: Bar = lambda done, total: None
+) -> tuple[int, int]:
     """Write a row at each cut and each later snapshot, by weights that saw only earlier labels.
+
+    Args:
+        context: the command's.
+        hein: the weights.
+        kind: users or items.
+        bar: shows how many rows are written.
 
     Returns:
         The number of rows, and how many are new.
@@ -35,64 +49,83 @@ def write_augmented(context: StageContext, hein: StoredHein, kind: Kind) -> tupl
     Raises:
         CondenseError: the weights read a channel that the project lacks.
     """
-    rows = _AugmentedRows(context, hein, kind)
+    rows = _AugmentedRows(context, hein, kind, bar)
     if set(hein.channels(kind)) - set(channels(context, kind)):
         rows.check_readable()
-    return write_wanted(context, f"{kind}_aug", rows.expected(), rows.made)
+    return write_wanted(context, f"{kind}_aug", context.key(kind), rows.expected)
 
 
 class _AugmentedRows:
-    """The rows of one kind; representations' vectors are read for new rows alone."""
+    """The rows of one kind; representations' vectors are read for new rows alone, part by part."""
 
-    def __init__(self, context: StageContext, hein: StoredHein, kind: Kind) -> None:
-        self._context, self._hein, self._kind = context, hein, kind
+    def __init__(self, context: StageContext, hein: StoredHein, kind: Kind, bar: Bar) -> None:
+        self._context, self._hein, self._kind, self._bar = context, hein, kind, bar
         self._key = context.key(kind)
         stored = representation_hashes(context, self._key, kind)
         stored = stored.append_column("row", pa.array(np.arange(stored.num_rows)))
         self._rows = newest(stored, [self._key.name, "event_timestamp"])
-        self._row_hashes = self._rows["hash"].to_pylist()
 
-    def expected(self) -> ExpectedRows:
+    def expected(self) -> Iterator[ExpectedRows]:
         """All rows that there should be."""
         moments = self._moments()
         ids = self._rows[self._key.name].take(pa.array(moments.place))
-        return ExpectedRows(self._key, ids, moments, self._hashes(moments))
-
-    def made(self, moments: Moments) -> Iterator[pa.Table]:
-        """Some of the rows, by block."""
-        from reki_feast.models.hein import transform
-
-        kind = self._kind
-        for number in np.unique(moments.block):
-            part = moments.take(np.flatnonzero(moments.block == number))
-            hein = self._hein.blocks[number - 1].hein
-            rows = self._vectors.take(self._rows["row"].take(pa.array(part.place)))
-            table = transform(hein, rows, kind, now())
-            columns = {
-                f"{kind}_aug": _leaning(table, hein, kind, self._trust(part)),
-                "hash": pa.array(self._hashes(part), pa.string()),
-                "event_timestamp": pa.array(part.time).cast(schema.TIMESTAMP),
-            }
-            yield _with_columns(table, columns)
+        yield ExpectedRows(self._key, ids, moments, self._hashes(moments), self._made)
 
     def check_readable(self) -> None:
         """Raise CondenseError where the project lacks a channel that the weights read."""
         from reki_feast.models.hein import check_readable
 
-        check_readable(self._hein.hein, self._vectors, self._kind)
+        check_readable(self._hein.hein, self._schema.empty_table(), self._kind)
+
+    def _made(self, moments: Moments) -> Iterator[pa.Table]:
+        """Some of the rows, by block."""
+        from reki_feast.models.hein import transform
+
+        kind, stored = self._kind, self._rows["row"].take(pa.array(moments.place)).to_numpy()
+        done = 0
+        for first, vectors in self._read(stored):
+            inside = (stored >= first) & (stored < first + vectors.num_rows)
+            for number in np.unique(moments.block[inside]):
+                chosen = np.flatnonzero(inside & (moments.block == number))
+                part, hein = moments.take(chosen), self._hein.blocks[number - 1].hein
+                table = transform(hein, vectors.take(stored[chosen] - first), kind, now())
+                columns = {
+                    f"{kind}_aug": _leaning(table, hein, kind, self._trust(part)),
+                    "hash": self._hashes(part),
+                    "event_timestamp": pa.array(part.time).cast(schema.TIMESTAMP),
+                }
+                yield _with_columns(table, columns)
+                done += len(part)
+                self._bar(done, len(moments))
+
+    def _read(self, wanted: Indices) -> Iterator[tuple[int, pa.Table]]:
+        """Stored rows with their vectors, those around ``wanted`` ones: the first one's number."""
+        lake, bare = self._context.lake, schema.representation(self._key, [])
+        paths = lake.parts(f"{self._kind}_representation")
+        ends = np.cumsum([lake.read_parts([path], bare).num_rows for path in paths])
+        most = _READ // (4 * self._hein.manifest["m"] * len(self._schema.names))
+        start = at = 0
+        while at < len(paths):
+            last = max(int(np.searchsorted(ends, start + most, side="right")), at + 1)
+            end = int(ends[last - 1])
+            if ((wanted >= start) & (wanted < end)).any():
+                yield start, lake.read_parts(paths[at:last], self._schema)
+            start, at = end, last
 
     @cached_property
-    def _vectors(self) -> pa.Table:
-        return representation(self._context, self._key, self._kind)
+    def _schema(self) -> pa.Schema:
+        return schema.representation(self._key, channels(self._context, self._kind))
 
-    def _hashes(self, moments: Moments) -> list[str]:
-        weights = self._hein.hashes
+    def _hashes(self, moments: Moments) -> pa.ChunkedArray:
+        parts = [moments.take(slice(at, at + _ROWS)) for at in range(0, len(moments), _ROWS)]
+        return pa.chunked_array([self._some_hashes(part) for part in parts], pa.string())
+
+    def _some_hashes(self, moments: Moments) -> pa.Array:
+        weights, rows = self._hein.hashes, self._rows["hash"].take(pa.array(moments.place))
         trust = (f"{one:.6f}" for one in self._trust(moments).tolist())
-        parts = zip(moments.place.tolist(), moments.block.tolist(), trust, strict=True)
-        return [
-            content_hash(weights[block - 1], self._kind, self._row_hashes[place], one)
-            for place, block, one in parts
-        ]
+        parts = zip(rows.to_pylist(), moments.block.tolist(), trust, strict=True)
+        made = [content_hash(weights[block - 1], self._kind, row, one) for row, block, one in parts]
+        return pa.array(made, pa.string())
 
     def _trust(self, moments: Moments) -> Floats:
         """How far ``[k]`` each vector goes from the default one, 0 to 1.

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
-from typing import Self, TypedDict
+from typing import TYPE_CHECKING, Literal, Self, TypedDict, get_args
 
 from reki_feast.declare import Declarations
+from reki_feast.errors import DeclarationError
+from reki_feast.extras import require
 from reki_feast.knowledge import Templates, Wording
 from reki_feast.project import DeclaredProject
+from reki_feast.results import Result
 from reki_feast.schema import Key, Kind
 from reki_feast.tables import inputs
 from reki_feast.tables.digests import digest_of, digest_of_tables
@@ -16,12 +23,43 @@ from reki_feast.tables.lake import Lake
 from reki_feast.tables.user_digests import UserDigests
 from reki_feast.views.spaces import VectorSpace
 
+if TYPE_CHECKING:
+    from reki_feast.distributed.engine import RayEngine
+
+
+#: Where calls are made, and texts encoded.
+EngineName = Literal["local", "ray"]
+ENGINES: tuple[EngineName, ...] = get_args(EngineName)
+
 
 class PromptStyle(TypedDict):
     """How texts are written, as arguments of the functions that write them."""
 
     wording: Wording
     templates: Templates
+
+
+#: What a stage returns the next time for some snapshots, if nothing changes; None: not known.
+NextResult = Callable[[Sequence[datetime]], Result | None]
+
+
+@dataclass(frozen=True)
+class Foreseen:
+    """What a stage that is done returns the next time, if nothing changes.
+
+    Attributes:
+        name: of the result's type.
+        made: the result, told when the command ends.
+        until: when time alone changes it; None: never.
+        options: of the stage, as text.
+        ledger: digest of the ledger when the stage was done; empty: it does not matter.
+    """
+
+    name: str
+    made: NextResult
+    until: datetime | None
+    options: str
+    ledger: str
 
 
 class StageContext(DeclaredProject):
@@ -33,6 +71,34 @@ class StageContext(DeclaredProject):
     """
 
     _whole: StageContext | None = None
+    #: What the command does on a Ray cluster; None: it runs on this machine alone.
+    engine: RayEngine | None = None
+
+    @contextmanager
+    def on(self, engine: EngineName, address: str | None = None) -> Iterator[Self]:
+        """The same command, with its calls and its encoding on an engine.
+
+        Args:
+            engine: ``local``: this machine alone; ``ray``: a Ray cluster.
+            address: of the cluster, ``host:port`` or ``auto``; None: ``RAY_ADDRESS``, else a
+                cluster is started on this machine.
+
+        Raises:
+            MissingExtraError: Ray is not installed.
+            DeclarationError: there is no such engine, or an address without a cluster.
+        """
+        if engine not in ENGINES or (address is not None and engine != "ray"):
+            rule = "engine is local, or ray, which alone has an address"
+            raise DeclarationError(rule, detail=f"{engine} {address or ''}".strip())
+        if engine != "ray":
+            yield self
+            return
+        require("ray")
+        from reki_feast.distributed.engine import RayEngine
+
+        with closing(RayEngine(address)) as found:
+            self.__dict__["engine"] = found
+            yield self
 
     @classmethod
     def of(cls, project: DeclaredProject) -> Self:
@@ -49,13 +115,20 @@ class StageContext(DeclaredProject):
             declared: what the space is made by, where that is no longer what is declared.
         """
         made = type(self)(self.root, declared or self.declared, space)
-        made.__dict__.update(_whole=self._whole or self, lake=self.lake.in_space(space))
+        made.__dict__.update(
+            _whole=self._whole or self, lake=self.lake.in_space(space), engine=self.engine
+        )
         return made
 
     @cached_property
     def lake(self) -> Lake:
         """The scenario's stored tables."""
         return super().lake.cached()
+
+    @cached_property
+    def foreseen(self) -> list[Foreseen]:
+        """What stages of this command return the next time."""
+        return []
 
     @cached_property
     def tables(self) -> Inputs:

@@ -21,10 +21,13 @@ from reki_feast.schema import ITEM_CHANNELS, KINDS, TASTE, USER_CHANNELS, Kind, 
 from reki_feast.stages import group_state, group_vectors
 from reki_feast.stages.absent import OWNED, PUBLISHED, Slot, StoredIds
 from reki_feast.stages.living_spaces import all_lakes
+from reki_feast.stages.projections import stored_projection
+from reki_feast.stages.snapshots import preference_columns
 from reki_feast.stages.stored_backbones import forget_items
 from reki_feast.tables.lake import Lake, Mask
 
 if TYPE_CHECKING:
+    from reki_feast.encoding import Projection
     from reki_feast.knowledge import Wording
     from reki_feast.llm.ledger.deletion import DeletedPrompts, PromptRef
 
@@ -82,9 +85,12 @@ class Leaving:
     def from_vectors(self) -> None:
         """Vectors of texts that no representation has: theirs, and those of no use to anybody."""
         lake, used = self.project.lake, self._used()
+        projections = [None, *map(stored_projection, self._lakes)]
 
         def is_unused(part: pa.Table) -> pa.Array:
-            return pa.array([one not in used for one in _digests(part["vector"])], pa.bool_())
+            ways = [_digests(part["vector"], one) for one in projections]
+            rows = zip(*ways, strict=True)
+            return pa.array([used.isdisjoint(digests) for digests in rows], pa.bool_())
 
         self.removed.add(
             self._place(_VECTORS), "vectors of texts", lake.remove(_VECTORS, is_unused, ["vector"])
@@ -250,7 +256,8 @@ class Leaving:
         """Digests of the vectors that representations hold."""
         found: set[bytes] = set()
         for kind in KINDS:
-            made = pa.schema([pa.field(name, schema.VECTOR) for name in _CHANNELS[kind]])
+            names = (*_CHANNELS[kind], *preference_columns(self.project, kind))
+            made = pa.schema([pa.field(name, schema.VECTOR) for name in names])
             for lake in self._lakes:
                 for column in lake.read(f"{kind}_representation", made).columns:
                     found.update(_digests(column))
@@ -260,11 +267,13 @@ class Leaving:
         return str((self.project.data / table).relative_to(self.project.root))
 
 
-def _digests(vectors: pa.ChunkedArray) -> list[bytes]:
-    """A digest of each vector that there is."""
+def _digests(vectors: pa.ChunkedArray, projection: Projection | None = None) -> list[bytes]:
+    """A digest of each vector that there is, or of what a projection makes of it."""
     from reki_feast.encoding import vector_matrix
 
     matrix, _ = vector_matrix(vectors)
+    if projection is not None and matrix.shape[1] == len(projection.centre):
+        matrix = projection.reduced(matrix)
     return [hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in matrix]
 
 

@@ -51,9 +51,9 @@ def _project_checks(project: DeclaredProject) -> list[Check]:
     checks: list[Check] = []
     for name, look in CHECKS:
         check = _check(name, partial(look, case))
-        known = {problem for one in checks for problem in one.problems}
+        told = {problem for one in checks for problem in one.problems}
         # a setup that fails is found again by whatever reads a table
-        problems = tuple(problem for problem in check.problems if problem not in known)
+        problems = tuple(problem for problem in check.problems if problem not in told)
         found = LATER if check.problems and not problems else check.found
         checks.append(replace(check, found=found, problems=problems, remarks=tuple(case.remarks)))
         case.remarks.clear()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +39,9 @@ class RememberedEncoder:
     def __init__(self, name: str, make: Callable[[], TextEncoder]) -> None:
         self.name, self._make = name, make
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return RememberedEncoder, (self.name, partial(_itself, self._make()))
+
     @property
     def dimension(self) -> int:
         """Length m of a vector."""
@@ -58,6 +61,10 @@ class RememberedEncoder:
     @cached_property
     def _loaded(self) -> TextEncoder:
         return self._make()
+
+
+def _itself(encoder: TextEncoder) -> TextEncoder:
+    return encoder
 
 
 @dataclass(frozen=True)
@@ -123,16 +130,18 @@ def remember(project: DeclaredProject, choice: EncoderChoice, renewing: list[dat
     _store(project, choice.encoder.name, renewing, choice.declared)
 
 
-def times_to_renew(project: DeclaredProject, choice: EncoderChoice) -> list[datetime]:
+def times_to_renew(
+    project: DeclaredProject, choice: EncoderChoice, *, all_of_them: bool
+) -> list[datetime]:
     """The times whose rows are made anew: all, or those that an interrupted run left."""
     left = (project.lake.read_json("encoder") or {}).get("anew", ())
-    stored = times(project, *REPRESENTATIONS) if choice.outdated else ()
+    stored = times(project, *REPRESENTATIONS) if choice.outdated or all_of_them else ()
     return sorted({*(datetime.fromisoformat(text) for text in left), *stored})
 
 
 def start_anew(project: DeclaredProject, choice: EncoderChoice, renewing: list[datetime]) -> None:
-    """Drop what was made of an earlier version's vectors."""
-    _store(project, choice.outdated, renewing, "")
+    """Drop what was made of an earlier version's vectors, or by another projection."""
+    _store(project, choice.outdated or choice.encoder.name, renewing, "")
     project.lake.forget("hein.json", "match.safetensors")
     for table in REPRESENTATIONS:
         project.lake.replace(table, [])
@@ -149,7 +158,8 @@ def _store(project: DeclaredProject, name: str, renewing: list[datetime], declar
 def declaration_hash(project: DeclaredProject) -> str:
     """Hash of what gives the declared encoder its name, without loading it."""
     encoder = project.declared.encoder
-    options = map(repr, (encoder.pooling, encoder.prompt, encoder.max_tokens))
+    how = [encoder.pooling, encoder.prompt, encoder.max_tokens]
+    options = map(repr, how if encoder.backend == "torch" else [*how, encoder.backend])
     folder = Path(encoder.model)
     configs = [path for pattern in _CONFIGS for path in sorted(folder.glob(pattern))]
     texts = [path.read_text(encoding="utf-8", errors="replace") for path in configs]
@@ -178,6 +188,6 @@ def _former_name(project: DeclaredProject) -> str:
     """Earlier versions pooled the first module's tokens, by their mean unless said, and no more."""
     encoder = project.declared.encoder
     limit = "" if encoder.max_tokens is None else f"/{encoder.max_tokens}"
-    if encoder.prompt is not None:
+    if encoder.prompt is not None or encoder.backend != "torch":
         return ""
     return f"{encoder.model}/{encoder.pooling or 'mean'}{limit}"

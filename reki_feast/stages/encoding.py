@@ -5,18 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import cached_property
 from typing import TYPE_CHECKING
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
-from reki_feast import schema
 from reki_feast.errors import LakeError
-from reki_feast.knowledge import by_entity
-from reki_feast.project import DeclaredProject, now
-from reki_feast.report import Bar, Progress, Silent
-from reki_feast.results import EncodeResult, Representations
+from reki_feast.project import DeclaredProject
+from reki_feast.report import Progress, Silent
+from reki_feast.results import EncodeResult
 from reki_feast.schema import KINDS, Kind
 from reki_feast.stages.context import StageContext
 from reki_feast.stages.encoder_choice import (
@@ -28,30 +22,28 @@ from reki_feast.stages.encoder_choice import (
     start_anew,
     times_to_renew,
 )
-from reki_feast.stages.entity_texts import EntityTexts, all_texts, texts_of
+from reki_feast.stages.entity_texts import EntityHashes
 from reki_feast.stages.exclusive import writing
-from reki_feast.stages.liked_means import LikedMeans, with_taste
 from reki_feast.stages.living_spaces import encodings, living, retrained
+from reki_feast.stages.projections import fitted, is_outdated, named, stored_projection
+from reki_feast.stages.representation_rows import RowWriter
 from reki_feast.stages.snapshots import (
     Times,
     between_times,
-    channels,
     choose_between,
     choose_times,
-    representation_hashes,
     times,
-    up_to,
     wanted_times,
 )
-from reki_feast.stages.unchanged_texts import remember_texts, unchanged_texts
+from reki_feast.stages.stored_vectors import StoredVectors
+from reki_feast.stages.text_encoding import TextBar, TextSource, encode_new
+from reki_feast.stages.unchanged_texts import unchanged_texts
 from reki_feast.stages.up_to_date import StandingResult
-from reki_feast.tables.parts import conformed, newest
 
 if TYPE_CHECKING:
-    from reki_feast.encoding import TextEncoder
+    from reki_feast.encoding import Projection, TextEncoder
 
 _ENCODED, _NEVER = "encoded", datetime.fromtimestamp(0, UTC)
-_TEXT_HASHES = pa.schema([schema.VECTORS.field(name) for name in ("text_hash", "encoder")])
 
 
 @writing
@@ -67,6 +59,10 @@ def encode(
     Where an earlier version read the declared model otherwise, or another is declared since,
     vectors stay of that kind while trained weights read them; with ``retrain`` all stored times are
     encoded anew, beside them, for a new space. The model is loaded when a text is new.
+
+    Texts are written, encoded and stored part by part; a run that was killed goes on with the texts
+    that have no vector yet. With ``Encoder(components=…)`` the first encode of a space fits the
+    projection of its representations, and ``retrain`` fits another one.
 
     Args:
         project: the project.
@@ -87,7 +83,8 @@ def _encoded(
     context: StageContext, as_of: Times, progress: Progress | None, *, retrain: bool
 ) -> EncodeResult:
     """Encode for every encoder whose vectors a living space reads, and for one that is to come."""
-    made = retrained(context) if retrain else None
+    fits = context.declared.encoder.components is not None
+    made = retrained(context, anew=fits) if retrain else None
     if made is context:
         return _encoded_in(context, as_of, progress, retrain=True)
     spaces = encodings(living(context))
@@ -122,18 +119,21 @@ def _encoded_in(
 ) -> EncodeResult:
     wanted = _times(context, as_of)
     with (progress or Silent()).bar("encoding") as bar:
-        made = _texts_encoded(context, wanted, bar, retrain=retrain)
-    rows = _RowWriter(context, made.choice.encoder, made.new)
-    _mark_encoded(context, _encoded_until(context) or _NEVER)
+        made = _texts_encoded(context, wanted, TextBar(bar), retrain=retrain)
+    rows = RowWriter(context, made.encoder, made.vectors)
+    _mark_encoded(context, encoded_until(context) or _NEVER)
     written = []
     for time in made.times:
-        written += rows.write(made.texts(time), time)
+        written += rows.write(made.hashes(time), time)
         _mark_encoded(context, time)
     remember(context, made.choice, [])
+    told = made.projection
     return EncodeResult(
         project=context.name,
         encoder=made.choice.encoder.name,
-        texts=made.new.num_rows,
+        texts=made.new,
+        components=None if told is None else told.width,
+        explained_variance=None if told is None else told.explained,
         representations=written,
         notes=[*context.tables.notices, *made.choice.notes],
         next=["reki train"],
@@ -149,12 +149,12 @@ def _times(context: StageContext, as_of: Times) -> list[datetime]:
     if context.lake.read_json("hein") is None:
         choose_between(context, wanted)
         wanted = [*wanted, *between_times(context)]
-    until = _encoded_until(context)
+    until = encoded_until(context)
     generated = [t for t in times(context, "knowledge") if until is None or t > until]
     return sorted({*generated, *wanted})
 
 
-def _encoded_until(context: StageContext) -> datetime | None:
+def encoded_until(context: StageContext) -> datetime | None:
     """The last time of which all rows are written: a killed run wrote those of users alone."""
     if (stored := context.lake.read_json(_ENCODED)) is not None:
         return datetime.fromisoformat(stored["until"])
@@ -169,142 +169,82 @@ def _mark_encoded(context: StageContext, time: datetime) -> None:
 
 
 @dataclass(frozen=True)
-class _EncodedTexts:
-    """Texts whose vectors are stored: of each kind and time; the vectors that are new."""
+class _Encoded:
+    """Texts whose vectors are stored, and how representations are made of them.
+
+    Attributes:
+        choice: whose vectors these are.
+        projection: of the vectors; None leaves them as they are.
+        times: of the representations.
+        found: the texts' hashes of each kind and time.
+        vectors: of the texts, projected.
+        new: how many texts were encoded.
+    """
 
     choice: EncoderChoice
+    projection: Projection | None
     times: list[datetime]
-    found: Mapping[tuple[Kind, datetime], EntityTexts]
-    new: pa.Table
+    found: Mapping[tuple[Kind, datetime], EntityHashes]
+    vectors: StoredVectors
+    new: int
 
-    def texts(self, time: datetime) -> dict[Kind, EntityTexts]:
+    def hashes(self, time: datetime) -> dict[Kind, EntityHashes]:
         """Those of one time."""
         return {kind: self.found[kind, time] for kind in KINDS}
 
+    @property
+    def encoder(self) -> TextEncoder:
+        """The encoder of representations."""
+        return named(self.choice.encoder, self.projection)
+
 
 def _texts_encoded(
-    context: StageContext, wanted: list[datetime], bar: Bar, *, retrain: bool
-) -> _EncodedTexts:
+    context: StageContext, wanted: list[datetime], bar: TextBar, *, retrain: bool
+) -> _Encoded:
     """Encode the new texts of the wanted times, and of those that are made anew."""
-    choice = choose(context, bar, retrain=retrain)
+    choice = choose(context, bar.within, retrain=retrain)
     try:
-        return _encoded_by(context, wanted, choice)
+        return _encoded_by(context, wanted, choice, bar, retrain=retrain)
     except RenamedEncoderError:  # the declared model has changed since
-        choice = choose(context, bar, retrain=retrain, remembered=False)
-        return _encoded_by(context, wanted, choice)
+        choice = choose(context, bar.within, retrain=retrain, remembered=False)
+        return _encoded_by(context, wanted, choice, bar, retrain=retrain)
 
 
 def _encoded_by(
-    context: StageContext, wanted: list[datetime], choice: EncoderChoice
-) -> _EncodedTexts:
-    from reki_feast.encoding import encode_texts
-
-    renewing = times_to_renew(context, choice)
+    context: StageContext,
+    wanted: list[datetime],
+    choice: EncoderChoice,
+    bar: TextBar,
+    *,
+    retrain: bool,
+) -> _Encoded:
+    projection = stored_projection(context.lake)
+    anew = is_outdated(context, projection) or _is_fitted_anew(context, retrain=retrain)
+    renewing = times_to_renew(context, choice, all_of_them=anew)
     wanted = sorted({*wanted, *renewing})
-    found: dict[tuple[Kind, datetime], EntityTexts] = {}
-    for time in wanted:
-        for kind in KINDS:
-            unchanged = None if renewing else unchanged_texts(context, choice.encoder, kind, time)
-            found[kind, time] = texts_of(context, kind, time, unchanged)
-    known = context.lake.read("vectors", _TEXT_HASHES)
-    new = encode_texts(list(all_texts(found.values())), choice.encoder, known)
-    context.lake.append("vectors", new)
-    if choice.outdated:
+    encoder = named(choice.encoder, projection)
+    sources = [
+        TextSource(kind, time, None if renewing else unchanged_texts(context, encoder, kind, time))
+        for time in wanted
+        for kind in KINDS
+    ]
+    vectors = StoredVectors(context.lake, choice.encoder.name)
+    before = len(vectors)
+    found = encode_new(context, sources, choice.encoder, vectors, bar)
+    if choice.outdated or anew:
         start_anew(context, choice, renewing)
+    if anew or not any(context.lake.parts(table) for table in REPRESENTATIONS):
+        projection = fitted(context, vectors, found.values())
     remember(context, choice, renewing)
-    return _EncodedTexts(choice, wanted, found, new)
+    new, vectors = len(vectors) - before, vectors.projected(projection)
+    return _Encoded(choice, projection, wanted, found, vectors, new)
 
 
-class _RowWriter:
-    """Adds representations that differ from the stored ones; vectors are read for these alone."""
-
-    def __init__(self, context: StageContext, encoder: TextEncoder, new: pa.Table) -> None:
-        self._context, self._encoder, self._new = context, encoder, new
-
-    def write(self, found: Mapping[Kind, EntityTexts], time: datetime) -> list[Representations]:
-        """Add the rows of a time."""
-        means = self._liked_means(found["item"], time)
-        return [
-            Representations(
-                kind,
-                time,
-                channels(self._context, kind),
-                len(found[kind].ids) + found[kind].unchanged,
-                self._add(kind, found[kind], time, means if kind == "user" else None),
-            )
-            for kind in KINDS
-        ]
-
-    def _add(self, kind: Kind, found: EntityTexts, time: datetime, means: LikedMeans | None) -> int:
-        context, key = self._context, self._context.key(kind)
-        ids, hashes = found.ids.cast(key.type), found.hashes(self._encoder.name)
-        if means is not None:
-            hashes = means.hashes(ids, hashes)
-        made = pa.table({key.name: ids, "hash": hashes, "row": range(len(ids))})
-        stored = newest(up_to(representation_hashes(context, key, kind), time), [key.name])
-        fresh = by_entity.changed_rows(made, stored, [key.name])["row"].to_pylist()
-        if fresh:
-            some = found.take(fresh)
-            vectors = self._new if self._are_new(some) else self._vectors
-            rows = _represented(context, kind, some, time, vectors, self._encoder)
-            rows = rows if means is None else with_taste(rows, means)
-            context.lake.append(f"{kind}_representation", rows)
-        made_of = dict(zip(found.ids.to_pylist(), hashes.to_pylist(), strict=True))
-        remember_texts(context, self._encoder, kind, time, made_of)
-        return len(fresh)
-
-    def _are_new(self, found: EntityTexts) -> bool:
-        """Whether every text was encoded by this run, so that no stored vector is read."""
-        from reki_feast.encoding import text_hashes
-
-        texts = pa.array(text_hashes(list(all_texts([found]))), pa.string())
-        return bool(
-            pc.all(pc.is_in(texts, value_set=self._new["text_hash"].combine_chunks())).as_py()
-        )
-
-    def _liked_means(self, items: EntityTexts, time: datetime) -> LikedMeans | None:
-        context = self._context
-        if not context.declared.encoder.taste:
-            return None
-        rows = _represented(context, "item", items, time, self._vectors, self._encoder)
-        return LikedMeans.of(context.tables, rows, time, context.declared.scenario.history)
-
-    @cached_property
-    def _vectors(self) -> pa.Table:
-        return self._context.lake.read("vectors", schema.VECTORS)
-
-
-def _represented(
-    context: StageContext,
-    kind: Kind,
-    found: EntityTexts,
-    time: datetime,
-    vectors: pa.Table,
-    encoder: TextEncoder,
-) -> pa.Table:
-    """Representations with every channel of the project but tastes; unknown ones are null."""
-    from reki_feast.encoding import RowTimes, represent
-
-    key = context.key(kind)
-    rows = represent(
-        key, found.ids.cast(key.type), found.texts, vectors, encoder, RowTimes(time, now())
+def _is_fitted_anew(context: StageContext, *, retrain: bool) -> bool:
+    """Whether representations that nobody reads are to have another projection."""
+    return (
+        retrain
+        and context.space is None
+        and context.declared.encoder.components is not None
+        and any(context.lake.parts(table) for table in REPRESENTATIONS)
     )
-    every = [name for name in channels(context, kind) if name != schema.TASTE]
-    return conformed(rows, schema.representation(key, every))
-
-
-def representations(
-    context: StageContext,
-    time: datetime,
-    found: Mapping[Kind, EntityTexts],
-    vectors: pa.Table,
-    encoder: TextEncoder,
-) -> tuple[pa.Table, pa.Table]:
-    """Users' and items' representations as of a time, from their ids, texts and vectors."""
-    users, items = (
-        _represented(context, kind, found[kind], time, vectors, encoder) for kind in KINDS
-    )
-    if context.declared.encoder.taste:
-        recent = context.declared.scenario.history
-        users = with_taste(users, LikedMeans.of(context.tables, items, time, recent))
-    return users, items

@@ -12,6 +12,7 @@ from reki_feast.project import DeclaredProject
 from reki_feast.schema import TASTE
 from reki_feast.stages.context import StageContext
 from reki_feast.stages.matching import manifest_section, settings
+from reki_feast.stages.snapshots import preference_columns
 
 if TYPE_CHECKING:
     from reki_feast.views.repo_check import RepoSummary
@@ -63,8 +64,8 @@ def takes_late_rows(repo: Path) -> bool:
         repo: the folder of feature_store.yaml.
     """
     try:
-        said = yaml.safe_load((repo / "feature_store.yaml").read_text(encoding="utf-8"))
-        types = {name: str(said[name]["type"]) for name in _OURS}
+        config = yaml.safe_load((repo / "feature_store.yaml").read_text(encoding="utf-8"))
+        types = {name: str(config[name]["type"]) for name in _OURS}
     except (yaml.YAMLError, ValueError, KeyError, TypeError):  # Feast says what is wrong with it
         return False
     return all(types[name].endswith(ours) for name, ours in _OURS.items())
@@ -90,5 +91,11 @@ def _coming(context: StageContext) -> dict[str, Any]:
 def _channels(project: DeclaredProject, kind: str) -> list[str]:
     if kind == "item":
         return ["knowledge", "description"]
-    known = ["liked", "disliked"] if project.declared.collective("user") else ["knowledge"]
-    return [*known, "history", *([TASTE] if project.declared.encoder.taste else [])]
+    made = ["liked", "disliked"] if project.declared.collective("user") else ["knowledge"]
+    encoder = project.declared.encoder
+    own = {"history": encoder.history, TASTE: encoder.taste}
+    return [
+        *made,
+        *(name for name, is_declared in own.items() if is_declared),
+        *preference_columns(project, "user"),
+    ]

@@ -65,13 +65,13 @@ def forget(
             detail="nobody is named",
             hint="reki forget --user ID…, --item ID…, --file IDS, or --absent",
         )
-    there = sources.named(project.declared, project.root)
+    given = sources.named(project.declared, project.root)
     stores = _stores(project, repos)
     gone: Ids = {kind: set() for kind in KINDS}
     for kind in KINDS if absent == "both" else ([absent] if absent else []):
-        known = stored_ids(project, kind).union(*(store.ids(kind) for store in stores))
-        gone[kind] = known - there[kind] - named[kind]
-        _check_share(kind, len(gone[kind]), len(known))
+        stored = stored_ids(project, kind).union(*(store.ids(kind) for store in stores))
+        gone[kind] = stored - given[kind] - named[kind]
+        _check_share(kind, len(gone[kind]), len(stored))
     removed = Removed()
     for store in stores:
         _from_store(store, named, removed, every=True)
@@ -85,7 +85,7 @@ def forget(
         users=len(removed.found["user"]),
         items=len(removed.found["item"]),
         removed=[RemovedRows(*row) for row in removed.rows],
-        notes=[*faults, *notes, *_unknown(named, removed.found), *_still(removed.found, there)],
+        notes=[*faults, *notes, *_unknown(named, removed.found), *_still(removed.found, given)],
         failed=len(faults),
     )
 
@@ -135,43 +135,43 @@ def _of_file(project: DeclaredProject, file: str) -> Ids:
     path = Path(file).absolute()
     quoted = str(path).replace("'", "''")
     if delimiter := _TEXTS.get(path.suffix.lower()):
-        how = f"all_varchar = true, header = true, delim = '{delimiter}', quote = '\"'"
+        options = f"all_varchar = true, header = true, delim = '{delimiter}', quote = '\"'"
         table = duckdb_session.query(
-            f"select * from read_csv('{quoted}', {how})", root=project.root
+            f"select * from read_csv('{quoted}', {options})", root=project.root
         )
     else:
         table = duckdb_session.query(f"select * from '{quoted}'", root=project.root)
-    said = project.declared.scenario
-    keys: dict[Kind, str] = {"user": said.user_key, "item": said.item_key}
-    there = {kind: key for kind, key in keys.items() if key in table.column_names}
-    if not there:
+    scenario = project.declared.scenario
+    keys: dict[Kind, str] = {"user": scenario.user_key, "item": scenario.item_key}
+    given = {kind: key for kind, key in keys.items() if key in table.column_names}
+    if not given:
         raise SourceError(
             f"{file} has a column {keys['user']}, or {keys['item']}",
             detail=", ".join(table.column_names),
             hint="name its column so",
         )
     return {
-        kind: sources.id_texts(file, table[key].drop_null(), key) for kind, key in there.items()
+        kind: sources.id_texts(file, table[key].drop_null(), key) for kind, key in given.items()
     }
 
 
 def _stores(project: DeclaredProject, repos: Sequence[Path]) -> list[OnlineRows]:
     own = [project.feature_repo] if (project.feature_repo / "feature_store.yaml").exists() else []
-    places = dict.fromkeys(path.resolve() for path in [*own, *repos])
-    if not places:
+    folders = dict.fromkeys(path.resolve() for path in [*own, *repos])
+    if not folders:
         return []
     from reki_feast.views.online_rows import OnlineRows
 
-    said = project.declared.scenario
-    keys: dict[Kind, str] = {"user": said.user_key, "item": said.item_key}
-    return [OnlineRows(path, project.data, keys) for path in places]
+    scenario = project.declared.scenario
+    keys: dict[Kind, str] = {"user": scenario.user_key, "item": scenario.item_key}
+    return [OnlineRows(path, project.data, keys) for path in folders]
 
 
-def _check_share(kind: Kind, gone: int, known: int) -> None:
-    if gone > _MOST * known:
+def _check_share(kind: Kind, gone: int, stored: int) -> None:
+    if gone > _MOST * stored:
         raise DeclarationError(
             f"the tables name a tenth at least of the {kind}s that are stored",
-            detail=f"{gone:,} of {known:,} are absent",
+            detail=f"{gone:,} of {stored:,} are absent",
             hint=f"see that the queries of Sources give all rows; if so, name the {kind}s: --file",
         )
 
@@ -211,12 +211,12 @@ def _unknown(named: Ids, found: Ids) -> list[str]:
     ]
 
 
-def _still(found: Ids, there: Ids) -> list[str]:
+def _still(found: Ids, given: Ids) -> list[str]:
     return [
         f"{len(still):,} of these {kind}s are still in your tables: the next run asks about them "
         "anew, and serves them; delete them there"
         for kind in KINDS
-        if (still := found[kind] & there[kind])
+        if (still := found[kind] & given[kind])
     ]
 
 

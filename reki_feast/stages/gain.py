@@ -142,16 +142,16 @@ def helping_notes(made: Mapping[str, Any]) -> list[str]:
 def _verdict(score: Mapping[str, Any], permuted: Mapping[str, Any]) -> str:
     models = {"logistic": "logistic regression", "trees": "trees"}
     gains = [(name, score[model]) for model, name in models.items()]
-    said = ", ".join(f"{name} {one['gain']:+.4f} AUC, p {one['p']:.3f}" for name, one in gains)
+    measured = ", ".join(f"{name} {one['gain']:+.4f} AUC, p {one['p']:.3f}" for name, one in gains)
     sure = [_is_gain(one) for _, one in gains]
     lost = [one["gain"] < 0 and one["p"] < _SURE for _, one in gains]
     if any(lost):
-        return f"reki_match:score does harm here ({said}): leave it out of your feature service"
+        return f"reki_match:score does harm here ({measured}): leave it out of your feature service"
     if not any(sure):
-        return f"reki_match:score does not help here yet ({said}): no more than chance"
+        return f"reki_match:score does not help here yet ({measured}): no more than chance"
     other = max(permuted[model]["gain"] for model in models)
     by = "both models" if all(sure) else "one of two models"
-    return f"reki_match:score helps {by} ({said}; of permuted texts {other:+.4f} at most)"
+    return f"reki_match:score helps {by} ({measured}; of permuted texts {other:+.4f} at most)"
 
 
 def _gain_of_identity(score: Mapping[str, Any], permuted: Mapping[str, Any]) -> list[str]:
@@ -174,9 +174,9 @@ def _is_gain(measured: Mapping[str, Any]) -> bool:
 def _plain(measured: TemporalGains) -> dict[str, Any]:
     made = asdict(measured)
     made["cut"] = pa.scalar(measured.cut, pa.timestamp("us", tz="UTC")).as_py().isoformat()
-    for one, said in zip(measured.sets, made["sets"], strict=True):
+    for one, stored in zip(measured.sets, made["sets"], strict=True):
         for model in ("logistic", "trees"):
-            said[model]["gain"] = getattr(one, model).gain
+            stored[model]["gain"] = getattr(one, model).gain
     return made
 
 

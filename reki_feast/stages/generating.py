@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime, timedelta
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
@@ -14,7 +14,7 @@ from typing_extensions import Unpack
 
 from reki_feast import knowledge
 from reki_feast.extras import require
-from reki_feast.knowledge import by_entity as known
+from reki_feast.knowledge import by_entity
 from reki_feast.llm import BudgetError, Ledger, Run, RunReport, Spent, ask_in_run, requests_from
 from reki_feast.llm.budget import QUOTA_HINT, QuotaError
 from reki_feast.llm.ledger import reports
@@ -28,13 +28,21 @@ from reki_feast.stages.grouping import drift_notes, group_updates
 from reki_feast.stages.ledger_reports import latest_runs, total_usage
 from reki_feast.stages.planning import Estimate, formed_groups, policy_notes, renewal, style_of
 from reki_feast.stages.prompt_inputs import remember
-from reki_feast.stages.prompting import Prompted, Prompting, prompts_at
+from reki_feast.stages.prompting import (
+    Prompted,
+    Prompting,
+    UserPart,
+    counted,
+    prompts_at,
+    user_parts,
+)
 from reki_feast.stages.snapshots import Times, choose_times, state, wanted_times
+from reki_feast.stages.unchanged_generation import UnchangedGeneration, quarantine_note
 from reki_feast.stages.unchanged_prompts import UnchangedPrompts
 from reki_feast.stages.up_to_date import StandingResult
 
 if TYPE_CHECKING:
-    from reki_feast.llm import LanguageModel
+    from reki_feast.llm import LanguageModel, RequestPolicy
 
 
 class GenerateOptions(TypedDict, total=False):
@@ -107,7 +115,7 @@ def _generated(
         }
         retry = options.get("retry_quarantined", False)
         policy = context.request_policy(llm, ledger, limits=limits, retry_quarantined=retry)
-        with Run(ledger, llm, policy) as run:
+        with _run(context, ledger, llm, policy) as run:
             prompting = _prompting(context, style, run)
             done = _Generation(
                 prompting, run, progress or Silent(), options.get("limit"), times[-1]
@@ -117,6 +125,7 @@ def _generated(
                 if done.is_over:
                     break
         said, is_settled, until = done.notes(), done.is_settled(began), done.until()
+        unchanged = done.unchanged() if done.is_complete(began) else None
     result = GenerateResult(
         project=context.name,
         model=llm.name,
@@ -129,7 +138,16 @@ def _generated(
     )
     with attach_report(lambda: replace(result, next=[]).report()):
         done.raise_if_stopped()
+    if unchanged is not None:
+        standing.foresee(partial(unchanged.result, formed), until=until)
     return standing.keep(result, until=until) if is_settled else result
+
+
+def _run(context: StageContext, ledger: Ledger, llm: LanguageModel, policy: RequestPolicy) -> Run:
+    engine = context.engine
+    if engine is None:
+        return Run(ledger, llm, policy)
+    return Run(ledger, engine.model(llm, policy.concurrency), policy, engine.writer)
 
 
 def _paid(project: DeclaredProject, ledger: Ledger, since: datetime) -> Report | None:
@@ -154,7 +172,7 @@ def _passes(project: DeclaredProject, times: list[datetime]) -> list[list[dateti
 def _prompting(context: StageContext, style: PromptStyle, run: Run) -> Prompting:
     renew_before = renewal(context)
     unanswered = partial(run.ledger.unanswered, llm=run.llm, renew_before=renew_before)
-    unchanged = UnchangedPrompts(context, run).of
+    unchanged = cache(UnchangedPrompts(context, run).of)  # as it is before the first is asked
     return Prompting(context, style, unanswered, context.redact(), unchanged)
 
 
@@ -177,7 +195,11 @@ class _Generation:
             self._context, run.llm, run.ledger, newest, retry_quarantined=retry
         )
         self._unchanged_prompts = UnchangedPrompts(self._context, run)
-        self._prompted: list[Prompted] = []
+        self._counts: dict[datetime, Prompted] = {}
+        self._asked, self._coming = 0, 0
+        self._next = UnchangedGeneration(
+            self._context, run.llm.name, None if run.policy.price is None else 0.0
+        )
         self._faults: list[str] = []
         self.report = RunReport()
         self.prompts = 0
@@ -194,21 +216,33 @@ class _Generation:
     @property
     def _unchanged(self) -> int:
         """Prompts that were not written, since they and their answers are as they were."""
-        return sum(one.unchanged for one in self._prompted)
+        return sum(one.unchanged for one in self._counts.values())
 
     def ask(self, times: list[datetime], *, first: datetime) -> None:
-        """Ask for some snapshots together, and keep what is known at each."""
-        asked = [prompts_at(self._prompting, time, first=time == first) for time in times]
-        self._prompted += asked
-        self.prompts += sum(one.prompts.num_rows + one.unchanged for one in asked)
-        for one in asked:
-            remember(self._context, one.asked)
-        self._ask(pa.concat_tables([one.prompts for one in asked]), is_last=times[-1] == self._last)
-        for time, one in zip(times, asked, strict=True):
-            self._keep(one.prompts, time)
+        """Ask for some snapshots together, of some users at a time; keep what is known at each."""
+        for part in user_parts(self._context):
+            self._coming = 0 if part is None else part.later * len(times)
+            self._ask_part(times, part, first=first)
+            if self.is_over:
+                break
 
-    def _keep(self, prompts: pa.Table, time: datetime) -> None:
-        """Turn what is answered into knowledge."""
+    def _ask_part(self, times: list[datetime], part: UserPart | None, *, first: datetime) -> None:
+        write = partial(prompts_at, self._prompting, part=part)
+        asked = [write(time, first=time == first) for time in times]
+        for time, one in zip(times, asked, strict=True):
+            before = [self._counts[time]] if time in self._counts else []
+            self._counts[time] = counted([*before, one])
+            self.prompts += one.prompts.num_rows + one.unchanged
+            remember(self._context, one.asked)
+        is_last = times[-1] == self._last and not self._coming
+        self._ask(pa.concat_tables([one.prompts for one in asked]), is_last=is_last)
+        has_items = part is None or part.is_first
+        for time, one in zip(times, asked, strict=True):
+            lost = self._keep(one.prompts, time)
+            self._next.add(time, one, lost, first=time == first and has_items)
+
+    def _keep(self, prompts: pa.Table, time: datetime) -> pa.Array:
+        """Turn what is answered into knowledge; the hashes of prompts that are quarantined."""
         ledger, llm = self._run.ledger, self._run.llm
         lost = pa.array(list(ledger.quarantined(prompts, llm)), pa.string())
         kept = prompts.filter(pc.invert(pc.is_in(prompts["prompt_hash"], lost)))
@@ -218,6 +252,7 @@ class _Generation:
         self._unchanged_prompts.remember(kept, digests, time)
         if not self.is_over:
             self._faults += map(str, faults)
+        return lost
 
     def _ask(self, prompts: pa.Table, *, is_last: bool) -> None:
         run, renew_before = self._run, self._renew_before
@@ -236,16 +271,22 @@ class _Generation:
             require("datasketch", "py3langid")
         tokens = found.prompt_tokens + found.completion_tokens
         run.expect(Spent(found.calls, tokens, found.money or 0.0))
+        before, total = self._asked, self._asked + prompts.num_rows + self._coming
         with self._progress.bar("asking") as bar:
             report = ask_in_run(
                 requests_from(prompts, renew_before),
                 run,
-                progress=lambda so_far: bar(so_far.done + so_far.batch_done, prompts.num_rows),
+                progress=lambda so_far: bar(before + so_far.done + so_far.batch_done, total),
             )
+        self._asked += prompts.num_rows
         self.report = merged(self.report, report)
 
     def is_settled(self, began: int) -> bool:
-        """Whether nothing was asked or is left to ask, until something stored or declared changes.
+        """Whether nothing was asked and added, and nothing is left to ask (:meth:`is_complete`)."""
+        return self.is_complete(began) and not (self.report.calls or self._added)
+
+    def is_complete(self, began: int) -> bool:
+        """Whether nothing is left to ask, until something stored or declared changes.
 
         Vectors of groups that are handed in are neither.
 
@@ -253,10 +294,20 @@ class _Generation:
             began: the ledger's version when the run began; others may have written since.
         """
         declared, report = self._context.declared, self.report
-        is_waiting = report.calls or report.failed or report.in_batch or self._left or self._added
+        is_waiting = report.stopped or report.failed or report.in_batch or self._left
         is_handed_in = declared.sources.embeddings or declared.sources.user_embeddings
         can_change = is_handed_in and any(declared.collective(kind) for kind in KINDS)
         return not (is_waiting or can_change) and self._run.ledger.data_version == began
+
+    def unchanged(self) -> UnchangedGeneration | None:
+        """What a run returns that finds all as this one leaves it; None where that is unclear."""
+        policy, report = self._context.declared.freshness, self.report
+        builds = policy.incremental or policy.min_new > 1
+        asks_again = policy.max_age_days is not None or self._run.policy.retry_quarantined
+        has_more = self._faults or policy_notes([*self._counts.values()]) or self._limit is not None
+        if builds or has_more or (report.quarantined and asks_again):
+            return None
+        return replace(self._next, filtered=self._filtered())
 
     def until(self) -> datetime | None:
         """When the next answer becomes too old; None: never."""
@@ -312,27 +363,22 @@ class _Generation:
             added=self._added,
         )
 
-    def _filtered(self) -> str:
+    def _filtered(self) -> int:
         """How many prompts the server refuses for what they say."""
         gates = reports.gates(self._run.ledger.rows)
-        count = sum(lost for gate, _, lost in gates if gate == "filtered")
-        return f", or the server's content filter refused them (so far {count:,})" if count else ""
+        return sum(lost for gate, _, lost in gates if gate == "filtered")
 
     def notes(self) -> list[str]:
         """What the user should know of this run."""
         report = self.report
         said = [f"{one.kind} {one.owner}: {one.error}" for one in report.failures]
         if report.quarantined:
-            said.append(
-                f"{report.quarantined:,} prompts are quarantined: their answers failed a gate"
-                f"{self._filtered()}, and their owners get the default vector; `reki quality` "
-                "shows them"
-            )
+            said.append(quarantine_note(report.quarantined, self._filtered()))
         if self._left:
             said.append(f"{self._left:,} prompts or more are left: --limit is reached")
         if report.in_batch:
             said.append(f"{report.in_batch:,} prompts are in an open batch: run again to collect")
-        return [*policy_notes(self._prompted), *report.notes, *said, *self._faults[:5]]
+        return [*policy_notes([*self._counts.values()]), *report.notes, *said, *self._faults[:5]]
 
 
 def _few(prompts: pa.Table, limit: int, parts: int) -> pa.Table:
@@ -343,18 +389,18 @@ def _few(prompts: pa.Table, limit: int, parts: int) -> pa.Table:
         limit: so many at most.
         parts: a kind gets this part of the limit, or it all, where none is left for others later.
     """
-    places = [
+    ranked = [
         (rank, kind, row)
         for kind in KINDS
         for rank, row in enumerate(np.flatnonzero(prompts["kind"].to_numpy() == kind).tolist())
         if rank * parts < limit
     ]
-    return prompts.take(pa.array([row for *_, row in sorted(places)[:limit]], pa.int64()))
+    return prompts.take(pa.array([row for *_, row in sorted(ranked)[:limit]], pa.int64()))
 
 
 def _add(project: DeclaredProject, table: pa.Table, time: datetime) -> int:
     """Add the rows that differ from the newest ones up to their time."""
     stored = state(project, time).knowledge
-    fresh = known.changed_rows(table, stored, ["kind", "channel", "owner", "grouped"])
+    fresh = by_entity.changed_rows(table, stored, ["kind", "channel", "owner", "grouped"])
     project.lake.append("knowledge", fresh)
     return int(fresh.num_rows)

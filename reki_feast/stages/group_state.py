@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from reki_feast import files
 from reki_feast.errors import LakeError
@@ -53,7 +55,7 @@ class ClusterState:
 
     Attributes:
         tree: the clustering.
-        ids: ``[n]``, ids as text, in the order of the tree's points; None: it was forgotten.
+        ids: ``[n]``, ids as text, in the order of the tree's points; null: it was forgotten.
         labels: ``[n]``, the group of each.
         placed: ``[n, d]``, the vectors they were placed by; 0 of the forgotten.
         cold: ``[n]``, placed before there was anything to learn a vector from.
@@ -62,7 +64,7 @@ class ClusterState:
     """
 
     tree: StreaKHC
-    ids: list[str | None]
+    ids: pa.Array
     labels: npt.NDArray[np.int64]
     placed: Floats
     cold: Flags
@@ -71,12 +73,12 @@ class ClusterState:
 
     def point(self, entity: str) -> int | None:
         """The live point of an entity, None for one that is not placed."""
-        last = next((at for at in range(len(self.ids) - 1, -1, -1) if self.ids[at] == entity), None)
-        return last if last is not None and self.live[last] else None
+        found = np.flatnonzero(pc.fill_null(pc.equal(self.ids, entity), False))
+        return int(found[-1]) if len(found) and self.live[found[-1]] else None
 
-    def named(self, points: Iterable[int]) -> list[tuple[int, str]]:
-        """Some points, with the ids of those that have one."""
-        return [(at, name) for at in points if (name := self.ids[at]) is not None]
+    def names(self, points: npt.NDArray[np.integer]) -> pa.Array:
+        """The ids of some points, null where it was forgotten."""
+        return self.ids.take(pa.array(points))
 
 
 def folder(project: DeclaredProject) -> Path:
@@ -95,19 +97,20 @@ def fresh(project: DeclaredProject, width: int) -> ClusterState:
     tree = StreaKHC(random_state=project.declared.training.seed, beam_width=_BEAM)
     empty = np.empty((0, width), np.float32)
     flags = np.empty(0, np.bool_)
-    return ClusterState(tree.fit(empty), [], np.empty(0, np.int64), empty, flags, flags, None)
+    ids = pa.array([], pa.string())
+    return ClusterState(tree.fit(empty), ids, np.empty(0, np.int64), empty, flags, flags, None)
 
 
-def save(project: DeclaredProject, held: ClusterState, kind: Kind, channel: str) -> None:
+def save(project: DeclaredProject, clusters: ClusterState, kind: Kind, channel: str) -> None:
     """Replace the stored state in one step.
 
     Raises:
         LakeError: the folder cannot be written.
     """
-    tensors, about = held.tree.to_arrays()
-    said = {"as_of": held.as_of.isoformat() if held.as_of else None, "tree": about}
-    tensors |= {"labels": held.labels, "placed": held.placed, **_packed(held.ids)}
-    tensors |= {"cold": held.cold.astype(np.uint8), "live": held.live.astype(np.uint8)}
+    tensors, about = clusters.tree.to_arrays()
+    said = {"as_of": clusters.as_of.isoformat() if clusters.as_of else None, "tree": about}
+    tensors |= {"labels": clusters.labels, "placed": clusters.placed, **_packed(clusters.ids)}
+    tensors |= {"cold": clusters.cold.astype(np.uint8), "live": clusters.live.astype(np.uint8)}
     project.lake.write_tensors(_path(project, kind, channel), tensors, said)
 
 
@@ -141,10 +144,11 @@ def load(project: DeclaredProject, kind: Kind, channel: str) -> ClusterState | N
         ) from error
 
 
-def known(project: DeclaredProject, kind: Kind) -> set[str]:
+def placed_ids(project: DeclaredProject, kind: Kind) -> set[str]:
     """Ids of all that have a point in some channel's tree."""
-    held = (load(project, kind, channel) for channel in CHANNELS[kind])
-    return {name for one in held if one is not None for name in one.ids if name is not None}
+    clusters = (load(project, kind, channel) for channel in CHANNELS[kind])
+    found = [one.ids.drop_null() for one in clusters if one is not None]
+    return set(pa.chunked_array(found, pa.string()).to_pylist())
 
 
 def forget(project: DeclaredProject, kind: Kind, ids: Collection[str]) -> list[str]:
@@ -155,37 +159,40 @@ def forget(project: DeclaredProject, kind: Kind, ids: Collection[str]) -> list[s
     """
     found: set[str] = set()
     for channel in CHANNELS[kind]:
-        held = load(project, kind, channel)
-        points = [] if held is None else held.named(range(len(held.ids)))
-        going = {at: name for at, name in points if name in ids}
-        if held is None or not going:
+        clusters = load(project, kind, channel)
+        if clusters is None:
             continue
-        held.ids = [None if at in going else name for at, name in enumerate(held.ids)]
-        held.live[[*going]] = False
-        held.placed = held.placed.copy()
-        held.placed[[*going]] = 0
-        save(project, held, kind, channel)
-        found |= {*going.values()}
+        going = pc.is_in(clusters.ids, value_set=pa.array([*ids], pa.string()))
+        points = np.flatnonzero(going)
+        if not len(points):
+            continue
+        found.update(clusters.names(points).to_pylist())
+        clusters.ids = pc.if_else(going, None, clusters.ids)
+        clusters.live[points] = False
+        clusters.placed = clusters.placed.copy()
+        clusters.placed[points] = 0
+        save(project, clusters, kind, channel)
     return sorted(found)
 
 
 _NAMELESS = -1
 
 
-def _packed(ids: list[str | None]) -> dict[str, npt.NDArray[Any]]:
+def _packed(ids: pa.Array) -> dict[str, npt.NDArray[Any]]:
     """Texts as arrays: JSON beside the arrays may not grow to millions of ids."""
-    raw = [None if text is None else text.encode("utf-8", "surrogatepass") for text in ids]
-    lengths = [_NAMELESS if text is None else len(text) for text in raw]
+    lengths = pc.fill_null(pc.binary_length(ids), _NAMELESS).to_numpy().astype(np.int64)
+    raw = pa.concat_arrays([ids.drop_null().cast(pa.binary())]).buffers()[2]
+    size = int(np.maximum(lengths, 0).sum())
     return {
-        "id_bytes": np.frombuffer(b"".join(filter(None, raw)), np.uint8),
-        "id_lengths": np.array(lengths, np.int64),
+        "id_bytes": np.frombuffer(raw, np.uint8, size) if size else np.empty(0, np.uint8),
+        "id_lengths": lengths,
     }
 
 
-def _unpacked(tensors: dict[str, npt.NDArray[Any]]) -> list[str | None]:
-    raw, lengths = tensors.pop("id_bytes").tobytes(), tensors.pop("id_lengths")
-    ends = np.cumsum(np.maximum(lengths, 0)).tolist()
-    return [
-        None if size == _NAMELESS else raw[end - size : end].decode("utf-8", "surrogatepass")
-        for end, size in zip(ends, lengths.tolist(), strict=True)
-    ]
+def _unpacked(tensors: dict[str, npt.NDArray[Any]]) -> pa.Array:
+    raw, lengths = tensors.pop("id_bytes"), tensors.pop("id_lengths")
+    ends = np.cumsum(np.maximum(lengths, 0), dtype=np.int64)
+    offsets = np.concatenate([np.zeros(1, np.int64), ends])
+    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(np.ascontiguousarray(raw))]
+    texts = pa.Array.from_buffers(pa.large_string(), len(lengths), buffers).cast(pa.string())
+    return pc.if_else(pa.array(lengths >= 0), texts, None)

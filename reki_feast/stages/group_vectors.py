@@ -141,9 +141,9 @@ class Vectors:
         given, project = self._given, self._project
         self._met = self._seen[given.item.name].unique()
         met = given.items.filter(pc.is_in(given.items[given.item.name], value_set=self._met))
-        data = EmbeddingData(self._seen, met, given.users)
+        seed, samples = project.declared.training.seed, project.declared.training.samples
+        data = EmbeddingData(self._seen, met, given.users, samples)
         path = _embedder(project)
-        seed = project.declared.training.seed
         with self._progress.bar("embedding") as bar:
             how: dict[str, Any] = {
                 "seed": seed,
@@ -167,6 +167,6 @@ class Vectors:
         if made is not before:
             project.lake.write_tensors(path, made.tensors(), made.manifest())
         self._embedder = fold_in(
-            made, EmbeddingData(self._seen, given.items, given.users), seed=seed
+            made, EmbeddingData(self._seen, given.items, given.users, samples), seed=seed
         )
         return self._embedder

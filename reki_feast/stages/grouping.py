@@ -8,7 +8,7 @@ inputs: a run cut short goes on.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import numpy as np
@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from reki_feast import knowledge, schema
 from reki_feast.declare import Collective
 from reki_feast.errors import ClusterError
-from reki_feast.knowledge import by_entity as known
+from reki_feast.knowledge import by_entity
 from reki_feast.project import GROUPS, DeclaredProject, now
 from reki_feast.report import Progress, Silent
 from reki_feast.results import FormGroupsResult, GroupUpdate
@@ -64,6 +64,7 @@ class Formed:
         drift: mean cosine distance between the vectors known entities have now and those they were
             placed by.
         kernel_drift: :attr:`StreaKHC.drift_`.
+        next_drift: the drift with those that came among the known ones.
     """
 
     kind: Kind
@@ -78,6 +79,7 @@ class Formed:
     asked: int
     drift: float
     kernel_drift: float
+    next_drift: float
 
 
 def group(
@@ -108,7 +110,7 @@ def _formed(
     wanted: list[Collective],
     progress: Progress,
 ) -> list[Formed]:
-    held = {
+    clusters = {
         (one.kind, channel): load(context, one.kind, channel)
         for one in wanted
         for channel in CHANNELS[one.kind]
@@ -119,10 +121,10 @@ def _formed(
         snapshot = _Snapshot(context, time, seen, Vectors(context, seen, time, progress))
         for one in wanted:
             slots = [(one.kind, channel) for channel in CHANNELS[one.kind]]
-            if _is_past(context, [held[slot] for slot in slots], one.kind, time):
+            if _is_past(context, [clusters[slot] for slot in slots], one.kind, time):
                 continue
             for slot in slots:
-                held[slot], made = _bring_up(snapshot, one, slot[1], held[slot])
+                clusters[slot], made = _bring_up(snapshot, one, slot[1], clusters[slot])
                 formed += [made] if made else []
     return formed
 
@@ -160,6 +162,14 @@ def group_updates(formed: list[Formed]) -> list[GroupUpdate]:
     ]
 
 
+def unchanged_groups(formed: list[Formed]) -> list[Formed]:
+    """What happens to groups when they are brought up to the same times again: they stay."""
+    last = [one for one in formed if one.time == formed[-1].time]
+    return [
+        replace(one, new=0, met=0, split=0, moved=0, asked=0, drift=one.next_drift) for one in last
+    ]
+
+
 def drift_notes(project: DeclaredProject, formed: list[Formed]) -> list[str]:
     """A sentence for each channel whose groups no longer fit what they were formed from."""
     last = {(one.kind, one.channel): one for one in formed}.values()
@@ -180,10 +190,10 @@ def _seen(context: StageContext, time: datetime) -> pa.Table:
 
 
 def _is_past(
-    project: DeclaredProject, held: Sequence[ClusterState | None], kind: Kind, time: datetime
+    project: DeclaredProject, clusters: Sequence[ClusterState | None], kind: Kind, time: datetime
 ) -> bool:
     """Whether groups have seen later times; then rows as of this one are there, or it cannot be."""
-    latest = [one.as_of for one in held if one is not None and one.as_of is not None]
+    latest = [one.as_of for one in clusters if one is not None and one.as_of is not None]
     if not latest or time >= max(latest):
         return False
     members = state(project, time).members
@@ -208,7 +218,7 @@ class _Snapshot:
 
 
 def _bring_up(
-    snapshot: _Snapshot, how: Collective, channel: str, held: ClusterState | None
+    snapshot: _Snapshot, how: Collective, channel: str, clusters: ClusterState | None
 ) -> tuple[ClusterState | None, Formed | None]:
     """Place new entities, and store members, shown items and state; nothing without any entity."""
     from reki_feast.clustering import admit
@@ -218,50 +228,47 @@ def _bring_up(
     ids, matrix = vectors.items() if kind == "item" else vectors.users(liked=channel == "liked")
     if kind == "item":
         ids, matrix = _of_catalogue(ids, matrix, context.tables)
-    if not len(ids) and held is None:
+    if not len(ids) and clusters is None:
         return None, None
-    held = held or fresh(context, matrix.shape[1])
-    names = ids.cast(pa.string()).to_pylist()
-    _check_width(context, held, matrix, kind)
+    clusters = clusters or fresh(context, matrix.shape[1])
+    names = ids.cast(pa.string())
+    _check_width(context, clusters, matrix, kind)
     cold = vectors.is_cold(ids) if kind == "item" else np.zeros(len(ids), np.bool_)
-    met = _retired(held, names, cold)
-    drift = _drift(held, names, matrix)
-    came = _newcomers(held, names, context.declared.training.seed)
-    before = len(held.ids)
-    held.tree.partial_fit(matrix[came])
-    held.ids += [names[row] for row in came]
-    held.placed = np.concatenate([held.placed, matrix[came]])
-    held.cold = np.concatenate([held.cold, cold[came]])
-    held.live = np.concatenate([held.live, np.ones(len(came), np.bool_)])
-    here = _here(held, context.tables, kind)
-    taken = admit(held.tree.tree_, held.labels, how.max_size, here)
-    held.labels = taken.labels
-    now_at = dict(
-        zip(held.ids, held.labels.tolist(), strict=True)
-    )  # the last point of an id counts
-    left = sum(now_at[one] != group for one, group in met.items())
+    met = _retired(clusters, names, cold)
+    drift = _drift(clusters, names, matrix)
+    came = _newcomers(clusters, names, context.declared.training.seed)
+    clusters.tree.partial_fit(matrix[came])
+    clusters.ids = pa.concat_arrays([clusters.ids, names.take(pa.array(came))])
+    clusters.placed = np.concatenate([clusters.placed, matrix[came]])
+    clusters.cold = np.concatenate([clusters.cold, cold[came]])
+    clusters.live = np.concatenate([clusters.live, np.ones(len(came), np.bool_)])
+    current = _current(clusters, context.tables, kind)
+    admitted = admit(clusters.tree.tree_, clusters.labels, how.max_size, current)
+    clusters.labels = admitted.labels
+    left = _left(clusters, met)
     stored = state(context, time).members
-    members = _members(held, here, kind, channel, time)
-    context.lake.append("members", known.changed_members(members, stored))
-    shown = _shown(snapshot, held, here, members, how, channel)
+    members = _members(clusters, current, kind, channel, time)
+    context.lake.append("members", by_entity.changed_members(members, stored))
+    shown = _shown(snapshot, clusters, current, members, how, channel)
     changed = _changed(context, shown, kind, channel, time, how.refresh)
     context.lake.append("groups", changed)
-    held.as_of = time
-    if len(came) or taken.split or changed.num_rows or not before:
-        save(context, held, kind, channel)
-    return held, Formed(
+    is_later, clusters.as_of = clusters.as_of != time, time
+    if len(came) or admitted.split or changed.num_rows or is_later:
+        save(context, clusters, kind, channel)
+    return clusters, Formed(
         kind=kind,
         channel=channel,
         time=time,
-        entities=int(here.sum()),
-        groups=len(np.unique(held.labels[here])),
+        entities=int(current.sum()),
+        groups=len(np.unique(clusters.labels[current])),
         new=len(came) - len(met),
         met=len(met),
-        split=len(taken.split),
-        moved=int(here[taken.moved].sum()) + left,
+        split=len(admitted.split),
+        moved=int(current[admitted.moved].sum()) + left,
         asked=changed.num_rows,
         drift=drift,
-        kernel_drift=held.tree.drift_,
+        kernel_drift=clusters.tree.drift_,
+        next_drift=_drift(clusters, names, matrix),
     )
 
 
@@ -273,69 +280,80 @@ def _of_catalogue(ids: pa.Array, matrix: Floats, given: Inputs) -> tuple[pa.Arra
     return ids.filter(inside), matrix[inside.to_numpy(zero_copy_only=False)]
 
 
-def _here(held: ClusterState, given: Inputs, kind: Kind) -> Flags:
+def _current(clusters: ClusterState, given: Inputs, kind: Kind) -> Flags:
     """Points that count now: an item that left the catalogue keeps its place, and shows no group.
 
     Where it comes back, it is in the group that it was in.
     """
     if kind == "user":
-        return held.live
+        return clusters.live
     keys = given.items[given.item.name].cast(pa.string()).combine_chunks()
-    inside = pc.is_in(pa.array(held.ids, pa.string()), value_set=keys)
-    here: Flags = held.live & inside.to_numpy(zero_copy_only=False)
-    return here
+    inside = pc.is_in(clusters.ids, value_set=keys)
+    current: Flags = clusters.live & inside.to_numpy(zero_copy_only=False)
+    return current
 
 
-def _retired(held: ClusterState, names: list[str], cold: Flags) -> dict[str, int]:
-    """Cold items that were met since lose their point, to be placed anew; their old groups."""
-    if not held.cold.any():
-        return {}
-    warm = {name for name, is_cold in zip(names, cold.tolist(), strict=True) if not is_cold}
-    points = held.named(np.flatnonzero(held.cold & held.live).tolist())
-    met = {name: point for point, name in points if name in warm}
-    held.live[[*met.values()]] = False
-    return {name: int(held.labels[point]) for name, point in met.items()}
+def _retired(clusters: ClusterState, names: pa.Array, cold: Flags) -> npt.NDArray[np.int64]:
+    """Points of cold items that were met since: they lose them, to be placed anew."""
+    points = np.flatnonzero(clusters.cold & clusters.live)
+    warm = names.filter(pa.array(~cold))
+    met = points[np.asarray(pc.is_in(clusters.names(points), value_set=warm), np.bool_)]
+    clusters.live[met] = False
+    return met
 
 
-def _newcomers(held: ClusterState, names: list[str], seed: int) -> npt.NDArray[np.int64]:
+def _left(clusters: ClusterState, met: npt.NDArray[np.int64]) -> int:
+    """How many of those that lost a point are in another group now, by their last one."""
+    wanted = clusters.names(met)
+    points = np.flatnonzero(pc.is_in(clusters.ids, value_set=wanted))
+    last = dict(zip(clusters.names(points).to_pylist(), points.tolist(), strict=True))
+    labels = clusters.labels
+    pairs = zip(wanted.to_pylist(), met.tolist(), strict=True)
+    return sum(int(labels[last[name]] != labels[point]) for name, point in pairs)
+
+
+def _newcomers(clusters: ClusterState, names: pa.Array, seed: int) -> npt.NDArray[np.int64]:
     """Rows of entities that are not placed, in an order that no sorting of ids can make bad."""
-    there = {held.ids[point] for point in np.flatnonzero(held.live).tolist()}
-    rows = np.array([row for row, name in enumerate(names) if name not in there], np.int64)
-    return np.random.default_rng([seed, len(there)]).permutation(rows)
+    present = clusters.names(np.flatnonzero(clusters.live))
+    rows = np.flatnonzero(pc.invert(pc.is_in(names, value_set=present))).astype(np.int64)
+    return np.random.default_rng([seed, len(present)]).permutation(rows)
 
 
-def _drift(held: ClusterState, names: list[str], matrix: Floats) -> float:
-    place = {name: row for row, name in enumerate(names)}
-    points = np.flatnonzero(held.live).tolist()
-    pairs = [(at, place[name]) for at, name in held.named(points) if name in place]
-    if not pairs:
+def _drift(clusters: ClusterState, names: pa.Array, matrix: Floats) -> float:
+    points = np.flatnonzero(clusters.live)
+    at = pc.fill_null(pc.index_in(clusters.names(points), value_set=names), -1).to_numpy()
+    then, today = points[at >= 0], at[at >= 0]
+    if not len(then):
         return 0.0
-    then, today = (rows for rows in np.array(pairs).T)
-    a, b = held.placed[then].astype(np.float64), matrix[today].astype(np.float64)
+    a, b = clusters.placed[then].astype(np.float64), matrix[today].astype(np.float64)
     norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
     cosines = (a * b).sum(axis=1) / np.where(norms > 0, norms, 1)
     return float(np.clip(1 - cosines[norms > 0], 0, 2).mean()) if (norms > 0).any() else 0.0
 
 
-def _check_width(project: DeclaredProject, held: ClusterState, matrix: Floats, kind: Kind) -> None:
-    if held.ids and len(matrix) and matrix.shape[1] != held.placed.shape[1]:
+def _check_width(
+    project: DeclaredProject, clusters: ClusterState, matrix: Floats, kind: Kind
+) -> None:
+    if len(clusters.ids) and len(matrix) and matrix.shape[1] != clusters.placed.shape[1]:
         raise ClusterError(
             f"vectors of {kind}s keep their length: groups were formed by it",
-            detail=f"{matrix.shape[1]} floats, {held.placed.shape[1]} before",
+            detail=f"{matrix.shape[1]} floats, {clusters.placed.shape[1]} before",
             hint="hand in vectors of the old length (attributes add to it); or move "
             f"{folder(project)} away to form groups anew",
         )
 
 
-def _members(held: ClusterState, here: Flags, kind: Kind, channel: str, time: datetime) -> pa.Table:
-    points = np.flatnonzero(here).tolist()
-    count = len(points)
-    names = [group_id(label, kind, channel) for label in held.labels[points].tolist()]
+def _members(
+    clusters: ClusterState, current: Flags, kind: Kind, channel: str, time: datetime
+) -> pa.Table:
+    points = np.flatnonzero(current)
+    count, (groups, at) = len(points), np.unique(clusters.labels[points], return_inverse=True)
+    names = pa.array([group_id(label, kind, channel) for label in groups.tolist()], pa.string())
     columns = {
         "kind": pa.repeat(kind, count),
         "channel": pa.repeat(channel, count),
-        "owner": pa.array([held.ids[point] for point in points], pa.string()),
-        "group": pa.array(names, pa.string()),
+        "owner": clusters.names(points),
+        "group": names.take(pa.array(at)),
         "event_timestamp": pa.repeat(pa.scalar(time, schema.TIMESTAMP), count),
         "created_timestamp": pa.repeat(pa.scalar(now(), schema.TIMESTAMP), count),
     }
@@ -344,8 +362,8 @@ def _members(held: ClusterState, here: Flags, kind: Kind, channel: str, time: da
 
 def _shown(
     snapshot: _Snapshot,
-    held: ClusterState,
-    here: Flags,
+    clusters: ClusterState,
+    current: Flags,
     members: pa.Table,
     how: Collective,
     channel: str,
@@ -360,14 +378,14 @@ def _shown(
         table = knowledge.most_clicked(rows, members, **keys, d=how.shown)
         yield from zip(table["group"].to_pylist(), table["shown"].to_pylist(), strict=True)
         return
-    counted = np.flatnonzero(here)
+    counted = np.flatnonzero(current)
     if not len(counted):
         return
-    order = counted[np.argsort(held.labels[counted], kind="stable")]
-    for points in np.split(order, np.flatnonzero(np.diff(held.labels[order])) + 1):
-        name = group_id(int(held.labels[points[0]]), how.kind, channel)
-        shown = held.named(central(held.tree.maps_, points, how.shown).tolist())
-        yield name, [item for _, item in shown]
+    order = counted[np.argsort(clusters.labels[counted], kind="stable")]
+    for points in np.split(order, np.flatnonzero(np.diff(clusters.labels[order])) + 1):
+        name = group_id(int(clusters.labels[points[0]]), how.kind, channel)
+        shown = clusters.names(central(clusters.tree.maps_, points, how.shown))
+        yield name, shown.drop_null().to_pylist()
 
 
 def _changed(

@@ -83,10 +83,10 @@ def groups(
 
 def _about(project: DeclaredProject) -> list[About]:
     """All groups that have members, by kind and channel, the largest first."""
-    held = state(project)
-    sizes = held.members.group_by(["kind", "channel", "group"], use_threads=False)
+    snapshot = state(project)
+    sizes = snapshot.members.group_by(["kind", "channel", "group"], use_threads=False)
     counts = sizes.aggregate([("owner", "count")]).to_pylist()
-    texts = _texts(held.knowledge)
+    texts = _texts(snapshot.knowledge)
     shown, titles = _shown(project)
     names = _names(project, texts)
     found = [
@@ -114,18 +114,18 @@ def _shown(project: DeclaredProject) -> tuple[dict[_Slot, list[str]], dict[str, 
     """Ids of items by group, and the titles of those items."""
     rows = groups_of(project).select(["kind", "channel", "group", "shown"]).to_pylist()
     shown = {(r["kind"], r["channel"], r["group"]): r["shown"] for r in rows}
-    given, said = sources.read(project.declared, project.root), project.declared.scenario
-    ids = given.items[said.item_key].cast(pa.string())
+    given, scenario = sources.read(project.declared, project.root), project.declared.scenario
+    ids = given.items[scenario.item_key].cast(pa.string())
     wanted = pa.array({item for items in shown.values() for item in items}, pa.string())
     some = given.items.filter(pc.is_in(ids, value_set=wanted))
-    keys = some[said.item_key].cast(pa.string()).to_pylist()
-    return shown, dict(zip(keys, map(str, some[said.title].to_pylist()), strict=True))
+    keys = some[scenario.item_key].cast(pa.string()).to_pylist()
+    return shown, dict(zip(keys, map(str, some[scenario.title].to_pylist()), strict=True))
 
 
 def _names(project: DeclaredProject, texts: dict[_Slot, str]) -> dict[_Slot, str]:
     """Names made unique within a channel."""
-    said = project.declared.scenario
-    ignore = [said.item, said.user, said.action, *project.known_factors()]
+    scenario = project.declared.scenario
+    ignore = [scenario.item, scenario.user, scenario.action, *project.known_factors()]
     names: dict[_Slot, str] = {}
     for kind in KINDS:
         for channel in sorted({slot[1] for slot in texts if slot[0] == kind}):
@@ -153,37 +153,37 @@ def _explained(project: DeclaredProject, found: list[About], of: str, kind: Kind
         hint = "--kind item looks among items" if kind == "user" else "see `reki groups`"
         raise ClusterError(f"the {kind} is in a group", detail=f"{of} is in none", hint=hint)
     by_slot: dict[_Slot, About] = {(one.kind, one.channel, one.group): one for one in found}
-    places = [by_slot[row["kind"], row["channel"], row["group"]] for row in mine.to_pylist()]
+    own_groups = [by_slot[row["kind"], row["channel"], row["group"]] for row in mine.to_pylist()]
     paths = [
-        _path(held, of, kind, channel, by_slot)
+        _path(clusters, of, kind, channel, by_slot)
         for channel in CHANNELS[kind]
-        if (held := load(project, kind, channel)) is not None and held.point(of) is not None
+        if (clusters := load(project, kind, channel)) is not None and clusters.point(of) is not None
     ]
     notes = [] if paths else ["its groups were imported: there is no tree to show a path in"]
     return GroupsResult(
         project=project.name,
         total=len(found),
         entity=f"{kind} {of}",
-        groups=[_summary(one) for one in places],
+        groups=[_summary(one) for one in own_groups],
         paths=paths,
         notes=notes,
     )
 
 
 def _path(
-    held: ClusterState, of: str, kind: Kind, channel: str, by_slot: dict[_Slot, About]
+    clusters: ClusterState, of: str, kind: Kind, channel: str, by_slot: dict[_Slot, About]
 ) -> GroupPath:
     """From the root to the leaf: how many are under each node, of which groups, mostly of which."""
     from reki_feast.clustering import leaf_order, path
 
-    tree = held.tree.tree_
+    tree = clusters.tree.tree_
     points, start = leaf_order(tree)
-    point = held.point(of)
+    point = clusters.point(of)
     assert point is not None
     rows = []
     for step, node in enumerate(path(tree, point)):
         below = points[start[node] : start[node] + tree.nodes["size"][node]]
-        labels = held.labels[below[held.live[below]]]
+        labels = clusters.labels[below[clusters.live[below]]]
         (most, count), *others = Counter(labels.tolist()).most_common()
         group = group_id(most, kind, channel)
         about = by_slot.get((kind, channel, group))

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from reki_feast import knowledge as extract
 from reki_feast import schema
 from reki_feast.errors import KnowledgeError
-from reki_feast.knowledge import by_entity as known
+from reki_feast.knowledge import by_entity
 from reki_feast.knowledge.timestamps import Timestamps
 from reki_feast.project import DeclaredProject, now
 from reki_feast.results import FailedText, ImportedGateCount, ImportedTexts, ImportResult
@@ -63,11 +63,12 @@ def import_knowledge(
     looked_at = _screened(project, knowledge, gates=gates)
     passed = knowledge.filter(pc.equal(looked_at["gate"], ""))
     before = state(project, time)
-    fresh = known.changed_rows(passed, before.knowledge, _TEXT)
-    moved = known.changed_members(members, before.members)
+    fresh = by_entity.changed_rows(passed, before.knowledge, _TEXT)
+    moved = by_entity.changed_members(members, before.members)
     project.lake.append("knowledge", fresh)
     project.lake.append("members", moved)
-    project.lake.append("imported", known.changed_rows(looked_at, imported(project, time), _TEXT))
+    judged = by_entity.changed_rows(looked_at, imported(project, time), _TEXT)
+    project.lake.append("imported", judged)
     failed = knowledge.num_rows - passed.num_rows
     gate_counts, examples = quarantined_texts(looked_at)
     return ImportResult(
@@ -131,7 +132,7 @@ def _imported_texts(
 ) -> list[ImportedTexts]:
     rows = []
     for kind in KINDS:
-        for channel in known.channels(knowledge, kind):
+        for channel in by_entity.channels(knowledge, kind):
             of = (pc.field("kind") == kind) & (pc.field("channel") == channel)
             failed = looked_at.filter(of & (pc.field("gate") != "")).num_rows
             passed = knowledge.filter(of).num_rows - failed
@@ -143,8 +144,8 @@ def _imported_texts(
 def _imported(
     project: DeclaredProject, tables: dict[str, pa.Table], time: datetime
 ) -> tuple[pa.Table, pa.Table]:
-    said = project.declared.scenario
-    keys = {"user": said.user_key, "item": said.item_key}
+    scenario = project.declared.scenario
+    keys = {"user": scenario.user_key, "item": scenario.item_key}
     times, factors = Timestamps(time, now()), project.known_factors()
     knowledge, members = [schema.KNOWLEDGE.empty_table()], [schema.MEMBERS.empty_table()]
     if "groups" in tables:

@@ -83,13 +83,15 @@ def with_taste(users: pa.Table, means: LikedMeans) -> pa.Table:
     interaction, without a question to a language model. Every row gets another hash.
     """
     ids = users.column(0).combine_chunks()
-    channels = [name for name in users.column_names if name in USER_CHANNELS and name != TASTE]
+    vectors = [one.name for one in users.schema if one.type == schema.VECTOR and one.name != TASTE]
+    channels = [name for name in vectors if name in USER_CHANNELS]
+    preferences = [name for name in vectors if name not in USER_CHANNELS]
     columns = {
         **{name: users[name] for name in users.column_names},
         TASTE: means.column(ids),
         "hash": means.hashes(ids, users["hash"]),
     }
-    wanted = schema.representation(means.user, [*channels, TASTE])
+    wanted = schema.representation(means.user, [*channels, TASTE, *preferences])
     return pa.table([columns[name] for name in wanted.names], schema=wanted)
 
 

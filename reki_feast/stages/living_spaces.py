@@ -21,8 +21,8 @@ from reki_feast.views.spaces import SPACES, SpaceList, VectorSpace, first_space,
 
 #: In ``encoder.json`` and ``hein.json``: what made the representations, and the weights.
 DECLARATION = "declaration"
-#: What is declared of the machine alone: a space takes these as they are now.
-_ENCODER_SPEED, _TRAINING_SPEED = {"batch_size"}, {"device"}
+#: What is declared of the machine alone, or makes no channel: a space takes these as they are now.
+_ENCODER_SPEED, _TRAINING_SPEED = {"batch_size", "preferences"}, {"device"}
 
 
 def living(context: StageContext) -> list[StageContext]:
@@ -61,7 +61,9 @@ def as_made(context: StageContext, space: VectorSpace) -> StageContext:
         declared = replace(declared, encoder=Encoder(**stored))
     elif training.get("pairs"):  # of an earlier version, which noted the channels alone
         taste = TASTE in {user for user, _ in training["pairs"]}
-        taken = declared.encoder.model_copy(update={"taste": taste})
+        taken = declared.encoder.model_copy(
+            update={"taste": taste, "history": True, "components": None}
+        )
         declared = replace(declared, encoder=taken)
     if DECLARATION in training:
         stored = {**training[DECLARATION], **_speed(declared.training, _TRAINING_SPEED)}
@@ -83,20 +85,26 @@ def begin_first(context: StageContext) -> None:
         write_spaces(context, first_space(now()))
 
 
-def retrained(context: StageContext) -> StageContext:
+def retrained(context: StageContext, *, anew: bool = False) -> StageContext:
     """The space that a new training fills, beside those that live.
 
     It is the one that an interrupted run left, unless another encoder is declared since. A space
     that was never published is filled anew: nobody has read its vectors.
+
+    Args:
+        context: the command's.
+        anew: whether the space has representations of its own, also by the same encoder.
     """
     spaces = read_spaces(context.data)
     if not is_published(context, spaces.in_service):
         return context
     for space in (one for one in spaces.spaces if not is_published(context, one)):
-        if _has_encoder(context, space):
+        is_shared = space.encoding != space.number
+        if _has_encoder(context, space) and not (anew and is_shared):
             return context.in_space(space)
         spaces = drop(context, spaces, space)
-    shared = spaces.in_service if _has_encoder(context, spaces.in_service) else None
+    has_same = not anew and _has_encoder(context, spaces.in_service)
+    shared = spaces.in_service if has_same else None
     spaces, space = spaces.begun(shared, now())
     write_spaces(context, spaces)
     return context.in_space(space)
@@ -137,7 +145,11 @@ def drop(
 
 
 #: Files of an object beside its JSON.
-_FILES = {"hein": ("hein-*.safetensors", "backbone-*.safetensors"), "match": ("match.safetensors",)}
+_FILES = {
+    "hein": ("hein-*.safetensors", "backbone-*.safetensors"),
+    "match": ("match.safetensors",),
+    "encoder": ("projection.safetensors",),
+}
 _OWN = ("user_aug", "item_aug", "user_match", "item_match", "manifest", "hein", "match")
 _ENCODED = ("user_representation", "item_representation", "encoder", "encoded")
 
@@ -154,8 +166,8 @@ def _has_encoder(context: StageContext, space: VectorSpace) -> bool:
     if not stored:
         return True
     if DECLARATION in stored:
-        speed = _speed(declared, _ENCODER_SPEED)
-        return bool({**stored[DECLARATION], **speed} == declared.model_dump())
+        made_by = {**stored[DECLARATION], **_speed(declared, _ENCODER_SPEED)}
+        return Encoder(**made_by) == declared
     made = as_made(context, space).declared.encoder
     return stored.get("declared") == declaration_hash(context) and made.taste == declared.taste
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from reki_feast import files
 from reki_feast.errors import CondenseError, StoreError
 from reki_feast.project import DeclaredProject, now
-from reki_feast.schema import TIMESTAMP
+from reki_feast.report import Bar
+from reki_feast.schema import KINDS, TIMESTAMP
 from reki_feast.stages.context import StageContext
 from reki_feast.stages.published_rows import ExpectedRows, write_wanted
 from reki_feast.stages.snapshots import representation
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 
 _FILE = "match.safetensors"
 _SCORES = "fingerprint"
+#: Interactions whose users' rows are compared, and made, at a time.
+_PART = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -46,12 +50,16 @@ class MatchData:
     rows: pa.Table
 
 
-def material(context: StageContext, fitted: Fitted | None = None) -> MatchData | None:
+def material(
+    context: StageContext, fitted: Fitted | None = None, users: pa.Array | None = None
+) -> MatchData | None:
     """The log and the items' texts; None without times, or before anything is encoded.
 
     Args:
         context: the command's.
         fitted: scores whose channels make the texts; None takes all.
+        users: whose interactions are taken; what was expected of them is told by everybody's. None:
+            all users'.
     """
     from reki_feast.models.text_match import channels_of, make_log, make_texts
 
@@ -62,6 +70,10 @@ def material(context: StageContext, fitted: Fitted | None = None) -> MatchData |
     items = tables.items[tables.item.name].combine_chunks()
     user, item = tables.user.name, tables.item.name
     log, order = make_log(tables.interactions, items, user=user, item=item)
+    if users is not None:
+        wanted = pc.index_in(users, value_set=log.users).to_numpy()
+        chosen = np.flatnonzero(np.isin(log.user, wanted))
+        log, order = log.take(chosen), order[chosen]
     channels = fitted.channels if fitted else channels_of(rows)
     texts = make_texts(rows, items, channels)
     return MatchData(log, order, texts, channels, rows) if len(texts) else None
@@ -87,6 +99,7 @@ def fit(
     context: StageContext,
     until: datetime,
     progress: Callable[[int, int], None] | None = None,
+    users: pa.Array | None = None,
 ) -> Fitted | None:
     """Fit scores and keep them; None where there can be none.
 
@@ -94,10 +107,11 @@ def fit(
         context: the command's.
         until: labels from this time on are not learnt.
         progress: called after each block.
+        users: whose labels are learnt; None: all users'.
     """
     from reki_feast.models.text_match import arrays, fit_match
 
-    found = material(context)
+    found = material(context, users=users)
     if found is None:
         return None
     fitted = fit_match(
@@ -135,46 +149,68 @@ def fitted_scores(project: DeclaredProject) -> Fitted | None:
         ) from error
 
 
-def publish_scores(context: StageContext, fitted: Fitted) -> list[tuple[str, int, int]]:
-    """Write both tables: the name, rows and how many are new, of each."""
-    from reki_feast.models.text_match import (
-        UserHistory,
-        item_moments,
-        item_rows,
-        make_events,
-        row_hashes,
-        user_moments,
-        user_rows,
-    )
+def publish_scores(
+    context: StageContext, fitted: Fitted, bar: Bar = lambda done, total: None
+) -> list[tuple[str, int, int]]:
+    """Write both tables: the name, rows and how many are new, of each.
 
+    Args:
+        context: the command's.
+        fitted: the scores.
+        bar: shows how many interactions are counted.
+    """
     found = material(context, fitted)
     if found is None:
         return []
-    log, encoded = found.log, fitted.encode(found.texts)
-    events = make_events(log, encoded)
-    made: dict[str, Any] = {"created": now()}
-    users = user_moments(fitted, events, len(log.users))
-    items = item_moments(fitted, encoded, len(log.items))
-    user = ExpectedRows(
-        context.tables.user,
-        log.users.take(pa.array(users.owner)),
-        users,
-        row_hashes(fitted, users, events.digest),
-    )
-    item = ExpectedRows(
-        context.tables.item,
-        log.items.take(pa.array(items.owner)),
-        items,
-        row_hashes(fitted, items, found.texts.digest),
-    )
-    of_users = partial(
-        user_rows, fitted, UserHistory(log, events, encoded), key=context.tables.user, **made
-    )
-    of_items = partial(item_rows, fitted, log, encoded, key=context.tables.item, **made)
+    rows = _ScoreRows(context, fitted, found, bar)
+    user, item = (context.key(kind) for kind in KINDS)
     return [
-        ("user_match", *write_wanted(context, "user_match", user, of_users)),
-        ("item_match", *write_wanted(context, "item_match", item, of_items)),
+        ("user_match", *write_wanted(context, "user_match", user, rows.of_users)),
+        ("item_match", *write_wanted(context, "item_match", item, rows.of_items)),
     ]
+
+
+class _ScoreRows:
+    """All rows of both tables, of some users at a time."""
+
+    def __init__(self, context: StageContext, fitted: Fitted, found: MatchData, bar: Bar) -> None:
+        self._context, self._fitted, self._found, self._bar = context, fitted, found, bar
+        self._encoded, self._created = fitted.encode(found.texts), now()
+
+    def of_users(self) -> Iterator[ExpectedRows]:
+        """Those of users."""
+        from reki_feast.models.text_match import (
+            UserHistory,
+            make_events,
+            row_hashes,
+            user_moments,
+            user_rows,
+        )
+
+        fitted, encoded, key = self._fitted, self._encoded, self._context.tables.user
+        done = 0
+        for log in self._found.log.by_users(_PART):
+            events = make_events(log, encoded)
+            moments = user_moments(fitted, events, len(log.users))
+            ids = log.users.take(pa.array(moments.owner))
+            hashes = row_hashes(fitted, moments, events.digest)
+            history = UserHistory(log, events, encoded)
+            make = partial(user_rows, fitted, history, key=key, created=self._created)
+            yield ExpectedRows(key, ids, moments, hashes, make)
+            done += len(log)
+            self._bar(done, len(self._found.log))
+
+    def of_items(self) -> Iterator[ExpectedRows]:
+        """Those of items."""
+        from reki_feast.models.text_match import item_moments, item_rows, row_hashes
+
+        fitted, encoded, key = self._fitted, self._encoded, self._context.tables.item
+        log = self._found.log
+        moments = item_moments(fitted, encoded, len(log.items))
+        ids = log.items.take(pa.array(moments.owner))
+        hashes = row_hashes(fitted, moments, encoded.texts.digest)
+        make = partial(item_rows, fitted, log, encoded, key=key, created=self._created)
+        yield ExpectedRows(key, ids, moments, hashes, make)
 
 
 def weights_in_service(project: DeclaredProject, fitted: Fitted, served: Mapping[str, str]) -> str:

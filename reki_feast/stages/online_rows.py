@@ -5,7 +5,8 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from datetime import datetime
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from reki_feast.errors import Problem
 from reki_feast.project import DeclaredProject
@@ -39,6 +40,13 @@ def compare_online_rows(
     found = compare_repo(project.feature_repo, {SCENARIO_TAG: project.name}, end)
     views = [_shown(view) for view in found]
     return views, [problem for view in found for problem in _problems(view)]
+
+
+def is_written_by_runs_alone(view: Any) -> bool:
+    """Whether a feature view is a scenario's, and only a materialization writes its rows online."""
+    from reki_feast.stores.defaults import SCENARIO_TAG
+
+    return SCENARIO_TAG in view.tags and Path(view.batch_source.path).name != _PUSHED
 
 
 def compare_if_running(project: DeclaredProject) -> tuple[list[OnlineView], list[Problem]]:

@@ -17,6 +17,7 @@ from reki_feast.report import Progress
 from reki_feast.results import CostComparison, PlannedPrompts, PlanResult
 from reki_feast.schema import KINDS, Kind
 from reki_feast.stages.context import PromptStyle, StageContext
+from reki_feast.stages.encoding_plan import encoding_estimate
 from reki_feast.stages.gain import coverage
 from reki_feast.stages.grouping import Formed, drift_notes, group, group_updates
 from reki_feast.stages.prompting import Prompted, Prompting, prompts_at
@@ -70,8 +71,8 @@ def plan(
     collective = [kind for kind in KINDS if context.declared.collective(kind)]
     compared: list[CostComparison] = []
     if collective:
-        compared, said = _compared(context, times, collective, style, prompts, llm)
-        notes.append(said)
+        compared, note = _compared(context, times, collective, style, prompts, llm)
+        notes.append(note)
     return PlanResult(
         project=context.name,
         model=llm.name,
@@ -81,6 +82,7 @@ def plan(
         due=due,
         coverage=coverage(context.tables),
         comparison=compared,
+        encoding=encoding_estimate(context, times, whole.to_ask, whole.completion_tokens),
         notes=[*drift_notes(context, formed), *context.tables.notices, *notes],
         next=["reki generate"] if whole.to_ask else ["reki run"],
     )
@@ -139,7 +141,7 @@ def policy_notes(prompted: list[Prompted]) -> list[str]:
     """What the policies of freshness did."""
     left = sum(one.left_alone for one in prompted)
     updated = sum(one.updated for one in prompted)
-    said = [f"{left:,} users left alone: fewer new interactions than Freshness.min_new"]
+    note = [f"{left:,} users left alone: fewer new interactions than Freshness.min_new"]
     sent = [f"{updated:,} users are asked with their last knowledge and what is new"]
     reworded = max((one.reworded for one in prompted), default=0)
     words = [
@@ -147,7 +149,7 @@ def policy_notes(prompted: list[Prompted]) -> list[str]:
         "for what they met, or no longer has it: Freshness(catalogue=True) asks them"
     ]
     notes = dict.fromkeys(note for one in prompted for note in one.notes)
-    policies = ((said, left), (sent, updated), (words, reworded))
+    policies = ((note, left), (sent, updated), (words, reworded))
     return [*(note for found, count in policies if count for note in found), *notes]
 
 
@@ -189,8 +191,8 @@ def _left_of_budget(project: DeclaredProject, ledger: Ledger) -> list[str]:
         ("max_calls", budget.max_calls, totals.calls),
         ("max_tokens", budget.max_tokens, totals.prompt_tokens + totals.completion_tokens),
     )
-    said = [f"{spent:,.10g} of {name}={most:,.10g}" for name, most, spent in pairs if most]
-    return [f"the project has spent {', '.join(said)}"]
+    spending = [f"{spent:,.10g} of {name}={most:,.10g}" for name, most, spent in pairs if most]
+    return [f"the project has spent {', '.join(spending)}"]
 
 
 def _over_budget(project: DeclaredProject, whole: CallPlan) -> list[str]:
@@ -226,10 +228,10 @@ def _compared(
             CostComparison(f"each {kind}", entities, *_spent(each, scale)),
             CostComparison(f"groups of {kind}s", grouped.to_ask, *_spent(grouped, 1.0)),
         ]
-    said = f"{calls[1]:,} calls in place of {calls[0]:,} for the same entities"
+    note = f"{calls[1]:,} calls in place of {calls[0]:,} for the same entities"
     return (
         rows,
-        f"{said}, whatever is answered already; tokens of individual prompts are judged from "
+        f"{note}, whatever is answered already; tokens of individual prompts are judged from "
         f"{_SAMPLE:,} of them",
     )
 

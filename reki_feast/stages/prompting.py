@@ -10,7 +10,7 @@ group of items, is asked about again when its own text changes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -41,8 +41,10 @@ from reki_feast.stages.refresh import (
     without,
 )
 from reki_feast.stages.snapshots import groups_of, state, up_to
-from reki_feast.tables.inputs import without_ids, without_users
+from reki_feast.tables.inputs import Inputs, of_users, without_ids, without_users
 
+#: Users whose prompts are in memory at a time.
+PART = 1 << 16
 _ASKING = ["owner", "kind", "prompt_hash", "event_timestamp"]
 _NONE = pa.array([], pa.string())
 _POSITIONS = (
@@ -95,8 +97,61 @@ class Prompting:
     unchanged: Callable[[Kind, datetime], pa.Array] = lambda kind, time: _NONE
 
 
+@dataclass(frozen=True)
+class UserPart:
+    """Some of the users, where all of their prompts may not fit into memory.
+
+    Attributes:
+        ids: in the key's type; of the first part, the users of all others.
+        is_first: it has all that is not in others, items and groups too.
+        later: how many users are in the parts after it.
+    """
+
+    ids: pa.Array
+    is_first: bool
+    later: int
+
+    def given(self, tables: Inputs) -> Inputs:
+        """The tables of these users."""
+        return of_users(tables, self.ids, invert=self.is_first)
+
+    def stored(self, rows: pa.Table) -> pa.Table:
+        """The knowledge of these users."""
+        owners = self.ids.cast(pa.string())
+        return without(rows, owners) if self.is_first else of_owners(rows, owners)
+
+
+def user_parts(context: StageContext) -> list[UserPart | None]:
+    """The users whose prompts are written together; None: all."""
+    key = context.tables.user.name
+    ids = pc.unique(context.tables.interactions[key])
+    if not context.declared.individual("user") or len(ids) <= PART:
+        return [None]
+    ids = ids.take(pc.array_sort_indices(ids))
+    starts = range(PART, len(ids), PART)
+    later = [UserPart(ids.slice(at, PART), False, max(len(ids) - at - PART, 0)) for at in starts]
+    return [UserPart(ids.slice(PART), True, len(ids) - PART), *later]
+
+
+def counted(found: Sequence[Prompted]) -> Prompted:
+    """The counts and notes of several together, without prompts."""
+    return Prompted(
+        schema.PROMPTS.empty_table(),
+        left_alone=sum(one.left_alone for one in found),
+        updated=sum(one.updated for one in found),
+        unchanged=sum(one.unchanged for one in found),
+        reworded=sum(one.reworded for one in found),
+        notes=tuple(dict.fromkeys(note for one in found for note in one.notes)),
+    )
+
+
 def prompts_at(
-    prompting: Prompting, time: datetime, *, first: bool, planned: pa.Table | None = None
+    prompting: Prompting,
+    time: datetime,
+    *,
+    first: bool,
+    planned: pa.Table | None = None,
+    part: UserPart | None = None,
 ) -> Prompted:
     """The prompts of every generator at one time.
 
@@ -107,6 +162,7 @@ def prompts_at(
             only written then: its answer serves every later snapshot.
         planned: prompts of earlier times whose knowledge is not made yet. Their users count as
             known from then on; a filler stands for the text.
+        part: of some users alone; None: all.
 
     Raises:
         FactorsError, SourceError, DeclarationError: as ``knowledge.user_prompts``.
@@ -116,22 +172,19 @@ def prompts_at(
     declared = context.declared
     found = [Prompted(schema.PROMPTS.empty_table())]
     if declared.individual("user"):
-        found.append(_of_users(prompting, time, planned))
-    if declared.individual("item") and first:
+        found.append(_of_users(prompting, time, planned, part))
+    is_whole = part is None or part.is_first
+    if declared.individual("item") and first and is_whole:
         unchanged = prompting.unchanged("item", time)
         items = without_ids(context.tables.items, context.tables.item.name, unchanged)
         asked = knowledge.item_prompts(items, as_of=time, **style)
         prompts = redacted(asked, prompting.redact)
         found.append(Prompted(prompts, unchanged=len(unchanged), asked=made_of(prompts)))
-    if any(declared.collective(kind) for kind in KINDS):
+    if is_whole and any(declared.collective(kind) for kind in KINDS):
         found.append(_of_groups(prompting, time))
-    return Prompted(
-        pa.concat_tables([one.prompts for one in found]),
-        left_alone=sum(one.left_alone for one in found),
-        updated=sum(one.updated for one in found),
-        unchanged=sum(one.unchanged for one in found),
-        reworded=sum(one.reworded for one in found),
-        notes=tuple(note for one in found for note in one.notes),
+    return replace(
+        counted(found),
+        prompts=pa.concat_tables([one.prompts for one in found]),
         asked=pa.concat_tables([one.asked for one in found]),
     )
 
@@ -160,24 +213,30 @@ def _of_groups(prompting: Prompting, time: datetime) -> Prompted:
     )
 
 
-def _of_users(prompting: Prompting, time: datetime, planned: pa.Table | None) -> Prompted:
+def _of_users(
+    prompting: Prompting, time: datetime, planned: pa.Table | None, part: UserPart | None
+) -> Prompted:
     context = prompting.context
     freshness, is_timed = context.declared.freshness, context.tables.timed
     stored = stored_knowledge(context, time, texts=freshness.incremental and is_timed)
     unchanged = prompting.unchanged("user", time)
     stored = without(stored, unchanged)
+    given = without_users(context.tables, unchanged)
+    if part is not None:
+        stored, given = part.stored(stored), part.given(given)
     created = max(now(), context.lake.next_made())
     users = StoredUsers(
         context,
         prompting.style,
         stored,
         coming_knowledge(planned, stored, created),
-        without_users(context.tables, unchanged),
+        given,
         prompting.redact,
     )
     found = _fresh(users, time, freshness.min_new if is_timed else 1, prompting.unanswered)
     does_nothing = not is_timed and (freshness.min_new > 1 or freshness.incremental)
-    return replace(found, unchanged=len(unchanged), notes=(_POSITIONS,) if does_nothing else ())
+    left_out = len(unchanged) if part is None or part.is_first else 0
+    return replace(found, unchanged=left_out, notes=(_POSITIONS,) if does_nothing else ())
 
 
 def _fresh(users: StoredUsers, time: datetime, min_new: int, unanswered: Unanswered) -> Prompted:
@@ -185,7 +244,7 @@ def _fresh(users: StoredUsers, time: datetime, min_new: int, unanswered: Unanswe
 
     Knowledge made at ``time`` is not old: with it, a re-run would see no news and ask otherwise.
     """
-    log, old, now = users.log, users.known(time), users.at(time)
+    log, old, now = users.log, users.earlier(time), users.at(time)
     again, updated_again = users.again(now)
     last = pa.concat_tables([now, without(old, now["owner"])])
     growth = users.growth(last, time)
@@ -196,8 +255,8 @@ def _fresh(users: StoredUsers, time: datetime, min_new: int, unanswered: Unanswe
         quiet = users.whole(log.choose(little & (growth == 0)), time)
     kept = same(quiet, last)
     doubtful = little & ~log.among(kept["owner"])
-    held = _held(users, of_owners(last, log.choose(doubtful)), unanswered)
-    stands = log.among(held.owners)
+    standing = _standing(users, of_owners(last, log.choose(doubtful)), unanswered)
+    stands = log.among(standing.owners)
     is_open = ~stands & ~log.among(pa.concat_tables([again, kept])["owner"])
     updates = users.update(
         of_owners(old, log.choose(is_open & users.may_update(old, time, min_new))), time
@@ -210,9 +269,9 @@ def _fresh(users: StoredUsers, time: datetime, min_new: int, unanswered: Unanswe
         pa.concat_tables(prompts),
         left_alone=int(np.sum(stands & (growth > 0))),
         updated=all_updates.num_rows,
-        reworded=len(set(quiet["owner"].to_pylist()) & set(held.owners.to_pylist())),
+        reworded=len(set(quiet["owner"].to_pylist()) & set(standing.owners.to_pylist())),
         asked=pa.concat_tables(
-            [users.asked(pa.concat_tables(prompts), time, all_updates), *held.asked]
+            [users.asked(pa.concat_tables(prompts), time, all_updates), *standing.asked]
         ),
     )
 
@@ -225,7 +284,7 @@ class _StandingKnowledge:
     asked: list[pa.Table]
 
 
-def _held(users: StoredUsers, rows: pa.Table, unanswered: Unanswered) -> _StandingKnowledge:
+def _standing(users: StoredUsers, rows: pa.Table, unanswered: Unanswered) -> _StandingKnowledge:
     """Of old knowledge, that which answers what would be asked today; planned knowledge does."""
     is_planned = rows["planned"]
     made = rows.filter(pc.invert(is_planned))
@@ -239,8 +298,8 @@ def _held(users: StoredUsers, rows: pa.Table, unanswered: Unanswered) -> _Standi
         asked.append(users.asked(prompts, time.as_py(), updates))
     prompts = pa.concat_tables(tables, promote_options="default")
     waiting = unanswered(prompts)["prompt_hash"].combine_chunks() if prompts.num_rows else _NONE
-    held = prompts.filter(pc.invert(pc.is_in(prompts["prompt_hash"], value_set=waiting)))
+    standing = prompts.filter(pc.invert(pc.is_in(prompts["prompt_hash"], value_set=waiting)))
     planned = rows.filter(is_planned)
     return _StandingKnowledge(
-        pa.chunked_array([*held["owner"].chunks, *planned["owner"].chunks], pa.string()), asked
+        pa.chunked_array([*standing["owner"].chunks, *planned["owner"].chunks], pa.string()), asked
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -14,6 +14,7 @@ from reki_feast.errors import LakeError
 from reki_feast.knowledge import by_entity
 from reki_feast.knowledge.timestamps import Timestamps
 from reki_feast.project import now
+from reki_feast.report import Bar
 from reki_feast.schema import Kind
 from reki_feast.stages.context import StageContext
 from reki_feast.stages.snapshots import State, state, times, up_to
@@ -26,8 +27,15 @@ _SOURCES = ("knowledge", "members")
 _NEW = pa.schema([schema.KNOWLEDGE.field(name) for name in ("kind", "owner", "event_timestamp")])
 
 
-def write_knowledge(context: StageContext, kind: Kind) -> tuple[int, int]:
+def write_knowledge(
+    context: StageContext, kind: Kind, bar: Bar = lambda done, total: None
+) -> tuple[int, int]:
     """Add the rows of entities whose knowledge, or group, is another than what is published.
+
+    Args:
+        context: the command's.
+        kind: users or items.
+        bar: shows how many snapshots are done.
 
     Returns:
         The number of rows, and how many are new.
@@ -36,17 +44,21 @@ def write_knowledge(context: StageContext, kind: Kind) -> tuple[int, int]:
     context.lake.conform(table, schema.entity_knowledge(key, context.known_factors()))
     bare, added = schema.representation(key, []), 0
     stored = context.lake.read(table, bare)
-    news = _News.of(context, kind, stored.num_rows)
-    for time in news.times:
-        rows = _knowledge_at(context, kind, time, news.owners)
-        fresh = by_entity.changed_rows(rows, newest(up_to(stored, time), [key.name]), [key.name])
-        if context.lake.append(table, fresh) is not None:
-            stored, added = context.lake.read(table, bare), added + fresh.num_rows
-    news.remember(context, kind, stored.num_rows)
+    changes = _Changes.of(context, kind, stored.num_rows)
+    for number, time in enumerate(changes.times, start=1):
+        last, new = newest(up_to(stored, time), [key.name]), 0
+        for rows in _knowledge_at(context, kind, time, changes.owners):
+            fresh = by_entity.changed_rows(rows, last, [key.name])
+            context.lake.append(table, fresh)
+            new += fresh.num_rows
+        if new:
+            stored, added = context.lake.read(table, bare), added + new
+        bar(number, len(changes.times))
+    changes.remember(context, kind, stored.num_rows)
     return stored.num_rows, added
 
 
-class _News:
+class _Changes:
     """What came since the last publishing of a kind.
 
     Attributes:
@@ -60,7 +72,7 @@ class _News:
         self.times, self.owners, self._about = times, owners, about
 
     @classmethod
-    def of(cls, context: StageContext, kind: Kind, rows: int) -> _News:
+    def of(cls, context: StageContext, kind: Kind, rows: int) -> _Changes:
         """What came; all, where it is not known what was published, or how."""
         parts = {name: context.lake.parts(name) for name in _SOURCES}
         about: dict[str, Any] = {
@@ -71,11 +83,11 @@ class _News:
         }
         every = times(context, *_SOURCES)
         before = _stored(context).get(kind) or {}
-        known = {*before.get("parts", ())}
+        published = {*before.get("parts", ())}
         is_same = all(before.get(name) == about[name] for name in ("package", "factors", "rows"))
-        if not is_same or not known.issubset(about["parts"]):
+        if not is_same or not published.issubset(about["parts"]):
             return cls(every, None, about)
-        new = [x for name in _SOURCES for x in parts[name] if f"{name}/{x.name}" not in known]
+        new = [x for name in _SOURCES for x in parts[name] if f"{name}/{x.name}" not in published]
         rows_of = context.lake.read_parts(new, _NEW)
         first = pc.min(rows_of["event_timestamp"]).as_py()
         since = [time for time in every if first is not None and time >= first]
@@ -99,14 +111,14 @@ def _stored(context: StageContext) -> dict[str, Any]:
 
 def _knowledge_at(
     context: StageContext, kind: Kind, time: datetime, owners: pa.Array | None
-) -> pa.Table:
-    known = state(context, time)
+) -> Iterator[pa.Table]:
+    snapshot = state(context, time)
     if owners is not None:
-        which = pc.is_in(known.knowledge["owner"], value_set=owners)
-        known = State(known.knowledge.filter(which), known.members)
-    return by_entity.entity_table(
-        known.knowledge,
-        known.members,
+        which = pc.is_in(snapshot.knowledge["owner"], value_set=owners)
+        snapshot = State(snapshot.knowledge.filter(which), snapshot.members)
+    return by_entity.entity_parts(
+        snapshot.knowledge,
+        snapshot.members,
         kind=kind,
         key=context.key(kind),
         factors=context.known_factors(),

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from reki_feast import schema
-from reki_feast.knowledge import by_entity as known
+from reki_feast.knowledge import by_entity
 from reki_feast.project import DeclaredProject
 from reki_feast.schema import TIMESTAMP, Key
 from reki_feast.tables.parts import newest
@@ -21,26 +22,38 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ExpectedRows:
-    """All rows that a table should have.
+    """All rows of some entities that a table should have.
 
     Attributes:
         key: the table's join key.
         ids: ``[k]``, whose each row is.
         moments: ``[k]``, of what each row is made, and its time.
         hashes: ``[k]``, of all that makes each row.
+        make: makes some of them.
     """
 
     key: Key
     ids: pa.Array | pa.ChunkedArray
     moments: Moments
-    hashes: list[str]
+    hashes: list[str] | pa.ChunkedArray
+    make: Callable[[Moments], Iterator[pa.Table]]
+
+    def bare(self) -> pa.Table:
+        """Key, time and hash of each row, and its place."""
+        times = pa.array(self.moments.time).cast(TIMESTAMP)
+        hashes = self.hashes
+        return pa.table(
+            {
+                self.key.name: self.ids.cast(self.key.type),
+                "event_timestamp": times,
+                "hash": pa.array(hashes, pa.string()) if isinstance(hashes, list) else hashes,
+                "row": np.arange(len(self.moments)),
+            }
+        )
 
 
 def write_wanted(
-    project: DeclaredProject,
-    table: str,
-    wanted: ExpectedRows,
-    rows: Callable[[Moments], Iterator[pa.Table]],
+    project: DeclaredProject, table: str, key: Key, parts: Callable[[], Iterator[ExpectedRows]]
 ) -> tuple[int, int]:
     """Add the rows that are not stored, or are otherwise; give their number and how many are new.
 
@@ -50,27 +63,42 @@ def write_wanted(
     Args:
         project: whose table it is.
         table: its name.
-        wanted: all rows.
-        rows: makes some of them.
+        key: its join key.
+        parts: gives all wanted rows, those of an entity in one part.
     """
-    key, unique = wanted.key, [wanted.key.name, "event_timestamp"]
-    asked = pa.table(
-        {
-            key.name: wanted.ids.cast(key.type),
-            "event_timestamp": pa.array(wanted.moments.time).cast(TIMESTAMP),
-            "hash": pa.array(wanted.hashes, pa.string()),
-            "row": np.arange(len(wanted.moments)),
-        }
-    )
+    unique = [key.name, "event_timestamp"]
     bare = pa.schema([field for field in schema.item_match(key) if field.name != "item_match"])
     stored = newest(project.lake.read(table, bare), unique)
-    if _are_strange(stored, asked, unique):
-        project.lake.replace(table, rows(wanted.moments))
-        return asked.num_rows, asked.num_rows
-    fresh = known.changed_rows(asked, stored, unique)["row"].to_numpy()
-    for part in rows(wanted.moments.take(fresh)):
-        project.lake.append(table, part)
-    return asked.num_rows, len(fresh)
+    count = new = looked_at = 0
+    for part in parts():
+        asked = part.bare()
+        owners = asked[key.name].unique()
+        mine = stored.filter(pc.is_in(stored[key.name], value_set=owners))
+        if _are_strange(mine, asked, unique):
+            return _replaced(project, table, parts)
+        fresh = by_entity.changed_rows(asked, mine, unique)["row"].to_numpy()
+        for rows in part.make(part.moments.take(fresh)):
+            project.lake.append(table, rows)
+        count, new = count + asked.num_rows, new + len(fresh)
+        looked_at += mine.num_rows
+    if count and looked_at < stored.num_rows:  # of entities that are wanted no more
+        return _replaced(project, table, parts)
+    return count, new
+
+
+def _replaced(
+    project: DeclaredProject, table: str, parts: Callable[[], Iterator[ExpectedRows]]
+) -> tuple[int, int]:
+    count = 0
+
+    def every() -> Iterator[pa.Table]:
+        nonlocal count
+        for part in parts():
+            count += len(part.moments)
+            yield from part.make(part.moments)
+
+    project.lake.replace(table, every())
+    return count, count
 
 
 def _are_strange(stored: pa.Table, asked: pa.Table, unique: list[str]) -> bool:
@@ -79,4 +107,4 @@ def _are_strange(stored: pa.Table, asked: pa.Table, unique: list[str]) -> bool:
         table.select(unique).append_column("hash", pa.array([""] * table.num_rows, pa.string()))
         for table in (stored, asked)
     )
-    return bool(wants.num_rows and known.changed_rows(had, wants, unique).num_rows)
+    return bool(wants.num_rows and by_entity.changed_rows(had, wants, unique).num_rows)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from reki_feast import schema
 from reki_feast.errors import LakeError, StoreError
 from reki_feast.project import DeclaredProject, now
-from reki_feast.report import attach_report
+from reki_feast.report import Progress, Silent, attach_report
 from reki_feast.results import MaterializedView, PublishedTable, PublishResult
 from reki_feast.schema import KINDS, Key, Kind
 from reki_feast.stages.absent import PUBLISHED, absent_notes
@@ -19,9 +19,10 @@ from reki_feast.stages.exclusive import writing
 from reki_feast.stages.feast_repo import check_takes_rows, takes_late_rows
 from reki_feast.stages.living_spaces import living
 from reki_feast.stages.matching import fitted_scores, publish_scores, section_of
-from reki_feast.stages.online_rows import compare_online_rows
+from reki_feast.stages.online_rows import compare_online_rows, is_written_by_runs_alone
+from reki_feast.stages.projections import encoder_of
 from reki_feast.stages.published_knowledge import write_knowledge
-from reki_feast.stages.snapshots import channels, representation_hashes, times
+from reki_feast.stages.snapshots import representation_hashes, times, vector_columns
 from reki_feast.stages.stored_hein import StoredHein
 from reki_feast.stages.training_data import trained_until
 from reki_feast.stages.up_to_date import StandingResult
@@ -34,13 +35,20 @@ _SECOND = timedelta(seconds=1)
 
 
 @writing
-def publish(project: DeclaredProject, *, materialize: bool = False) -> PublishResult:
+def publish(
+    project: DeclaredProject, *, materialize: bool = False, progress: Progress | None = None
+) -> PublishResult:
     """Write augmented vectors and knowledge as tables for Feast, then their manifest.
 
     Every stored representation gets a vector of weights that have seen no label of its time or
     later: rows are added where a vector is missing or was made by other weights. With
     ``materialize`` the project's Feast repo is applied and materialized, and the online rows are
     counted.
+
+    Args:
+        project: the project.
+        materialize: whether to bring the rows online, too.
+        progress: shows how far it is.
 
     Raises:
         CondenseError: there are no weights yet.
@@ -50,14 +58,14 @@ def publish(project: DeclaredProject, *, materialize: bool = False) -> PublishRe
     if materialize:
         check_takes_rows(context)
     standing = StandingResult(context, PublishResult)
-    result = standing.stored() or standing.keep(_published(context))
+    result = standing.stored() or standing.keep(_published(context, progress or Silent()))
     if not materialize:
         return replace(result, next=next_in_repo(context))
     with attach_report(result.report):
         return replace(result, online=materialize_repo(context))
 
 
-def _published(context: StageContext) -> PublishResult:
+def _published(context: StageContext, progress: Progress) -> PublishResult:
     """Publish every living space; damaged weights of one do not keep others from it."""
     rows: list[PublishedTable] = []
     faults: list[LakeError] = []
@@ -65,7 +73,7 @@ def _published(context: StageContext) -> PublishResult:
     for one in (current, *others):
         suffix = "" if one is current else f"@{one.lake.space.version}"
         try:
-            made = _published_in(one)
+            made = _published_in(one, progress)
         except LakeError as error:
             faults.append(error)
         else:
@@ -85,22 +93,29 @@ def _published(context: StageContext) -> PublishResult:
     )
 
 
-def _published_in(context: StageContext) -> list[tuple[str, int, int]]:
+def _published_in(context: StageContext, progress: Progress) -> list[tuple[str, int, int]]:
     """Write the tables of a space, and the manifest once they stand."""
     hein = StoredHein.of(context)
-    rows = [row for kind in KINDS for row in _tables(context, hein, kind)]
+    rows = [row for kind in KINDS for row in _tables(context, hein, kind, progress)]
     scored = fitted_scores(context)
     if scored is not None:
-        rows += publish_scores(context, scored)
+        with progress.bar("publishing scores") as bar:
+            rows += publish_scores(context, scored, bar)
     context.lake.write_json("manifest", _manifest(context, hein, scored))
     return rows
 
 
-def _tables(context: StageContext, hein: StoredHein, kind: Kind) -> list[tuple[str, int, int]]:
+def _tables(
+    context: StageContext, hein: StoredHein, kind: Kind, progress: Progress
+) -> list[tuple[str, int, int]]:
     """Write the tables of a kind: the name, rows and how many are new, of each."""
+    with progress.bar(f"publishing {kind} vectors") as bar:
+        vectors = write_augmented(context, hein, kind, bar)
+    with progress.bar(f"publishing {kind} knowledge") as bar:
+        texts = write_knowledge(context, kind, bar)
     return [
-        (f"{kind}_aug", *write_augmented(context, hein, kind)),
-        (f"{kind}_knowledge", *write_knowledge(context, kind)),
+        (f"{kind}_aug", *vectors),
+        (f"{kind}_knowledge", *texts),
         (f"{kind}_representation", _conform_representation(context, kind), 0),
     ]
 
@@ -108,7 +123,7 @@ def _tables(context: StageContext, hein: StoredHein, kind: Kind) -> list[tuple[s
 def _conform_representation(context: StageContext, kind: Kind) -> int:
     """Give older parts the columns of channels that came since; the number of rows."""
     key = context.key(kind)
-    made = schema.representation(key, channels(context, kind))
+    made = schema.representation(key, vector_columns(context, kind))
     rows: int = representation_hashes(context, key, kind).num_rows
     context.lake.conform(f"{kind}_representation", made)
     return rows
@@ -127,7 +142,7 @@ def _manifest(context: StageContext, hein: StoredHein, scored: Fitted | None) ->
         "pairs": [list(pair) for pair in made["pairs"]],
         **({} if scored is None else {"match": section_of(scored)}),
         "factors": list(context.known_factors()),
-        "encoder": (context.lake.read_json("encoder") or {}).get("name", ""),
+        "encoder": encoder_of(context.lake),
         "weights": hein.hashes[-1],
         "trained_until": trained_until(made),
         "snapshots": [time.isoformat() for time in snapshots],
@@ -142,7 +157,7 @@ def _side(context: StageContext, hein: StoredHein, kind: Kind) -> dict[str, Any]
     return {
         "key": key.name,
         "type": str(key.type),
-        "channels": channels(context, kind),
+        "channels": vector_columns(context, kind),
         "q": hein.manifest["q"],
         # weights of one hash have one default vector
         "default": published[kind]["default"] if is_published else hein.default_vector(kind),
@@ -152,7 +167,8 @@ def _side(context: StageContext, hein: StoredHein, kind: Kind) -> dict[str, Any]
 def materialize_repo(project: DeclaredProject) -> list[MaterializedView]:
     """Apply and materialize the project's Feast repo, all spaces that it serves; rows by view.
 
-    Rows are counted, and a sample of them is compared with the tables.
+    Rows that are online stay, but for users' states, which `reki push` writes, too. Rows are
+    counted, and a sample is compared with the tables: where one is another, all are written.
 
     Raises:
         StoreError: Feast does not accept the repo, or rows are missing online or are not those of
@@ -161,9 +177,11 @@ def materialize_repo(project: DeclaredProject) -> list[MaterializedView]:
     from reki_feast.stores.materialize import apply_and_materialize
 
     end = _end(project)
-    counts = apply_and_materialize(project.feature_repo, end)
-    if problems := compare_online_rows(project, end)[1]:
-        raise StoreError(problems)
+    counts = apply_and_materialize(project.feature_repo, end, changes_of=is_written_by_runs_alone)
+    if compare_online_rows(project, end)[1]:
+        counts = apply_and_materialize(project.feature_repo, end)
+        if problems := compare_online_rows(project, end)[1]:
+            raise StoreError(problems)
     return [MaterializedView(count.name, count.source, count.online) for count in counts]
 
 

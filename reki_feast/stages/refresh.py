@@ -84,21 +84,21 @@ class StoredUsers:
         """The interactions, by owner."""
         return InteractionsByUser.of(self.given, self.style["wording"].n)
 
-    def may_update(self, known: pa.Table, time: datetime, min_new: int) -> Mask:
+    def may_update(self, last: pa.Table, time: datetime, min_new: int) -> Mask:
         """bool[U], who has news enough, and none that came late: an update would leave it out."""
-        news = self.log.count(self.log.news(known, time))
-        found: Mask = (news >= min_new) & (news == self.growth(known, time))
+        new = self.log.count(self.log.unseen(last, time))
+        found: Mask = (new >= min_new) & (new == self.growth(last, time))
         return found
 
-    def growth(self, known: pa.Table, time: datetime) -> NDArray[np.int64]:
+    def growth(self, last: pa.Table, time: datetime) -> NDArray[np.int64]:
         """int64[U], interactions before a time that a user's knowledge does not tell of.
 
         Those since it was made, and those that came late: more lie before it than lay there then.
         """
-        seen = np.append(pc.fill_null(known["seen"], _MANY).to_numpy(), _MANY)
-        then = self.log.count(self.log.told(known))
-        late = np.maximum(then - seen[self.log.place(known)], 0)
-        growth: NDArray[np.int64] = self.log.count(self.log.news(known, time)) + late
+        seen = np.append(pc.fill_null(last["seen"], _MANY).to_numpy(), _MANY)
+        then = self.log.count(self.log.seen(last))
+        late = np.maximum(then - seen[self.log.rows_of(last)], 0)
+        growth: NDArray[np.int64] = self.log.count(self.log.unseen(last, time)) + late
         return growth
 
     def asked(self, prompts: pa.Table, time: datetime, updates: pa.Table) -> pa.Table:
@@ -141,7 +141,7 @@ class StoredUsers:
         """The newest knowledge of each owner made as of this very time."""
         return _newest(self.stored.filter(pc.field("event_timestamp") == _at(time)))
 
-    def known(self, time: datetime, owners: pa.Array | None = None) -> pa.Table:
+    def earlier(self, time: datetime, owners: pa.Array | None = None) -> pa.Table:
         """The newest knowledge of each owner made as of an earlier time, stored or planned.
 
         Returns:
@@ -174,7 +174,7 @@ class StoredUsers:
         if not self.incremental:
             return whole, none
         others = without(rows, whole["owner"])["owner"]
-        updates = same(self.update(self.known(time, others), time), rows)
+        updates = same(self.update(self.earlier(time, others), time), rows)
         return pa.concat_tables([whole, updates]), updates
 
     def whole(self, owners: pa.Array | pa.ChunkedArray, time: datetime) -> pa.Table:
@@ -182,14 +182,14 @@ class StoredUsers:
         rows = self.log.among(owners)[self.log.codes] & self.log.before(time)
         return self._rendered(knowledge.user_prompts, owners, rows, as_of=time)
 
-    def update(self, known: pa.Table, time: datetime) -> pa.Table:
+    def update(self, last: pa.Table, time: datetime) -> pa.Table:
         """Prompts of profile, old knowledge and what is new; without owners who need the whole."""
-        if not (self.incremental and known.num_rows):
+        if not (self.incremental and last.num_rows):
             return schema.PROMPTS.empty_table()
-        known = known.filter(knowledge.updatable(known, self.style["wording"].factors))
-        rows = self.log.news(known, time)
+        last = last.filter(knowledge.updatable(last, self.style["wording"].factors))
+        rows = self.log.unseen(last, time)
         return self._rendered(
-            knowledge.user_updates, known["owner"], rows, as_of=time, knowledge=known
+            knowledge.user_updates, last["owner"], rows, as_of=time, knowledge=last
         )
 
     def _rendered(
@@ -255,25 +255,25 @@ class InteractionsByUser:
         found: Mask = self.times < _at(time).value
         return found
 
-    def news(self, known: pa.Table, time: datetime) -> Mask:
+    def unseen(self, last: pa.Table, time: datetime) -> Mask:
         """bool[rows], what happened before a time and since a user's knowledge, if there is any.
 
         Knowledge as of a time does not know what happened at it.
         """
-        found: Mask = ~self.told(known) & self.before(time)
-        return found & self.among(known["owner"])[self.codes]
+        found: Mask = ~self.seen(last) & self.before(time)
+        return found & self.among(last["owner"])[self.codes]
 
-    def told(self, known: pa.Table) -> Mask:
+    def seen(self, last: pa.Table) -> Mask:
         """bool[rows], what happened before a user's knowledge was made; nothing of the unknown."""
-        since = np.append(_micros(known), np.iinfo(np.int64).min)
-        found: Mask = self.times < since[self.place(known)][self.codes]
+        since = np.append(_micros(last), np.iinfo(np.int64).min)
+        found: Mask = self.times < since[self.rows_of(last)][self.codes]
         return found
 
-    def place(self, known: pa.Table) -> NDArray[np.int64]:
+    def rows_of(self, last: pa.Table) -> NDArray[np.int64]:
         """int64[U], each user's row of knowledge, -1 for none."""
-        at = pc.index_in(self.owners, value_set=known["owner"].combine_chunks())
-        places: NDArray[np.int64] = pc.fill_null(at, -1).to_numpy()
-        return places
+        at = pc.index_in(self.owners, value_set=last["owner"].combine_chunks())
+        rows: NDArray[np.int64] = pc.fill_null(at, -1).to_numpy()
+        return rows
 
 
 def stored_knowledge(project: DeclaredProject, time: datetime, *, texts: bool) -> pa.Table:

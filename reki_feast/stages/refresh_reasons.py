@@ -42,13 +42,13 @@ def due_prompts(
     if not waiting.num_rows:
         return []
     names = [*SLOT, "prompt_hash", *_TIMES]
-    known = project.lake.read("knowledge", pa.schema([schema.KNOWLEDGE.field(n) for n in names]))
+    stored = project.lake.read("knowledge", pa.schema([schema.KNOWLEDGE.field(n) for n in names]))
     before = stored_asked(project)
     counts = {kind: dict.fromkeys(REASONS, 0) for kind in KINDS}
     for time in waiting["event_timestamp"].unique():
         rows = waiting.filter(pc.field("event_timestamp") == time)
-        held = newest(up_to(known, time.as_py()), SLOT)
-        last = held.take(pc.index_in(of_slot(rows), value_set=of_slot(held)))
+        newest_rows = newest(up_to(stored, time.as_py()), SLOT)
+        last = newest_rows.take(pc.index_in(of_slot(rows), value_set=of_slot(newest_rows)))
         parts = _Compared(rows, last, found_for(rows, asked), found_for(last, before))
         found = parts.reasons(project.declared.freshness.min_new, outdated, unanswered)
         for kind, reason in zip(rows["kind"].to_pylist(), found, strict=True):

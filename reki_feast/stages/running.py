@@ -19,8 +19,9 @@ from reki_feast.stages.encoding import encode
 from reki_feast.stages.feast_repo import check_takes_rows
 from reki_feast.stages.generating import GenerateOptions, generate
 from reki_feast.stages.publishing import publish
-from reki_feast.stages.snapshots import times
+from reki_feast.stages.snapshots import times, wanted_times
 from reki_feast.stages.training import train
+from reki_feast.stages.up_to_date import NextRun
 
 
 def run(
@@ -51,20 +52,24 @@ def run(
     context = StageContext.of(project)
     if compatible:
         check_compatible(context, retrain=retrain)
-    _look_ahead(context, materialize=materialize)
     as_of = options.get("as_of")
     stages: dict[str, Callable[[], Result]] = {
         "encode": partial(encode, context, as_of=as_of, retrain=retrain, progress=progress),
         "train": partial(train, context, retrain=retrain, compatible=compatible, progress=progress),
-        "publish": partial(publish, context, materialize=materialize),
+        "publish": partial(publish, context, materialize=materialize, progress=progress),
     }
     done: dict[str, Any] = {}
-    with attach_report(lambda: replace(_result(context, done), next=[]).report() if done else None):
+    said = attach_report(
+        lambda: replace(_result(context, done), next=[]).report() if done else None
+    )
+    with NextRun.after(context) as next_run, said:
+        _look_ahead(context, materialize=materialize)
         if context.declared.generators:  # several runs share the asking
             done["generate"] = generate(context, progress=progress, **options)
         with context.write_lock("reki run"):
             for name, stage in stages.items():
                 done[name] = stage()
+            next_run.store(wanted_times(context, as_of))
     return _result(context, done)
 
 

@@ -102,13 +102,35 @@ def channels(project: DeclaredProject, kind: Kind) -> list[str]:
     found = known.channels(project.lake.read("knowledge", bare), kind)
     if kind == "item":
         return [*found, "description"]
-    return [*found, "history", *([schema.TASTE] if project.declared.encoder.taste else [])]
+    encoder = project.declared.encoder
+    own = {"history": encoder.history, schema.TASTE: encoder.taste}
+    return [*found, *(name for name, there in own.items() if there)]
 
 
-def representation(project: DeclaredProject, key: Key, kind: Kind) -> pa.Table:
-    """All stored representations of a kind, of every snapshot."""
-    made = schema.representation(key, channels(project, kind))
-    return project.lake.read(f"{kind}_representation", made)
+def preference_columns(project: DeclaredProject, kind: Kind) -> dict[str, str]:
+    """By column, the factors that users' representations have a vector of its own for."""
+    if kind == "item" or not project.declared.encoder.preferences:
+        return {}
+    return {schema.preference_column(factor): factor for factor in project.known_factors()}
+
+
+def vector_columns(project: DeclaredProject, kind: Kind) -> list[str]:
+    """All columns of vectors: the channels, then users' preferences."""
+    return [*channels(project, kind), *preference_columns(project, kind)]
+
+
+def representation(
+    project: DeclaredProject, key: Key, kind: Kind, ids: pa.Array | None = None
+) -> pa.Table:
+    """All stored representations of a kind, of every snapshot; or those of some ids alone."""
+    made, table = schema.representation(key, channels(project, kind)), f"{kind}_representation"
+    if ids is None:
+        return project.lake.read(table, made)
+    found = [made.empty_table()]
+    for path in project.lake.parts(table):  # one by one: all of them may not fit into memory
+        rows = project.lake.read_parts([path], made)
+        found.append(rows.filter(pc.is_in(rows[key.name], value_set=ids)))
+    return pa.concat_tables(found)
 
 
 def representation_hashes(project: DeclaredProject, key: Key, kind: Kind) -> pa.Table:

@@ -25,6 +25,7 @@ from reki_feast.stages.gain import helping_notes
 from reki_feast.stages.ledger_reports import latest_runs, prompt_states, total_usage
 from reki_feast.stages.living_spaces import all_lakes
 from reki_feast.stages.online_rows import compare_if_running
+from reki_feast.stages.projections import stored_projection
 from reki_feast.stages.training_data import trained_weights
 from reki_feast.tables.lake import Lake
 
@@ -72,6 +73,7 @@ def status(project: DeclaredProject) -> StatusResult:
     for lake in lakes:
         read(lake.check, None)
     made = read(partial(_manifest, project), None)
+    projection = read(partial(stored_projection, project.lake), None)
     online, wrong = _online(project)
     return StatusResult(
         project=project.name,
@@ -84,6 +86,7 @@ def status(project: DeclaredProject) -> StatusResult:
         **figures._asdict(),
         weights=trained_weights(made) if made else None,
         weights_readable=made is not None,
+        representations="" if projection is None else projection.about,
         redis=_redis(project),
         online=online,
         problems=list(faults),

@@ -21,9 +21,9 @@ def forget_items(lake: Lake, ids: Collection[str]) -> set[str]:
     found = lake.backbones() if ids else None
     if found is None:
         return set()
-    arrays, said = found
+    arrays, manifests = found
     gone: set[str] = set()
-    for number, about in enumerate(said):
+    for number, about in enumerate(manifests):
         name = f"block{number}.{_EMBEDDINGS}"
         items = about["items"] if about else []
         stays = [str(one) not in ids for one in items]
@@ -32,5 +32,5 @@ def forget_items(lake: Lake, ids: Collection[str]) -> set[str]:
             about["items"] = [one for one, kept in zip(items, stays, strict=True) if kept]
             arrays = {**arrays, name: np.asarray(arrays[name])[[True, *stays]]}
     if gone:
-        lake.write_backbones(arrays, said)
+        lake.write_backbones(arrays, manifests)
     return gone

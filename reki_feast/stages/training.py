@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from reki_feast.declare import Encoder
 from reki_feast.errors import CondenseError
 from reki_feast.models.names import LABELS
 from reki_feast.project import DeclaredProject
@@ -26,6 +27,7 @@ from reki_feast.stages.matching import fit, fitted_scores, material
 from reki_feast.stages.snapshots import channels, times
 from reki_feast.stages.training_data import (
     TrainingData,
+    drawn_to_learn,
     in_time,
     known_at,
     settings,
@@ -70,7 +72,8 @@ def train(
         check_compatible(context, retrain=retrain)
     standing = StandingResult(context, TrainResult, retrain=retrain, compatible=compatible)
     return standing.stored() or standing.keep(
-        _trained(context, progress, retrain=retrain, compatible=compatible)
+        _trained(context, progress, retrain=retrain, compatible=compatible),
+        unchanged=lambda _: _standing(context),
     )
 
 
@@ -79,13 +82,14 @@ def _trained(
 ) -> TrainResult:
     stored = None if retrain else context.lake.weights()
     if stored is not None:
-        _bring_up_scores(context, progress or Silent())
-        notes = ["weights are there; --retrain trains again", *_declared_since(context, stored[1])]
-        return _result(context, stored[1], *notes)
+        if _lacks_scores(context):
+            until = times(context, "item_representation")[-1]
+            _fit_scores(context, until, drawn_to_learn(context), progress or Silent())
+        return _of_weights(context, stored[1])
     old = OldSpace.of(context) if compatible else None
     if retrain:
         context = retrained(context)
-    found = in_time(context, training_data(context))
+    found = in_time(context, training_data(context, drawn_to_learn(context)))
     bars = progress or Silent()
     blocks = _blocks(context, found, old, bars)
     from reki_feast.models.hein import all_manifest, all_weights, stored_backbones
@@ -97,18 +101,30 @@ def _trained(
         made[COMPATIBLE_WITH] = old.hash
     if found.until is not None:
         made["trained_until"], made["exclusive"] = found.until.isoformat(), True
-        _fit_scores(context, found.until, bars)
-        made["helps"] = _helps(context, bars)
+        _fit_scores(context, found.until, found.drawn, bars)
+        made["helps"] = _helps(context, found.drawn, bars)
     begin_first(context)
     backbones = stored_backbones([one.hein.backbone for one in blocks])
     context.lake.write_weights(all_weights(blocks), made, backbones)
-    return _result(context, made, *_new_space(context), *found.given.notices)
+    drawn = _drawn_note(context, found)
+    return _result(context, made, *drawn, *_new_space(context), *found.given.notices)
+
+
+def _drawn_note(context: StageContext, found: TrainingData) -> list[str]:
+    """How much of the log was learnt from, where that is not all."""
+    if found.drawn is None:
+        return []
+    seen, every = found.given.interactions.num_rows, context.tables.interactions.num_rows
+    return [
+        f"learnt from {seen:,} of {every:,} interactions, those of {len(found.drawn):,} users that "
+        f"the seed drew: Training(samples={context.declared.training.samples})"
+    ]
 
 
 def _new_space(context: StageContext) -> list[str]:
     """What becomes of new weights beside those in service."""
     space, current = context.lake.space, read_spaces(context.data).in_service
-    if space == current:
+    if space.number == current.number:
         return []
     return [
         f"weights of a new space, {space.version}; {current.version} stays in service until "
@@ -116,25 +132,37 @@ def _new_space(context: StageContext) -> list[str]:
     ]
 
 
-def _bring_up_scores(context: StageContext, progress: Progress) -> None:
-    """Fit scores where weights are there and scores are not, as in a project made before them."""
-    made = times(context, "item_representation")
-    if not made or fitted_scores(context) is not None:
-        return
-    if context.tables.timed:
-        _fit_scores(context, made[-1], progress)
+def _standing(context: StageContext) -> TrainResult | None:
+    """The result while the stored weights stand; None where there would be something to do."""
+    made = context.lake.read_json("hein")
+    return None if made is None or _lacks_scores(context) else _of_weights(context, made)
 
 
-def _fit_scores(context: StageContext, until: datetime, progress: Progress) -> None:
+def _of_weights(context: StageContext, made: dict[str, Any]) -> TrainResult:
+    said = "weights are there; --retrain trains again"
+    return _result(context, made, said, *_declared_since(context, made))
+
+
+def _lacks_scores(context: StageContext) -> bool:
+    """Whether weights are there and scores are not, as in a project made before them."""
+    can_be_fitted = context.tables.timed and bool(times(context, "item_representation"))
+    return can_be_fitted and fitted_scores(context) is None
+
+
+def _fit_scores(
+    context: StageContext, until: datetime, drawn: pa.Array | None, progress: Progress
+) -> None:
     with progress.bar("training scores") as bar:
-        fit(context, until, bar)
+        fit(context, until, bar, drawn)
 
 
-def _helps(context: StageContext, progress: Progress) -> dict[str, Any]:
+def _helps(context: StageContext, drawn: pa.Array | None, progress: Progress) -> dict[str, Any]:
     """Whether the scores help on this log; nothing where that is not asked for."""
+    if not context.declared.training.check:
+        return {}
     fitted = fitted_scores(context)
-    found = material(context, fitted)
-    if fitted is None or found is None or not context.declared.training.check:
+    found = material(context, fitted, drawn)
+    if fitted is None or found is None:
         return {}
     with progress.bar("measuring in time"):
         return helps(context.declared.training.seed, context.tables, found, fitted)
@@ -208,7 +236,8 @@ def _declared_since(project: DeclaredProject, made: dict[str, Any]) -> list[str]
     if stored is not None:
         encoder = project.declared.encoder.model_dump(exclude={"batch_size"})
         wanted |= {f"Encoder({name})": value for name, value in encoder.items()}
-        had |= {f"Encoder({name})": value for name, value in stored.items()}
+        made_by = Encoder(**stored).model_dump(exclude={"batch_size"})
+        had |= {f"Encoder({name})": value for name, value in made_by.items()}
     return [
         f"{name}: {value} is declared, the weights were trained with {had[name]}"
         for name, value in wanted.items()

@@ -18,7 +18,8 @@ from reki_feast.stages.context import StageContext
 from reki_feast.stages.snapshots import between_times, representation, times, up_to
 from reki_feast.tables.asof import after
 from reki_feast.tables.attributes import attributes
-from reki_feast.tables.inputs import Inputs
+from reki_feast.tables.drawn import drawn_users
+from reki_feast.tables.inputs import Inputs, of_users
 from reki_feast.tables.parts import newest
 from reki_feast.tables.snapshot_times import snapshot_to_learn_from, split
 from reki_feast.views.spaces import read_spaces
@@ -32,7 +33,7 @@ class TrainingData:
     """Tables as :func:`reki_feast.models.hein.fit_hein` takes them.
 
     Attributes:
-        given: the project's tables.
+        given: the project's tables, of the drawn users alone.
         time: the as-of time of the representations.
         until: labels came before it; None without times.
         interactions: with their samples.
@@ -40,6 +41,7 @@ class TrainingData:
         items: of items.
         user_fields: user key and the columns that tell users apart; None without any.
         item_fields: the same of items.
+        drawn: ids of the users whose interactions these are; None: all users'.
     """
 
     given: Inputs
@@ -50,10 +52,21 @@ class TrainingData:
     items: pa.Table
     user_fields: pa.Table | None
     item_fields: pa.Table | None
+    drawn: pa.Array | None = None
 
 
-def training_data(project: DeclaredProject) -> TrainingData:
+def drawn_to_learn(context: StageContext) -> pa.Array | None:
+    """Ids of the users that ``Training(samples=…)`` leaves to learn from; None: all."""
+    said, tables = context.declared.training, context.tables
+    return drawn_users(tables.interactions, tables.user, said.samples, said.seed)
+
+
+def training_data(project: DeclaredProject, drawn: pa.Array | None = None) -> TrainingData:
     """Choose the snapshot, the latest that leaves out a quarter of the interactions.
+
+    Args:
+        project: the project.
+        drawn: ids of the users whose interactions are taken; None: all users'.
 
     Raises:
         CondenseError: no snapshot leaves interactions to learn from.
@@ -61,18 +74,20 @@ def training_data(project: DeclaredProject) -> TrainingData:
     context = StageContext.of(project)
     time = _snapshot(context)
     until = _labels_until(context, time)
-    rows = split(context.tables, time, context.declared.scenario.history)
-    users = _at(context, "user", time)
+    given = context.tables if drawn is None else of_users(context.tables, drawn)
+    rows = split(given, time, context.declared.scenario.history)
+    users = _at(context, "user", time, drawn)
     _check_taste(users, time)
     return TrainingData(
-        context.tables,
+        given,
         time,
         until,
         labelled_until(rows, until),
         users,
         _at(context, "item", time),
-        _fields(context, "user"),
-        _fields(context, "item"),
+        _fields(context, given, "user"),
+        _fields(context, given, "item"),
+        drawn,
     )
 
 
@@ -83,7 +98,7 @@ def in_time(project: DeclaredProject, found: TrainingData) -> TrainingData:
     """
     if found.until is None:
         return found
-    users = up_to(representation(project, found.given.user, "user"), found.until)
+    users = up_to(representation(project, found.given.user, "user", found.drawn), found.until)
     items = up_to(representation(project, found.given.item, "item"), found.until)
     first = pc.min(users["event_timestamp"]).as_py()
     rows = split(found.given, first, project.declared.scenario.history)
@@ -113,10 +128,10 @@ def trained_until(made: Mapping[str, Any]) -> str:
     Args:
         made: what ``hein.json`` says. Earlier versions wrote the last label's own time there.
     """
-    said: str = made.get("trained_until") or ""
-    if not said or made.get("exclusive"):
-        return said
-    return after(datetime.fromisoformat(said)).isoformat()
+    until: str = made.get("trained_until") or ""
+    if not until or made.get("exclusive"):
+        return until
+    return after(datetime.fromisoformat(until)).isoformat()
 
 
 def trained_weights(made: Mapping[str, Any]) -> Weights:
@@ -130,23 +145,23 @@ def settings(project: DeclaredProject) -> HeinConfig:
     from reki_feast.models.hein import HeinConfig
     from reki_feast.models.training_config import TrainingConfig
 
-    said = project.declared.training
+    declared = project.declared.training
     return HeinConfig(
-        shared_experts=said.shared_experts,
-        user_experts=said.dedicated_experts,
-        item_experts=said.dedicated_experts,
-        output_size=said.output_size,
-        components=said.components,
-        hein_dropout=said.dropout,
-        match_weight=said.match,
-        folds=said.folds,
-        test=said.test,
+        shared_experts=declared.shared_experts,
+        user_experts=declared.dedicated_experts,
+        item_experts=declared.dedicated_experts,
+        output_size=declared.output_size,
+        components=declared.components,
+        hein_dropout=declared.dropout,
+        match_weight=declared.match,
+        folds=declared.folds,
+        test=declared.test,
         training=TrainingConfig(
-            epochs=said.epochs,
-            batch_size=said.batch_size,
-            learning_rate=said.learning_rate,
-            patience=said.patience,
-            deferred_batches=1 if said.match else None,
+            epochs=declared.epochs,
+            batch_size=declared.batch_size,
+            learning_rate=declared.learning_rate,
+            patience=declared.patience,
+            deferred_batches=1 if declared.match else None,
         ),
     )
 
@@ -180,9 +195,9 @@ def labelled_until(rows: pa.Table, until: datetime | None) -> pa.Table:
     return rows.filter(early)
 
 
-def _at(context: StageContext, kind: Kind, time: datetime) -> pa.Table:
+def _at(context: StageContext, kind: Kind, time: datetime, ids: pa.Array | None = None) -> pa.Table:
     key = context.key(kind)
-    return newest(up_to(representation(context, key, kind), time), [key.name])
+    return newest(up_to(representation(context, key, kind, ids), time), [key.name])
 
 
 def _check_taste(users: pa.Table, time: datetime) -> None:
@@ -195,8 +210,8 @@ def _check_taste(users: pa.Table, time: datetime) -> None:
         )
 
 
-def _fields(context: StageContext, kind: Kind) -> pa.Table | None:
-    table = context.tables.items if kind == "item" else context.tables.users
+def _fields(context: StageContext, given: Inputs, kind: Kind) -> pa.Table | None:
+    table = given.items if kind == "item" else given.users
     key = context.key(kind)
     columns = attributes(context.declared, context.tables, kind)
     return None if table is None or not columns else table.select([key.name, *columns])

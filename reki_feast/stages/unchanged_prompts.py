@@ -13,6 +13,7 @@ from reki_feast.schema import KINDS, Kind
 from reki_feast.stages.context import StageContext
 from reki_feast.stages.entity_inputs import EntityInputs
 from reki_feast.stages.prompt_inputs import own_knowledge
+from reki_feast.stages.refresh import of_owners
 from reki_feast.tables.parts import newest
 
 _PROMPTS = "prompt"
@@ -60,15 +61,18 @@ class UnchangedPrompts:
                 asked = {
                     *zip(own["owner"].to_pylist(), own["prompt_hash"].to_pylist(), strict=True)
                 }
-                last = dict(self._last(kind, time).items() & asked)
+                last = dict(self._last(kind, time, own["owner"]).items() & asked)
                 self._inputs(kind).remember(time, _said(last, answers), None)
 
     def _inputs(self, kind: Kind) -> EntityInputs:
         return EntityInputs(self._context, kind, _PROMPTS)
 
-    def _last(self, kind: Kind, time: datetime) -> dict[str, str]:
-        """By id, the hash of the prompt that the last knowledge answers."""
-        rows = newest(own_knowledge(self._context, kind, time), ["owner"])
+    def _last(
+        self, kind: Kind, time: datetime, owners: pa.ChunkedArray | None = None
+    ) -> dict[str, str]:
+        """By id, the hash of the prompt that the last knowledge answers; of some ids alone."""
+        known = of_owners(own_knowledge(self._context, kind, time), owners)
+        rows = newest(known, ["owner"])
         return dict(zip(rows["owner"].to_pylist(), rows["prompt_hash"].to_pylist(), strict=True))
 
 

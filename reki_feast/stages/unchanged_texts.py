@@ -13,7 +13,7 @@ from reki_feast import schema
 from reki_feast.schema import Kind
 from reki_feast.stages.context import StageContext
 from reki_feast.stages.entity_inputs import EntityInputs
-from reki_feast.stages.snapshots import channels, representation_hashes, state, up_to
+from reki_feast.stages.snapshots import representation_hashes, state, up_to, vector_columns
 from reki_feast.tables.parts import newest
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def remember_texts(
 
 
 def _inputs(context: StageContext, encoder: TextEncoder, kind: Kind) -> EntityInputs:
-    return EntityInputs(context, kind, encoder.name, channels(context, kind))
+    return EntityInputs(context, kind, encoder.name, vector_columns(context, kind))
 
 
 def _are_alone(context: StageContext, kind: Kind) -> bool:

@@ -1,15 +1,19 @@
-"""The results of stages that found nothing to do, given again while nothing has changed.
+"""The results of stages that have nothing to do, given again while nothing has changed.
 
 A stage that wrote nothing stores its result, and the state of all that a result follows from: the
 package, the declarations, the user's tables, and every stored file. While that state is the same,
 the stage would find nothing to do again. Where it differs in anything, even in something that the
 stage does not read, the stage runs.
+
+At the end of `reki run`, stages that did something say what they return when nothing is left to do
+(:class:`NextRun`).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
 from functools import cache
@@ -19,12 +23,13 @@ from typing import Any, Generic, TypeVar
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 import reki_feast
+from reki_feast import files
 from reki_feast.errors import LakeError
 from reki_feast.project import now
 from reki_feast.results import Result
-from reki_feast.stages.context import StageContext
+from reki_feast.stages.context import Foreseen, NextResult, StageContext
 from reki_feast.stages.encoder_choice import declaration_hash
-from reki_feast.tables.digests import digest_of, digest_of_files
+from reki_feast.tables.digests import digest_of, digest_of_files, file_versions
 
 R = TypeVar("R", bound=Result)
 
@@ -56,7 +61,7 @@ class ProjectState:
             makers=makers_digest(context),
             tables=context.tables_digest,
             stored=digest_of_files(context.data, _is_stored),
-            ledger=digest_of_files(context.data, lambda name: name.startswith(_LEDGER)),
+            ledger=_ledger_digest(context),
         )
 
     @property
@@ -74,7 +79,8 @@ class StandingResult(Generic[R]):
         context: the command's.
         made: the type of the result.
         asks: whether the stage reads the ledger.
-        options: of the stage, JSON-able but for times; other options are another result.
+        options: of the stage, JSON-able but for times; other options are another result. What is
+            made with ``retrain`` is made anew the next time.
     """
 
     def __init__(
@@ -82,12 +88,13 @@ class StandingResult(Generic[R]):
     ) -> None:
         self._context, self._type, self._asks = context, made, asks
         self._options = json.dumps({**options, "space": context.space}, default=str, sort_keys=True)
+        self._is_foreseeable = not options.get("retrain")
         self._before = ProjectState.of(context)
 
     def stored(self) -> R | None:
         """The stored result; None where anything has changed since, or nothing is stored."""
-        entry = self._entries().get(self._type.__name__)
-        if entry is None or entry.get("of") != self._of(self._before):
+        entry = _entries(self._context).get(self._type.__name__)
+        if entry is None or entry.get("of") != _of(self._options, self._relevant(self._before)):
             return None
         if entry["until"] is not None and now() >= datetime.fromisoformat(entry["until"]):
             return None
@@ -96,33 +103,123 @@ class StandingResult(Generic[R]):
         except ValidationError:  # of another version of this class
             return None
 
-    def keep(self, result: R, *, until: datetime | None = None) -> R:
+    def keep(
+        self, result: R, *, until: datetime | None = None, unchanged: NextResult | None = None
+    ) -> R:
         """Store the result of a stage that ended with nothing left to do, if it wrote nothing.
 
         Args:
             result: what the stage returns. Runs that are entered in the ledger are no change.
             until: when time alone changes the result; None: never.
+            unchanged: what it returns the next time; by default what the result tells of that.
         """
         after = ProjectState.of(self._context)
         if after.unasked == self._before.unasked:
-            entry = {
-                "of": self._of(after),
-                "until": None if until is None else until.isoformat(),
-                "result": TypeAdapter(self._type).dump_python(result, mode="json"),
-            }
-            kept = {**self._entries(), self._type.__name__: entry}
-            self._context.lake.write_json(UP_TO_DATE, kept)
+            of = _of(self._options, self._relevant(after))
+            _store(self._context, {self._type.__name__: _entry(of, result, until)})
+        notices = self._context.tables.notices
+        self.foresee(unchanged or (lambda times: result.unchanged(times, notices)), until=until)
         return result
 
-    def _entries(self) -> dict[str, Any]:
-        try:
-            found = self._context.lake.read_json(UP_TO_DATE) or {}
-        except LakeError:  # it is only there to save time
-            return {}
-        return {name: entry for name, entry in found.items() if isinstance(entry, dict)}
+    def foresee(self, unchanged: NextResult, *, until: datetime | None = None) -> None:
+        """Tell what the stage, which left nothing to do, returns the next time.
 
-    def _of(self, state: ProjectState) -> dict[str, str]:
-        return {"options": self._options, **asdict(state if self._asks else state.unasked)}
+        Args:
+            unchanged: that result, told at the command's end.
+            until: as for :meth:`keep`.
+        """
+        if self._is_foreseeable:
+            ledger = _ledger_digest(self._context) if self._asks else ""
+            self._context.foreseen.append(
+                Foreseen(self._type.__name__, unchanged, until, self._options, ledger)
+            )
+
+    def _relevant(self, state: ProjectState) -> ProjectState:
+        return state if self._asks else state.unasked
+
+
+@dataclass(frozen=True)
+class NextRun:
+    """Stores what the stages of a run return the next time, where that is certain.
+
+    It is where nobody else has written to the scenario's folder, or edited a declaration, since the
+    run began. The user's tables count as this run has read them: the next run sees what came since.
+
+    Attributes:
+        context: the command's.
+        makers: digest of package and declarations when the run began.
+        before: stored files at that time.
+        written: files that the run has written.
+    """
+
+    context: StageContext
+    makers: str
+    before: Mapping[Path, files.Version]
+    written: Mapping[Path, files.Version]
+
+    @classmethod
+    @contextmanager
+    def after(cls, context: StageContext) -> Iterator[NextRun]:
+        """The next run after this one, which begins here: nothing was read yet."""
+        makers, before = makers_digest(context), file_versions(context.data, _is_stored)
+        with files.recorded() as written:
+            yield cls(context, makers, before, written)
+
+    def store(self, times: Sequence[datetime]) -> None:
+        """Store the results; no other command may write what is published meanwhile.
+
+        Args:
+            times: the snapshots that the next run looks at.
+        """
+        found = [(one, one.made(times)) for one in self.context.foreseen]
+        if not found:
+            return
+        state = ProjectState.of(self.context)  # before the look at who wrote: that covers it
+        if state.makers != self.makers or not self._has_written_all():
+            return
+        entries = {
+            one.name: _entry(
+                _of(one.options, state if one.ledger else state.unasked), result, one.until
+            )
+            for one, result in found
+            if result is not None and one.ledger in ("", state.ledger)
+        }
+        _store(self.context, entries)
+
+    def _has_written_all(self) -> bool:
+        """Whether every stored file is as it was, or as this run wrote it."""
+        stored = file_versions(self.context.data, _is_stored)
+        own = {path: one for path, one in self.written.items() if path in stored}
+        return {**self.before, **own} == stored
+
+
+def _of(options: str, state: ProjectState) -> dict[str, str]:
+    return {"options": options, **asdict(state)}
+
+
+def _entry(of: dict[str, str], result: Result, until: datetime | None) -> dict[str, Any]:
+    return {
+        "of": of,
+        "until": None if until is None else until.isoformat(),
+        "result": TypeAdapter(type(result)).dump_python(result, mode="json"),
+    }
+
+
+def _entries(context: StageContext) -> dict[str, Any]:
+    try:
+        found = context.lake.read_json(UP_TO_DATE) or {}
+    except LakeError:  # it is only there to save time
+        return {}
+    return {name: entry for name, entry in found.items() if isinstance(entry, dict)}
+
+
+def _store(context: StageContext, entries: dict[str, Any]) -> None:
+    if entries:
+        context.lake.write_json(UP_TO_DATE, {**_entries(context), **entries})
+
+
+def _ledger_digest(context: StageContext) -> str:
+    return digest_of_files(context.data, lambda name: name.startswith(_LEDGER))
 
 
 def makers_digest(context: StageContext) -> str:

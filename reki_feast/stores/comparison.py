@@ -20,6 +20,7 @@ from ._feast import provider_of, redis_client_of
 from .connecting import redis_errors
 from .counting import BEGINNING
 from .duckdb_offline import RekiDuckDBOfflineStore
+from .exceptions import map_store_errors
 from .materialize import other_versions
 from .offline.latest import KeySample, SourceColumns
 from .offline.sources import is_readable
@@ -221,7 +222,9 @@ def _online(
     if not isinstance(online, RedisOnlineStore):
         version = store.config.entity_key_serialization_version
         keys = [deserialize_entity_key(entity, version) for entity in entities]
-        return _read(online.online_read(store.config, view, keys, names), names)
+        hint = "see that online_store in feature_store.yaml is the store that was materialized to"
+        with map_store_errors(f"The online store has rows of view {view.name} to read", hint):
+            return _read(online.online_read(store.config, view, keys, names), names)
     with redis_errors(location_of(online, store.config)):
         client = redis_client_of(online, store.config.online_store)
         layout = layout_of(store.config, view, names)

@@ -61,7 +61,7 @@ class RekiComputeEngine(LocalComputeEngine):
         context = self.get_execution_context(registry, task)
         try:
             builder = _Builder(registry, task, backend=backend_of(self, context))
-            if self._streams(task):
+            if task.only_latest and self.streams(task.feature_view):
                 _stream(builder, context, task)
             else:
                 builder.build().execute(context)
@@ -69,14 +69,17 @@ class RekiComputeEngine(LocalComputeEngine):
             return LocalMaterializationJob(job, MaterializationJobStatus.ERROR, error)
         return LocalMaterializationJob(job, MaterializationJobStatus.SUCCEEDED)
 
-    def _streams(self, task: MaterializationTask) -> bool:
-        view: Any = task.feature_view
+    def streams(self, view: Any) -> bool:
+        """Whether a view's rows go as columns, and its checkpoint tells which of them are online.
+
+        Args:
+            view: of the repo.
+        """
         plain = type(view) is FeatureView and is_readable(view.batch_source)
         changed = ("stream_source", "source_views", "filter", "enable_validation", "offline")
         return (
             plain
             and view.online
-            and task.only_latest
             and not any(getattr(view, name, None) for name in changed)
             and isinstance(self.online_store, RekiRedisOnlineStore)
             and _is_ours(self.offline_store)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import redirect_stdout
 from datetime import datetime
 from pathlib import Path
@@ -14,13 +14,19 @@ from ._feast import provider_of
 from .applying import apply_to, config_of
 from .batches import write_in_batches
 from .counting import BEGINNING, Count, count_view, verified, view_of
+from .engine import RekiComputeEngine
 from .online.layouts import stored_name
 from .registry import atomic_registry
 from .spaces import space_of
 from .versions import versions_of
 
 
-def apply_and_materialize(repo: str | Path, end: datetime) -> list[Count]:
+def apply_and_materialize(
+    repo: str | Path,
+    end: datetime,
+    *,
+    changes_of: Callable[[FeatureView], bool] = lambda view: False,
+) -> list[Count]:
     """``feast apply`` and ``feast materialize`` of a whole repo, counted afterwards.
 
     All rows up to ``end`` go, not only those since the last time: rows made anew by new weights
@@ -32,6 +38,8 @@ def apply_and_materialize(repo: str | Path, end: datetime) -> list[Count]:
     Args:
         repo: the folder of feature_store.yaml.
         end: rows up to here, an aware time.
+        changes_of: of which views rows that are online already stay out, where the engine and the
+            stores are this package's and can tell; all go again where some are missing afterwards.
 
     Returns:
         Each view and version with its ids in the source and its rows online.
@@ -48,9 +56,15 @@ def apply_and_materialize(repo: str | Path, end: datetime) -> list[Count]:
         views = [view for view in store.list_feature_views() if view.online]
         versions = [version for view in views for version in other_versions(store, view)]
         _prepare(store, [*views, *versions])
-        _materialize(store, [view.name for view in views], BEGINNING, end)
+        names = [view.name for view in views]
+        known = [view.name for view in views if changes_of(view) and _was_streamed(store, view)]
+        _materialize(store, [name for name in names if name not in known], BEGINNING, end)
+        _materialize(store, known, None, end)
         _materialize_versions(store, versions, end)
-        counts = [count_view(store, view_of(store, one.name), BEGINNING, end) for one in views]
+        counts = _counted(store, names, end)
+        if short := [one.view for one in counts if one.view in known and one.online < one.source]:
+            _materialize(store, short, BEGINNING, end)
+            counts = _counted(store, names, end)
         for version in versions:
             number = version.current_version_number
             counts.append(count_view(store, version, BEGINNING, end, number))
@@ -61,6 +75,17 @@ def other_versions(store: FeatureStore, view: FeatureView) -> list[FeatureView]:
     """Versions whose rows have a name of their own: Feast's stores know no spaces by themselves."""
     taken = stored_name(store.config, view)
     return [one for one in versions_of(view) if stored_name(store.config, one) != taken]
+
+
+def _was_streamed(store: FeatureStore, view: FeatureView) -> bool:
+    """Whether the engine goes on from what it brought online, late rows included."""
+    engine = provider_of(store).batch_engine
+    is_ours = isinstance(engine, RekiComputeEngine) and engine.streams(view)
+    return is_ours and bool(view.materialization_intervals)
+
+
+def _counted(store: FeatureStore, names: list[str], end: datetime) -> list[Count]:
+    return [count_view(store, view_of(store, name), BEGINNING, end) for name in names]
 
 
 def _prepare(store: FeatureStore, views: list[FeatureView]) -> None:
@@ -130,6 +155,8 @@ def _materialize(
     store: FeatureStore, names: list[str], start: datetime | None, end: datetime
 ) -> None:
     """From ``start``, or from where the last one ended."""
+    if not names:  # Feast takes it for all views
+        return
     write_in_batches(store.config)
     with redirect_stdout(io.StringIO()):  # Feast prints what it does, without being asked
         if start is None:

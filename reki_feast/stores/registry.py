@@ -44,6 +44,7 @@ STORE = "reki_feast.stores.registry.WholeFileRegistryStore"
 _AVAILABLE = FeatureViewState.AVAILABLE_ONLINE.to_proto()
 #: What a view is while it gets rows, and after that failed.
 _BUSY = (FeatureViewState.MATERIALIZING.to_proto(), FeatureViewState.GENERATED.to_proto())
+_DAMAGED = "damaged"
 #: Nanoseconds; who has read the file looks whether its time of change has grown.
 _LATER = 1_000_000
 
@@ -51,12 +52,21 @@ _LATER = 1_000_000
 class WholeFileRegistryStore(FileRegistryStore):
     """Feast's file, replaced in one step; a view that has rows online stays available.
 
-    Its version history has the spaces that views declare by their tags, so that Feast finds them:
-    ``view@v1``.
+    A process that read the file before another wrote it is refused, where Feast's own store would
+    undo what the other registered. Its version history has the spaces that views declare by their
+    tags, so that Feast finds them: ``view@v1``.
     """
 
     @override
     def _write_registry(self, registry_proto: Registry) -> None:
+        """Replace the file.
+
+        Raises:
+            StoreError: somebody else wrote it since it was read; that would be lost.
+        """
+        path = file_of_registry(self)
+        if _state(path) not in ("", _DAMAGED, registry_proto.version_id):
+            raise _changed_meanwhile(path)
         for view in (*registry_proto.feature_views, *registry_proto.stream_feature_views):
             if view.meta.state in _BUSY and view.meta.materialization_intervals:
                 view.meta.state = _AVAILABLE
@@ -64,7 +74,7 @@ class WholeFileRegistryStore(FileRegistryStore):
         registry_proto.last_updated.GetCurrentTime()
         register_versions(registry_proto)
         raw = registry_proto.SerializeToString()
-        _replace(file_of_registry(self), lambda tmp: tmp.write_bytes(raw))
+        _replace(path, lambda tmp: tmp.write_bytes(raw))
 
 
 def registry_file(config: RepoConfig) -> tuple[Path, type] | None:
@@ -109,13 +119,18 @@ def atomic_registry(config: RepoConfig) -> Iterator[None]:
         finally:
             registry.path = named
         if _state(path) != before:
-            raise StoreError(
-                "a Feast repo is applied and materialized by one at a time",
-                detail=f"{path} was changed meanwhile",
-                hint="see that nobody else runs feast apply or feast materialize, and run it again",
-            )
+            raise _changed_meanwhile(path)
         if draft.exists():
             _replace(path, lambda tmp: shutil.copyfile(draft, tmp))
+
+
+def _changed_meanwhile(path: Path) -> StoreError:
+    return StoreError(
+        "a Feast repo is applied and materialized by one at a time",
+        detail=f"{path} was changed meanwhile",
+        hint="see that nobody else runs feast apply or feast materialize, and run it again; a "
+        "process that goes on calls store.refresh_registry() first",
+    )
 
 
 def _state(path: Path) -> str:
@@ -125,7 +140,7 @@ def _state(path: Path) -> str:
         try:
             registry.ParseFromString(path.read_bytes())
         except DecodeError:
-            return "damaged"
+            return _DAMAGED
         return registry.version_id if registry.projects else ""
     return ""
 

@@ -14,6 +14,8 @@ from reki_feast.tables.asof import after
 
 #: The column of verdicts in a query of interactions.
 LIKED = "__liked"
+#: And of whether a row is held out for the test.
+HELD_OUT = "__held_out"
 
 
 def entity_faults(name: str, table: pa.Table | None, key: str, further: list[str]) -> list[Problem]:
@@ -36,7 +38,7 @@ def empty_faults(name: str, rows: int) -> list[Problem]:
 def column_faults(name: str, table: pa.Table, wanted: list[str]) -> list[Problem]:
     """Columns that a table lacks."""
     missing = [column for column in wanted if column not in table.column_names]
-    has = ", ".join(c for c in table.column_names if c != LIKED)
+    has = ", ".join(c for c in table.column_names if c not in (LIKED, HELD_OUT))
     return [
         Problem(f"{name}: has a column {column}", has, f"select … as {column} in the {name} query")
         for column in missing
@@ -136,7 +138,7 @@ def _time_faults(raw: pa.Table) -> list[Problem]:
     names = raw.column_names
     if "event_timestamp" not in names and "position" not in names:
         rule = "interactions: say when: event_timestamp, or position within the user's history"
-        has = ", ".join(c for c in names if c != LIKED)
+        has = ", ".join(c for c in names if c not in (LIKED, HELD_OUT))
         return [Problem(rule, has, "select … as event_timestamp in the interactions query")]
     name = "event_timestamp" if "event_timestamp" in names else "position"
     column = raw[name]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -12,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from reki_feast.files import Version, version_of
 
 #: 64 bits each.
 Hashes = npt.NDArray[np.uint64]
@@ -48,6 +51,15 @@ def digest_of_files(folder: Path, chosen: Callable[[str], bool]) -> str:
             inode, size, rights and time of change: what is replaced is another file.
     """
     return digest_of(part for path in sorted(_files(folder, chosen)) for part in _of_file(path))
+
+
+def file_versions(folder: Path, chosen: Callable[[str], bool]) -> dict[Path, Version]:
+    """The version of each file that :func:`digest_of_files` would read."""
+    found: dict[Path, Version] = {}
+    for path in _files(folder, chosen):
+        with contextlib.suppress(FileNotFoundError):  # another process has just removed it
+            found[path] = version_of(path.stat())
+    return found
 
 
 def row_digests(table: pa.Table) -> Hashes:

@@ -1,7 +1,8 @@
 """The user's own tables, checked and brought into one form.
 
-Every fault of all three tables is reported together. Two things are corrected, with a notice: times
-without a zone are read as UTC, interactions with items that the catalogue lacks are left out.
+Every fault of all three tables is reported together. Three things are corrected, with a notice:
+times without a zone are read as UTC; interactions with items that the catalogue lacks are left out,
+and so are those of times that cannot be right.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ from reki_feast.tables.checks import (
     template_faults,
 )
 from reki_feast.tables.duckdb_session import DuckDBSession
+from reki_feast.tables.implausible_times import plausible
 from reki_feast.tables.interactions import (
+    apart,
     in_order,
     of_known_items,
     up_to_now,
@@ -52,6 +55,7 @@ class Inputs:
             ``liked`` bool, ``event_timestamp`` (where known), ``order`` int64 rising with time
             within a user. Sorted by user, then order.
         notices: what was mended, as sentences.
+        held_out: the interactions of the test, in the same form; None where no rule holds any out.
     """
 
     user: Key
@@ -60,6 +64,7 @@ class Inputs:
     users: pa.Table | None
     interactions: pa.Table
     notices: tuple[str, ...] = ()
+    held_out: pa.Table | None = None
 
     @property
     def timed(self) -> bool:
@@ -79,6 +84,24 @@ def without_users(given: Inputs, users: pa.Array) -> Inputs:
     name = given.user.name
     profiles = None if given.users is None else without_ids(given.users, name, users)
     return replace(given, interactions=without_ids(given.interactions, name, users), users=profiles)
+
+
+def of_users(given: Inputs, users: pa.Array, *, invert: bool = False) -> Inputs:
+    """The interactions and profiles of some users alone.
+
+    Args:
+        given: the tables.
+        users: ids in the key's type.
+        invert: of all others.
+    """
+    name = given.user.name
+
+    def theirs(table: pa.Table) -> pa.Table:
+        inside = pc.is_in(table[name], value_set=users)
+        return table.filter(pc.invert(inside) if invert else inside)
+
+    profiles = None if given.users is None else theirs(given.users)
+    return replace(given, interactions=theirs(given.interactions), users=profiles)
 
 
 def without_ids(table: pa.Table, key: str, ids: pa.Array) -> pa.Table:
@@ -158,6 +181,12 @@ def id_texts(name: str, ids: pa.ChunkedArray, key: str) -> set[str]:
 
 def _sources(declared: Declarations) -> dict[str, Source]:
     said = declared.sources
+    if said.interactions is None:
+        raise SourceError(
+            "a project has interactions: histories, weights and vectors are made of them",
+            detail="Sources names none",
+            hint="add Sources(interactions=…); `reki import-knowledge` alone needs none",
+        )
     found = {"items": said.items, "interactions": said.interactions}
     return found | ({"users": said.users} if said.users else {})
 
@@ -199,18 +228,24 @@ def check(
     user = Key(scenario.user_key, id_type(raw[scenario.user_key].type))
     interactions, notices = in_order(scenario, raw, user, item)
     interactions, ahead = up_to_now(interactions)
+    interactions, early = plausible(interactions)
     interactions, left_out = of_known_items(interactions, items[item.name].cast(item.type), item)
     if interactions.num_rows == 0:
         rule = "interactions: some name an item of the items source"
         found = "; ".join(["none does", *ahead])
         raise SourceError(rule, detail=found, hint="compare the two key columns")
+    interactions, held_out, kept_apart = apart(scenario, interactions)
+    if interactions.num_rows == 0:
+        rule = "interactions: some are not held out, to be learnt from"
+        raise SourceError(rule, detail=kept_apart[0], hint="mend Scenario.held_out")
     return Inputs(
         user=user,
         item=item,
         items=_cast_key(items, item),
         users=None if users is None else _cast_key(users, user),
         interactions=interactions,
-        notices=(*notices, *ahead, *left_out),
+        notices=(*notices, *ahead, *early, *left_out, *kept_apart),
+        held_out=held_out,
     )
 
 
@@ -244,7 +279,9 @@ def judged(
     faults += _stranger_keys(rows, known)
     if faults:
         raise SourceError([_of_rows(fault) for fault in faults])
-    return in_order(scenario, rows, known.user, known.item)
+    ordered, notices = in_order(scenario, rows, known.user, known.item)
+    ordered, _, kept_apart = apart(scenario, ordered)
+    return ordered, notices + kept_apart
 
 
 def _stranger_keys(rows: pa.Table, known: Inputs) -> list[Problem]:

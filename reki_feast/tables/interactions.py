@@ -11,27 +11,34 @@ import pyarrow.compute as pc
 from reki_feast.declare import Scenario
 from reki_feast.errors import SourceError
 from reki_feast.schema import TIMESTAMP, Key
-from reki_feast.tables.checks import LIKED
+from reki_feast.tables.checks import HELD_OUT, LIKED
 
 
 def with_verdicts(scenario: Scenario, sql: str, columns: pa.Schema) -> str:
-    """A query of these columns, and whether each row is liked. NaN says nothing, so it is null.
+    """A query of these columns, and whether each row is liked, and held out where a rule says so.
 
-    In SQL it is more than any number: unrated would be liked.
+    NaN says nothing, so it is null. In SQL it is more than any number: unrated would be liked.
     """
-    if LIKED in columns.names:
-        hint = "select it by another name in the interactions query"
-        raise SourceError(f"no column is named {LIKED}", detail="one is", hint=hint)
+    for name in (LIKED, HELD_OUT):
+        if name in columns.names:
+            hint = "select it by another name in the interactions query"
+            raise SourceError(f"no column is named {name}", detail="one is", hint=hint)
     floats = [f'"{f.name.replace(chr(34), chr(34) * 2)}"' for f in columns if _is_float(f.type)]
     numbers = ", ".join(f"if(isnan({name}), null, {name}) as {name}" for name in floats)
     rows = f"select * replace ({numbers}) from ({sql}\n)" if floats else sql
-    return f"select t.*, ({scenario.liked})::boolean as {LIKED} from ({rows}\n) t"
+    verdicts = f"({scenario.liked})::boolean as {LIKED}"
+    if scenario.held_out:
+        verdicts += f", coalesce(({scenario.held_out})::boolean, false) as {HELD_OUT}"
+    return f"select t.*, {verdicts} from ({rows}\n) t"
 
 
 def wrong_rule(scenario: Scenario, columns: pa.Schema, error: SourceError) -> SourceError:
     """The error of a rule that DuckDB cannot evaluate."""
+    rule = f"Scenario.liked is a rule DuckDB can judge a row by: {scenario.liked}"
+    if scenario.held_out:
+        rule += f"; and so is Scenario.held_out: {scenario.held_out}"
     return SourceError(
-        f"Scenario.liked is a rule DuckDB can judge a row by: {scenario.liked}",
+        rule,
         detail=error.problems[0].detail.split(" LINE ")[0],
         hint=f"mend it; columns are {', '.join(columns.names)}",
     )
@@ -56,11 +63,35 @@ def in_order(scenario: Scenario, raw: pa.Table, user: Key, item: Key) -> tuple[p
         notices += notice
     else:
         columns["position"] = raw["position"].cast(pa.int64())
-    table = pa.table({**columns, "liked": raw[LIKED]})
+    columns["liked"] = raw[LIKED]
+    if HELD_OUT in raw.column_names:
+        columns["held_out"] = raw[HELD_OUT]
+    table = pa.table(columns)
     if undecided := table["liked"].null_count:
         notices.append(f"{undecided} interactions left out: «{scenario.liked}» is null for them")
         table = table.filter(table["liked"].is_valid())
     return _ordered(table, user, item), notices
+
+
+def apart(
+    scenario: Scenario, interactions: pa.Table
+) -> tuple[pa.Table, pa.Table | None, list[str]]:
+    """The rows that may be learnt from, those that are held out, and a notice that counts these.
+
+    Args:
+        scenario: whose rule holds rows out.
+        interactions: with a column ``held_out`` where there is a rule.
+
+    Returns:
+        The rows without that column; None for the second where there is no rule.
+    """
+    if "held_out" not in interactions.column_names:
+        return interactions, None, []
+    held = interactions["held_out"]
+    rows = interactions.drop_columns(["held_out"])
+    kept, tested = rows.filter(pc.invert(held)), rows.filter(held)
+    notice = f"{tested.num_rows} interactions held out for the test: «{scenario.held_out}»"
+    return kept, tested, [notice] if tested.num_rows else []
 
 
 def up_to_now(

@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 
 from reki_feast import files
 from reki_feast.errors import LakeError
+from reki_feast.schema import VECTOR
 
 #: Marks the checksums, of the pages and of the footer, that follow it.
 _MARK = b"\x00rekiCRC"
@@ -62,7 +63,7 @@ def write_tables(
 
     def write(tmp: Path) -> None:
         nonlocal count
-        with pq.ParquetWriter(tmp, schema, compression="zstd") as writer:
+        with pq.ParquetWriter(tmp, schema, compression="zstd", **_encodings(schema)) as writer:
             for table in tables:
                 writer.write_table(table)
                 count += table.num_rows
@@ -70,6 +71,19 @@ def write_tables(
 
     files.atomically(path, write, mode=mode)
     return count
+
+
+def _encodings(schema: pa.Schema) -> dict[str, list[str]]:
+    """Columns of vectors apart from others: a dictionary of floats is slow, and saves nothing.
+
+    Bytes of one rank beside each other take a fifth less than the floats as they are.
+    """
+    is_vector = [field.type == VECTOR for field in schema]
+    pairs = [*zip(schema.names, is_vector, strict=True)]
+    return {
+        "use_dictionary": [name for name, vector in pairs if not vector],
+        "use_byte_stream_split": [f"{name}.list.element" for name, vector in pairs if vector],
+    }
 
 
 def read_table(path: Path, hint: str) -> pa.Table:

@@ -10,8 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from reki_feast.schema import VECTOR, content_hash
+from reki_feast.schema import VECTOR
 from reki_feast.tables import parquet
+from reki_feast.tables.digests import digest_of, digest_of_tables
 
 #: The command that makes the parts of tables anew.
 RUN = "reki run"
@@ -96,7 +97,7 @@ def part_name(table: pa.Table) -> str:
     created = str(pc.max(table["created_timestamp"]).as_py()) if _timed(table) else ""
     texts = [field.name for field in table.schema if pa.types.is_string(field.type)]
     names = ["hash"] if "hash" in table.column_names else texts
-    digest = content_hash(created, *(str(x) for name in names for x in table[name].to_pylist()))
+    digest = digest_of([created, digest_of_tables([table.select(names)])])
     return f"{as_of:%Y%m%dT%H%M%SZ}-{digest[:16]}"
 
 

@@ -15,7 +15,7 @@ from feast.on_demand_feature_view import OnDemandFeatureView
 from feast.types import Array, Float32, Int64, String
 
 from reki_feast.errors import Problem, StoreError
-from reki_feast.schema import KINDS, Kind, factor_column
+from reki_feast.schema import KINDS, Kind, factor_column, preference_column
 from reki_feast.stores.defaults import SCENARIO_TAG, default_tag
 from reki_feast.stores.names import case_problems
 from reki_feast.stores.spaces import space_tag
@@ -52,6 +52,8 @@ _MATCH = {
         _ROWS,
     ),
 }
+#: The column of items' representations that is searched for those nearest to a vector.
+SEARCHED = "description"
 _CHANNELS = {
     "knowledge": "what a language model knows and infers",
     "liked": "what a language model infers from what the user liked",
@@ -232,14 +234,7 @@ class ViewMaker:
         if not self.manifest.has(table):
             return None
         m = self.manifest.m
-        fields = [
-            Field(
-                name=channel,
-                dtype=Array(Float32),
-                description=f"{m} numbers, encoded from {_CHANNELS.get(channel, channel)}",
-            )
-            for channel in self.manifest.sides[kind].channels
-        ]
+        fields = [self._encoded(channel) for channel in self.manifest.sides[kind].channels]
         about = f"Each {kind}'s texts as vectors of the encoder, before HEIN condenses them."
         mine = self.manifest.space.encoding
         versions = {
@@ -252,6 +247,20 @@ class ViewMaker:
             **self.space_tags(REPRESENTATIONS, [one for one in versions.values() if one]),
         }
         return self._view(kind, _TableView(table, f"{self.prefix}_{table}", fields, about, tags))
+
+    def _encoded(self, column: str) -> Field:
+        """A column of representations; Feast has one vector index a view."""
+        m, is_searched = self.manifest.m, column == SEARCHED
+        factors = {preference_column(name): name for name in self.manifest.factors}
+        said = f"what a language model knows of: {factors.get(column, column)}"
+        return Field(
+            name=column,
+            dtype=Array(Float32),
+            description=f"{m} numbers, encoded from {_CHANNELS.get(column, said)}",
+            vector_index=is_searched,
+            vector_length=m if is_searched else 0,
+            vector_search_metric="cosine" if is_searched else None,
+        )
 
     def match(self, kind: Kind, section: MatchSection) -> FeatureView:
         """The vectors that match scores are computed of, with the default vectors in a tag."""

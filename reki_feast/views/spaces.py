@@ -31,7 +31,12 @@ _OF_SPACE = {f"{kind}_{name}" for kind in KINDS for name in ("aug", "match")} | 
     "manifest",
     "match",
 }
-_OF_ENCODING = {*(f"{kind}_representation" for kind in KINDS), "encoded", "encoder"}
+_OF_ENCODING = {
+    *(f"{kind}_representation" for kind in KINDS),
+    "encoded",
+    "encoder",
+    "projection",
+}
 #: Of ``spaces.json``, beside the tables that all spaces share.
 SPACES = "spaces"
 

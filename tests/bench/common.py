@@ -39,6 +39,13 @@ def finish(name: str, title: str, rows: Sequence[Row], notes: Sequence[str] = ()
     )
 
 
+def stored_rows(name: str) -> list[Row]:
+    """The rows of ``build/bench/NAME.json``; none where it is not there."""
+    path = BUILD / "bench" / f"{name}.json"
+    found: list[Row] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    return found
+
+
 def store(name: str, rows: Sequence[Row]) -> Path:
     """Write rows as ``build/bench/NAME.json``; its path."""
     path = BUILD / "bench" / f"{name}.json"

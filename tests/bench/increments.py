@@ -5,7 +5,7 @@
 The first 95 % of a log are run, stage by stage; then a day is added, and run, a few times over. Of
 each day: the rows that each table got, beside the entities whose row is another than before; and
 each stage's seconds of all cores, beside those of the first run. Imports are not counted. Times and
-verdicts of the games (50,546 users) are drawn. The result goes to ``build/bench/increments.json``.
+verdicts of the games (50,546 users) are made. The result goes to ``build/bench/increments.json``.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -42,6 +43,16 @@ encoder = Encoder(model="hash")
 training = Training(epochs=1, check=False, blocks=2)
 users = Individual(kind="user")
 items = Individual(kind="item")
+"""
+#: The data have an order and no times: a user comes on a day of the first ten months, and again
+#: every one to twenty days. Nor have they verdicts: those are drawn.
+GAMES = """
+    select user_id, item_id, 1 + hash(user_id, item_id) % 5 as rating,
+           timestamptz '2014-01-01' + to_seconds(
+               86400.0 * (hash(user_id, 'begin') % 300)
+               + 86400.0 * position * (1 + hash(user_id, 'pace') % 20)
+               + hash(user_id, position) % 86400) as event_timestamp
+    from '{folder}/interactions.parquet'
 """
 #: What a row of a table is about, where that is not its first column.
 KEYS = {
@@ -78,20 +89,12 @@ def movielens() -> tuple[pa.Table, pa.Table]:
 
 
 def games() -> tuple[pa.Table, pa.Table]:
-    """Items and interactions of LLMRank's games; a user's times follow its positions."""
+    """Items and interactions of LLMRank's games; a user's days follow its positions."""
     folder = data_folder() / "amazon-games-llmrank"
-    log, draw = pq.read_table(folder / "interactions.parquet"), np.random.default_rng(0)
-    user, position = (log[name].to_numpy() for name in ("user_id", "position"))
-    day = draw.uniform(0, 300, user.max() + 1)[user] + position * draw.exponential(10, len(user))
-    start = np.datetime64("2024-01-01", "us")
-    times = start + (day * 86_400_000_000).astype("timedelta64[us]")
-    columns = {
-        "user_id": log["user_id"],
-        "item_id": log["item_id"],
-        "rating": draw.integers(1, 6, len(user)),
-        "event_timestamp": pa.array(times, pa.timestamp("us", "UTC")),
-    }
-    return pq.read_table(folder / "items.parquet"), pa.table(columns)
+    with duckdb.connect() as session:
+        session.execute("set TimeZone = 'UTC'")
+        log = session.sql(GAMES.format(folder=folder)).to_arrow_table()
+    return pq.read_table(folder / "items.parquet"), log
 
 
 LOGS: Mapping[str, Callable[[], tuple[pa.Table, pa.Table]]] = {"ml-100k": movielens, "games": games}

@@ -1,11 +1,14 @@
 """Vector search out of the online store: milliseconds a query, recall, memory, freshness.
 
-    python -m tests.bench.recall [--rows 100000 --width 32]
+    python -m tests.bench.recall [--rows 100000 --width 32 | --news]
 
 ``TensorReader.nearest`` for 50 rows, their features read from Redis, over an embedded server; the
 reference is one product of all vectors by numpy and a partial sort, which reads nothing. Vectors
 are of 1,000 overlapping Gaussians. Each size is a process of its own. Of several rounds the one
 with the smallest p99 counts: what else runs on this machine takes turns with the measurement.
+
+Beside these stands what is recalled of MIND's news that nobody has read before (`news.py`);
+``--news`` measures that alone, and keeps the other figures.
 """
 
 from __future__ import annotations
@@ -28,7 +31,8 @@ from feast import Entity, FeatureStore, FeatureView, Field, FileSource, RepoConf
 from feast.types import Array, Float32, Int64
 
 from reki_feast.stores import TensorReader, embedded
-from tests.bench.common import ROOT, Row, finish
+from tests.bench import news
+from tests.bench.common import BUILD, ROOT, Row, data_folder, finish, stored_rows
 from tests.bench.common import store as store_rows
 
 K = 50
@@ -235,11 +239,20 @@ def rows_of(count: int, width: int, measured: Measured) -> list[Row]:
     return table
 
 
+def with_news(rows: list[Row]) -> list[Row]:
+    """The rows, and those of news as they are now."""
+    project = news.news(data_folder(), BUILD / "news")
+    made = news.rows(news.figures("MIND", project))
+    names = {row["name"] for row in made}
+    return [*(row for row in rows if row["name"] not in names), *made]
+
+
 def main() -> None:
     """All sizes, or one."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int)
     parser.add_argument("--width", type=int, default=32)
+    parser.add_argument("--news", action="store_true")
     parser.add_argument("--measure", nargs=2, metavar=("FOLDER", "ADDRESS"))
     options = parser.parse_args()
     if options.measure:
@@ -247,11 +260,15 @@ def main() -> None:
         store = repo(Path(folder), address, options.width)
         sys.stdout.write(json.dumps(measure(store, options.rows, options.width)) + "\n")
         return
+    if options.news:
+        finish("recall", "News that nobody has read before", with_news(stored_rows("recall")))
+        return
     sizes = ((options.rows, options.width),) if options.rows else SIZES
     rows: list[Row] = []
     for count, width in sizes:
         rows += rows_of(count, width, measured_apart(count, width))
         store_rows("recall", rows)  # the last size takes an hour
+    rows = rows if options.rows else with_news(rows)
     load = ", ".join(f"{one:.0f}" for one in os.getloadavg())
     finish("recall", "Nearest vectors", rows, [f"load of the machine at the end: {load}"])
 

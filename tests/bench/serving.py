@@ -70,6 +70,9 @@ for seed in count(1):
     stages.promote(project)
     stages.retire(project, f"v{seed - 1}")
     os.chdir(repo)
+    for name in [n for n, m in sys.modules.items() if getattr(m, "__file__", None)
+                 and Path(m.__file__).is_relative_to(repo)]:
+        del sys.modules[name]  # as a new process has none of the repo's files imported
     for line in LINES:
         cli(line.split(), standalone_mode=False)
     (root / "round").touch()

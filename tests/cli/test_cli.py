@@ -27,6 +27,8 @@ COMMANDS = [
     "publish",
     "push",
     "run",
+    "explain",
+    "diff",
     "status",
     "down",
 ]

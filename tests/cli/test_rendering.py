@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import re
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -207,3 +208,17 @@ def test_pictures_have_names_as_they_are(tmp_path: Path) -> None:
     text = svg.read_text("utf-8")
     assert is_plain(text)
     assert "$x_1$" in text
+
+
+def test_without_a_terminal_a_long_step_says_how_far_it_is(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with rendering.ProgressBars().bar("asking") as bar:
+        bar(5, 100)
+        monkeypatch.setattr(rendering, "EVERY", 0.0)
+        bar(10, 100)
+    with rendering.ProgressBars(visible=False).bar("silent") as bar:
+        bar(10, 100)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert re.fullmatch(r"asking: 10 of 100, [\d,.]+/[sh], \d+ s left", lines[0])

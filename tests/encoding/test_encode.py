@@ -6,6 +6,8 @@ import datetime as dt
 import importlib.util
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -23,10 +25,12 @@ from reki_feast.encoding import (
     represent,
     vector_array,
     vector_matrix,
+    windows,
 )
 from reki_feast.encoding.windows import WindowedTransformer
 from reki_feast.errors import EncodeError, MissingExtraError
 from reki_feast.schema import VECTORS, Key, content_hash, representation
+from tests.encoding.static_model import static_model
 
 AS_OF = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 NOW = dt.datetime(2026, 1, 2, tzinfo=dt.UTC)
@@ -297,3 +301,50 @@ def test_wrong_arguments() -> None:
         SentenceTransformerEncoder("m", EncoderOptions(pooling="median"))  # type: ignore[arg-type]
     with pytest.raises(EncodeError, match="room for a word"):
         SentenceTransformerEncoder("m", EncoderOptions(max_tokens=2))
+
+
+@needs_minilm
+def test_bfloat16_is_near_and_has_a_name_of_its_own(minilm: SentenceTransformerEncoder) -> None:
+    fast = SentenceTransformerEncoder("minilm", EncoderOptions(device="cpu", backend="bf16"))
+    texts = ["A quiet film about a lighthouse.", "whales " * 300, ""]
+    ours, theirs = fast.encode(texts), minilm.encode(texts)
+    assert fast.name == "minilm/mean+Normalize/bf16"
+    assert ours.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(ours, axis=1), 1, atol=1e-5)
+    assert (ours * theirs).sum(axis=1).min() > 0.999
+    assert np.abs(ours - theirs).max() > 1e-6
+
+
+def test_bfloat16_is_for_transformers(tmp_path: Path) -> None:
+    folder = str(static_model(tmp_path / "static"))
+    encoder = SentenceTransformerEncoder(folder, EncoderOptions(device="cpu", backend="bf16"))
+    with pytest.raises(EncodeError, match=r"backend='bf16'\) is for transformers"):
+        encoder.encode(["a"])
+    with pytest.raises(EncodeError, match="backend is one of torch, bf16"):
+        EncoderOptions(backend="int3")  # type: ignore[arg-type]
+
+
+@needs_minilm
+@pytest.mark.parametrize(("tokens", "batches"), [(1, 11), (10_000, 3)])
+def test_batches_hold_so_many_tokens(
+    minilm: SentenceTransformerEncoder, monkeypatch: pytest.MonkeyPatch, tokens: int, batches: int
+) -> None:
+    texts = ["whales", "a quiet film", *(f"the sea {'and the sea ' * n}" for n in range(9))]
+    expected, sizes = minilm.encode(texts), list[tuple[int, int]]()
+    encoder = SentenceTransformerEncoder("minilm", EncoderOptions(device="cpu"))
+    reader = encoder._reader
+    assert isinstance(reader, WindowedTransformer)
+    pool = reader._pool
+
+    def counted(batch: Any) -> Any:
+        lengths = [len(one) for one in batch["input_ids"]]
+        sizes.append((len(lengths), max(lengths)))
+        return pool(batch)
+
+    monkeypatch.setattr(reader, "_pool", counted)
+    monkeypatch.setattr(reader, "_most_tokens", tokens)
+    monkeypatch.setattr(windows, "_AHEAD", 4)
+    np.testing.assert_allclose(encoder.encode(texts), expected, atol=1e-6)
+    assert all(count == 1 or count * longest <= tokens for count, longest in sizes)
+    assert sum(count for count, _ in sizes) == len(texts)
+    assert len(sizes) == batches

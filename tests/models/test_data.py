@@ -14,7 +14,7 @@ import torch
 from reki_feast.errors import CondenseError
 from reki_feast.models.data import make_samples
 from reki_feast.models.fields import make_fields
-from reki_feast.models.splitting import Holdout, later, split_samples
+from reki_feast.models.splitting import Holdout, later, split_held_out, split_samples
 
 
 def interactions(*rows: tuple[Any, Any, bool, int, bool]) -> pa.Table:
@@ -42,6 +42,42 @@ def test_histories_are_the_interactions_before() -> None:
     assert samples.history_verdict.tolist() == [[0, 2], [2, 1], [1, 2], [0, 0]]
     assert samples.label.tolist() == [0, 1, 0, 1]
     assert later(samples.user).tolist() == [2, 1, 0, 0]
+
+
+def test_rows_of_the_test_are_in_no_history() -> None:
+    table = interactions(
+        ("a", "x", True, 10, False),
+        ("a", "t", True, 15, True),
+        ("a", "y", False, 20, True),
+        ("a", "u", False, 25, True),
+        ("b", "x", True, 5, True),
+        ("c", "y", True, 1, True),
+    )
+    table = table.append_column("held_out", pa.array([False, True, False, True, True, False]))
+    made = make_samples(table, user="user", item="item", history_length=2)
+    items = made.items.to_pylist()
+    assert [items[n - 1] for n in made.samples.item.tolist()] == ["y", "t", "u", "x", "y"]
+    x, y = items.index("x") + 1, items.index("y") + 1
+    assert made.samples.history.tolist() == [[0, x], [x, y], [x, y], [0, 0], [0, 0]]
+    assert made.samples.history_verdict.tolist() == [[0, 2], [2, 1], [2, 1], [0, 0], [0, 0]]
+    assert made.held_out is not None
+    assert made.held_out.tolist() == [False, True, True, True, False]
+
+
+def test_a_split_with_declared_rows_of_the_test() -> None:
+    table = many(30)
+    tested = pa.array([n % 3 == 0 or n < 20 for n in range(table.num_rows)])
+    made = make_samples(table.append_column("held_out", tested), user="user", item="item")
+    assert made.held_out is not None
+    parts = split_held_out(made.samples, made.held_out, validation=0.1, seed=0)
+    assert len(parts.test) == sum(tested.to_pylist())
+    # the first two users have no other rows, so they are drawn for nothing else
+    assert set(parts.test.user.tolist()) == set(range(1, 31))
+    validated, learnt = (set(one.user.tolist()) for one in (parts.validation, parts.train))
+    assert (len(validated), validated & learnt) == (3, set())
+    assert validated | learnt == set(range(3, 31))
+    again = split_held_out(made.samples, made.held_out, validation=0.1, seed=1)
+    assert set(again.validation.user.tolist()) != validated
 
 
 def test_the_order_of_the_rows_does_not_matter() -> None:

@@ -48,6 +48,18 @@ WALK = interactions(
 )
 
 
+def test_rows_of_the_test_have_lists_of_their_own() -> None:
+    tested = pa.array([False, True, False, False, True, False])
+    table = WALK.append_column("held_out", tested)
+    found = made(table, history_length=2, list_length=3, block_length=2)
+    assert found.held_out is not None
+    assert (found.lists.user.tolist(), found.held_out.tolist()) == ([1, 1, 2], [False, True, False])
+    own = [{k for k, v in one.items() if v} for one in candidates(found.lists)]
+    assert own == [{2}, {4, 5}, {1}]
+    # item 1, then 2; of the rest 2, then 3
+    assert found.lists.history.tolist() == [[0, 1], [2, 3], [0, 0]]
+
+
 def test_a_block_of_samples_is_a_list() -> None:
     found = made(WALK, history_length=2, list_length=3, block_length=3)
     assert found.users.to_pylist() == ["a", "b"]

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from reki_feast import files
 from reki_feast.project import DeclaredProject, open_project
 
 if TYPE_CHECKING:
@@ -67,6 +68,19 @@ def shop(tmp_path: Path) -> DeclaredProject:
 
 
 @pytest.fixture(scope="session")
+def materialized(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DeclaredProject]:
+    """A shop that ran, online in its embedded Redis; tests leave it as they found it."""
+    from reki_feast.stores import embedded
+    from tests.bench.serving import make_repo
+
+    root = tmp_path_factory.mktemp("online") / "my shop"
+    make_repo(root)
+    project = open_project(root)
+    yield project
+    embedded.stop(project.redis)
+
+
+@pytest.fixture(scope="session")
 def shops(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shops]:
     """A shop's moments around a second training."""
     from tests.redis_server import plain_server
@@ -80,7 +94,8 @@ def shops(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shops]:
 def reseed(root: Path, seed: int) -> DeclaredProject:
     """Declare another seed: the next training gives other weights."""
     path = root / "generators" / "shop.py"
-    path.write_text(re.sub(r"Training\((seed=\d+, )?", f"Training(seed={seed}, ", path.read_text()))
+    text = re.sub(r"Training\((seed=\d+, )?", f"Training(seed={seed}, ", path.read_text())
+    files.write_text(path, text)  # at once: others read it meanwhile
     return open_project(root)
 
 

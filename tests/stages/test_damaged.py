@@ -147,7 +147,9 @@ def read_only(copy: Path) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize(
-    "words", [["status"], ["quality"], ["ledger"], ["ledger", "check"]], ids=" ".join
+    "words",
+    [["status"], ["quality"], ["ledger"], ["ledger", "check"], ["explain", "user", "c'3"]],
+    ids=" ".join,
 )
 def test_what_only_reads_needs_only_to_read(
     done: DeclaredProject, read_only: Path, words: list[str]

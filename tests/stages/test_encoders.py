@@ -12,8 +12,9 @@ import pytest
 from reki_feast import schema, stages
 from reki_feast.errors import LakeError
 from reki_feast.project import DeclaredProject, open_project
-from reki_feast.stages import encoding, snapshots
+from reki_feast.stages import snapshots
 from reki_feast.stages.doctor import doctor
+from reki_feast.stages.representation_rows import RowWriter
 from tests.encoding.tiny_models import tiny_model
 from tests.stages.conftest import in_space, make_shop, write_tables
 
@@ -99,14 +100,14 @@ def test_a_renewal_that_is_cut_short_goes_on(
     shop = old_shop(tmp_path / "shop", model)
     times = all_times(shop)
     assert len(times) > 2
-    write = encoding._RowWriter.write
+    write = RowWriter.write
 
-    def cut_short(writer: encoding._RowWriter, found: Any, time: datetime) -> Any:
+    def cut_short(writer: RowWriter, found: Any, time: datetime) -> Any:
         if time == times[1]:
             raise KeyboardInterrupt
         return write(writer, found, time)
 
-    monkeypatch.setattr(encoding._RowWriter, "write", cut_short)
+    monkeypatch.setattr(RowWriter, "write", cut_short)
     with pytest.raises(KeyboardInterrupt):
         stages.encode(shop, retrain=True)
     monkeypatch.undo()

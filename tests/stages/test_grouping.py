@@ -348,7 +348,7 @@ def test_a_users_vector_is_the_mean_of_liked_items_and_of_the_vector_handed_in(
     vectors = dict(zip(table["sku"].to_pylist(), table["vector"].to_pylist(), strict=True))
     as_of = min(project.lake.read("members", schema.MEMBERS)["event_timestamp"].to_pylist())
     log = pq.read_table(project.root / "interactions.parquet").to_pylist()
-    who = held.ids[0]
+    who = held.ids[0].as_py()
     mine = [
         row["sku"]
         for row in log

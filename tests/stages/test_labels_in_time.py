@@ -128,7 +128,7 @@ def test_labels_by_chance_are_scored_by_chance(tmp_path: Path) -> None:
     events = make_events(found.log, encoded)
     seen = candidates(found.log, events, encoded, fitted.settings)
     made = scores(fitted, found.log, encoded, seen)
-    rows = seen.known & (fitted.number(found.log.time) > 0)
+    rows = seen.valid & (fitted.number(found.log.time) > 0)
     likes = found.log.liked[rows]
     error = np.sqrt(len(likes) / (12 * likes.sum() * (len(likes) - likes.sum())))
     assert len(likes) > 500

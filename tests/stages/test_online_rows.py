@@ -14,10 +14,9 @@ from feast import FeatureStore
 
 from reki_feast import stages
 from reki_feast.errors import StoreError
-from reki_feast.project import DeclaredProject, open_project
+from reki_feast.project import DeclaredProject
 from reki_feast.results import OnlineView
 from reki_feast.stores import embedded
-from tests.bench.serving import make_repo
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:On demand feature view is an exp:RuntimeWarning"),
@@ -25,23 +24,14 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(scope="module")
-def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DeclaredProject]:
-    root = tmp_path_factory.mktemp("online") / "my shop"
-    make_repo(root)
-    project = open_project(root)
-    yield project
-    embedded.stop(project.redis)
-
-
 @pytest.fixture
-def shop(ran: DeclaredProject) -> Iterator[DeclaredProject]:
+def shop(materialized: DeclaredProject) -> Iterator[DeclaredProject]:
     """A shop that is materialized, before and after."""
-    with client_of(ran) as client:
+    with client_of(materialized) as client:
         kept = {key: client.dump(key) for key in client.scan_iter()}
-    yield ran
-    embedded.start(ran.redis)
-    with client_of(ran) as client:
+    yield materialized
+    embedded.start(materialized.redis)
+    with client_of(materialized) as client:
         client.flushdb()
         for key, raw in kept.items():
             client.restore(key, 0, raw)
@@ -118,6 +108,25 @@ def test_pushed_rows_are_later_ones(shop: DeclaredProject) -> None:
     assert views["reki_user_match"].later == 10
     assert notes == []
     assert stages.publish(shop, materialize=True).online
+
+
+def test_rows_that_are_online_are_not_written_again(shop: DeclaredProject) -> None:
+    """But for users' states, which are pushed, too; lost rows are."""
+
+    def written(change: str) -> int:
+        with client_of(shop) as client:
+            for key in client.scan_iter():
+                if change == "all are lost" or (change == "one is lost" and b"s-4" in key):
+                    client.delete(key)
+            client.config_resetstat()
+            stages.publish(shop, materialize=True)
+            counts = client.info("commandstats")
+        return sum(counts.get(f"cmdstat_{name}", {}).get("calls", 0) for name in ("hset", "hmset"))
+
+    nothing, one, all_of_them = map(written, ("", "one is lost", "all are lost"))
+    assert nothing < one < all_of_them
+    assert nothing < all_of_them / 2
+    assert found(shop)[1] == []
 
 
 def test_lost_rows_are_missing(shop: DeclaredProject) -> None:

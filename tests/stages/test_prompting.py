@@ -726,7 +726,7 @@ def test_news_are_counted_as_one_would_by_hand(
     )
     tables = Inputs(user=key, item=key, items=table, users=None, interactions=table)
     found = InteractionsByUser.of(tables, 30)
-    counts = found.count(found.news(known, hour(until))).tolist()
+    counts = found.count(found.unseen(known, hour(until))).tolist()
     expected = {
         str(user): sum(since.get(user, 99) <= n < until for who, n in log if who == user)
         for user, _ in log

@@ -201,7 +201,9 @@ def test_user_vectors_out_of_folds(tmp_path: Path) -> None:
         tmp_path, lambda text: text.replace("Training(", "Training(match=1, folds=2, ")
     )
     stages.run(shop)
-    assert "user vectors out of 2 folds of users" in stages.train(shop).notes
+    notes = stages.train(shop).notes
+    assert "user vectors out of 2 folds of users" in notes
+    assert not [note for note in notes if "stays in service" in note]  # the first space is
     assert stages.publish(shop).tables[0].rows
     weights, made = shop.lake.weights() or ({}, {})
     assert {name.split(".")[0] for name in weights} >= {"fold0", "fold1"}

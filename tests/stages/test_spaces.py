@@ -13,6 +13,7 @@ from feast import FeatureStore
 
 from reki_feast import stages
 from reki_feast.project import DeclaredProject
+from reki_feast.report import Silent
 from reki_feast.stages import living_spaces, publishing
 from reki_feast.stages.context import StageContext
 from reki_feast.stores import materialize, registry
@@ -82,7 +83,7 @@ def publish_by_old_weights(shop: SpaceShop) -> None:
     assert len(list_before.spaces) == 1
     stages.train(reseed(shop.root, 1), retrain=True)
     stages.publish(shop.project)
-    publishing._published(before.in_space(list_before.in_service))
+    publishing._published(before.in_space(list_before.in_service), Silent())
     assert before.lake.read_json("hein") == weights_before
 
 

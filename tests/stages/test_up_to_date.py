@@ -257,7 +257,7 @@ def test_answers_grow_old(
         return text + "\nfreshness = Freshness(max_age_days=30)\n"
 
     shop = make_shop(tmp_path, ageing)
-    for _ in range(3):
+    for _ in range(2):
         rerun(shop)
     assert given == STAGES
     given.clear()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from datetime import datetime
 from typing import Any
 
 import pandas as pd
 import pytest
 
+from reki_feast.errors import StoreError
 from reki_feast.stores import RowComparison, compare_online, default_tag
 from tests.stores.shop import OURS, SCENARIO, Shop, day
 
@@ -140,3 +143,14 @@ def test_nulls(open_shop: Callable[..., Shop]) -> None:
     shop.add(range(10), at=0, made=1, vectors=False)
     shop.full(2)
     assert compared(shop) == RowComparison("v", 10, equal=10)
+
+
+def test_another_store_that_was_never_written_is_told(open_shop: Callable[..., Shop]) -> None:
+    """As where a line of ``feature_store.yaml`` is lost, and Feast takes its default."""
+    shop = open_shop(**STORES["sqlite"])
+    shop.add(range(10), at=0, made=1)
+    with closing(sqlite3.connect(shop.folder / "online.db")) as database:
+        for (table,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'"):
+            database.execute(f'DROP TABLE "{table}"')
+    with pytest.raises(StoreError, match=r"has rows of view v to read\n.*no such table"):
+        compared(shop)

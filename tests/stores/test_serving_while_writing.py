@@ -295,6 +295,21 @@ def test_somebody_elses_change_is_not_lost(make_repo: Callable[[str], Path]) -> 
     assert "reki_item" not in names
 
 
+def test_what_another_registered_is_not_undone(make_repo: Callable[[str], Path]) -> None:
+    repo = make_repo("ours")
+    apply_and_materialize(repo, LATER)
+    first, other = (FeatureStore(repo_path=str(repo)) for _ in range(2))
+    registry_of_first: Any = first.registry
+    registry_of_first.delete_feature_view("reki", "films", commit=False)
+    other.delete_feature_view("reki_item")
+    with pytest.raises(StoreError, match=r"(?s)was changed meanwhile.*store.refresh_registry"):
+        registry_of_first.commit()
+    registry_of_first.refresh()
+    first.delete_feature_view("reki")
+    names = {view.name for view in FeatureStore(repo_path=str(repo)).list_feature_views()}
+    assert not names & {"reki", "reki_item"}
+
+
 def test_a_registry_that_a_reader_made_is_no_change(make_repo: Callable[[str], Path]) -> None:
     """Feast makes an empty one where it finds none."""
     repo = make_repo("ours")

@@ -14,7 +14,7 @@ import pytest
 from reki_feast.declare import Declarations, Scenario, load
 from reki_feast.errors import CondenseError, SourceError
 from reki_feast.tables.asof import TICK, after
-from reki_feast.tables.checks import LIKED
+from reki_feast.tables.checks import HELD_OUT, LIKED
 from reki_feast.tables.inputs import Inputs, check, named, read
 from reki_feast.tables.snapshot_times import snapshot_times, snapshot_to_learn_from, split
 
@@ -58,6 +58,23 @@ def test_interactions_are_sorted_and_numbered_within_users() -> None:
     assert [tuple(row.values()) for row in rows] == [(7, 1, 0), (7, 2, 1), (7, 3, 2), (8, 1, 3)]
     assert inputs.notices == ()
     assert inputs.user.type == pa.int64()
+
+
+def held_out(*rows: bool) -> Inputs:
+    scenario = SCENARIO.model_copy(update={"held_out": "split = 'test'"})
+    return check(scenario, tables(interactions={HELD_OUT: list(rows)}))
+
+
+def test_rows_of_the_test_stand_apart() -> None:
+    inputs = held_out(False, True, False, False)
+    assert inputs.interactions["item_id"].to_pylist() == [1, 3, 1]
+    assert inputs.held_out is not None
+    assert inputs.held_out["item_id"].to_pylist() == [2]
+    assert inputs.held_out.schema == inputs.interactions.schema
+    assert inputs.notices == ("1 interactions held out for the test: «split = 'test'»",)
+    assert check(SCENARIO, tables()).held_out is None
+    with pytest.raises(SourceError, match="(?s)some are not held out.*mend Scenario.held_out"):
+        held_out(True, True, True, True)
 
 
 @pytest.mark.parametrize(
@@ -312,7 +329,9 @@ def test_not_a_number_is_no_rating(tmp_path: Path, unrated: str) -> None:
     [
         ("4, 2", "starz > 3", r"(?s)Scenario.liked.*starz > 3.*columns are .*stars"),
         ("4, 2", "stars >", r"(?s)Scenario.liked.*syntax error"),
+        ("4, 2", "stars > 3', held_out='starz", r"(?s)Scenario.held_out: starz.*columns are"),
         ("4, 2]) as __liked, unnest([1, 2", "stars > 3", "no column is named __liked"),
+        ("4, 2]) as __held_out, unnest([1, 2", "stars > 3", "no column is named __held_out"),
     ],
 )
 def test_a_verdict_that_cannot_be_had_is_not_the_sources_fault(
@@ -323,6 +342,18 @@ def test_a_verdict_that_cannot_be_had_is_not_the_sources_fault(
     path.write_text(path.read_text().replace("stars > 3", liked))
     with pytest.raises(SourceError, match=said):
         read(load(path), tmp_path)
+
+
+def test_a_rule_says_which_rows_are_of_the_test(tmp_path: Path) -> None:
+    declared(tmp_path, "select 1 as item_id, 'A' as title", "4, 2, 5, 1")
+    path = tmp_path / "films.py"
+    rule = "case stars when 5 then true when 1 then null else false end"
+    path.write_text(path.read_text().replace("stars > 3'", f"stars > 3', held_out='{rule}'"))
+    inputs = read(load(path), tmp_path)
+    assert inputs.interactions["liked"].to_pylist().count(True) == 1
+    assert inputs.interactions.num_rows == 3
+    assert inputs.held_out is not None
+    assert inputs.held_out["liked"].to_pylist() == [True]
 
 
 def test_interactions_of_the_future_do_not_move_the_clock() -> None:

@@ -19,11 +19,14 @@ class EmbeddingData:
             Those with items that are not in ``items`` are left out.
         items: Item key and attribute columns, one row an item.
         users: User key and attribute columns, one row a user; None without profiles.
+        samples: Interactions that DIN is trained on, at most: of more, those of users drawn by the
+            seed. Latent factors are of all. None: no limit.
     """
 
     interactions: pa.Table
     items: pa.Table
     users: pa.Table | None = None
+    samples: int | None = None
 
 
 @dataclass(frozen=True)

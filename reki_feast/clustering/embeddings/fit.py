@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 from torch import Tensor
@@ -21,15 +23,21 @@ from reki_feast.clustering.embeddings.initialisation import (
     latent_factors,
     mean_of_similar,
 )
-from reki_feast.clustering.embeddings.interactions import HISTORY, check_labels, training_rows
+from reki_feast.clustering.embeddings.interactions import (
+    HISTORY,
+    check_labels,
+    of_drawn,
+    training_rows,
+)
 from reki_feast.encoding import Floats
 from reki_feast.models.click.din import Din
-from reki_feast.models.data import Samples, make_samples
+from reki_feast.models.data import Samples, SampleSet, make_samples
 from reki_feast.models.fields import Fields
 from reki_feast.models.inputs import FieldTables, InputSpec
 from reki_feast.models.training import Progress, fit, seeded
 from reki_feast.models.training_config import TrainingConfig
 from reki_feast.schema import Key
+from reki_feast.tables.drawn import drawn_users
 
 #: Default training. There are no validation users to choose the epoch; after the second one DIN
 #: ranks no better (MovieLens-100K), and its embeddings move away from the latent factors.
@@ -81,7 +89,9 @@ def fit_embeddings(
     user_vocabularies = vocabularies_of(of_users)
     rows = training_rows(data.interactions, ids, user, item)
     check_labels(rows)
-    made = make_samples(rows, user=user.name, item=item.name, history_length=HISTORY)
+    drawn = drawn_users(rows, user, data.samples, seed)
+    learnt = rows if drawn is None else of_drawn(rows, user, drawn)
+    made = make_samples(learnt, user=user.name, item=item.name, history_length=HISTORY)
     with seeded(seed):
         spec = InputSpec(
             items=len(made.items),
@@ -91,7 +101,8 @@ def fit_embeddings(
         )
         din = Din(spec, size=config.embedding_size)
         weight = din.inputs.item.weight.detach()[1:]
-        initial = latent_factors(weight.numpy(), _interactions_of(made.samples), seed)
+        every = _interactions_of(made.samples) if drawn is None else _all_interactions(rows, made)
+        initial = latent_factors(weight.numpy(), every, seed)
         weight.copy_(torch.from_numpy(initial))
     none = made.samples.take(torch.arange(0))
     fit(din, made.samples, none, config=config.training or FIT, seed=seed, progress=progress)
@@ -110,6 +121,15 @@ def fit_embeddings(
 def _interactions_of(samples: Samples) -> Interactions:
     """The interactions behind samples, indices from 0."""
     return Interactions(samples.user.numpy() - 1, samples.item.numpy() - 1, samples.label.numpy())
+
+
+def _all_interactions(rows: pa.Table, made: SampleSet) -> Interactions:
+    """All interactions, also those that are no samples."""
+    user, item = (
+        pc.index_in(rows.column(at), value_set=ids).to_numpy().astype(np.int64)
+        for at, ids in enumerate((made.users, made.items))
+    )
+    return Interactions(user, item, rows["liked"].to_numpy())
 
 
 def _fitted_vectors(din: Din, item_fields: Fields, rows: Tensor) -> Floats:

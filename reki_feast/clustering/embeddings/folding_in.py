@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -37,6 +39,7 @@ from reki_feast.models.fields import Fields
 from reki_feast.models.inputs import InputSpec
 from reki_feast.models.training import Progress, fit, seeded
 from reki_feast.models.training_config import TrainingConfig
+from reki_feast.tables.drawn import drawn_users
 
 #: Few samples and few rows: large steps, and weight decay towards the initial embedding. For 150
 #: new films of MovieLens-100K AUC on other users goes from 0.765 to 0.771, and with five
@@ -93,7 +96,8 @@ def fold_in(
         return embedder
     item_fields = encode_attributes(of_items, extended.item_ids, extended.item_vocabularies)
     rows = training_rows(data.interactions, extended.item_ids, user, item)
-    affected = _affected_samples(embedder, extended, rows, item_fields, of_users)
+    draw = partial(drawn_users, user=user, most=data.samples, seed=seed)
+    affected = _affected_samples(embedder, extended, rows, item_fields, of_users, draw)
     user_ids = affected.users if affected else pa.array([], user.type)
     user_fields = encode_attributes(of_users, user_ids, extended.user_vocabularies)
     with seeded(seed):
@@ -216,8 +220,12 @@ def _affected_samples(
     rows: pa.Table,
     item_fields: Fields,
     of_users: pa.Table,
+    draw: Callable[[pa.Table], pa.Array | None],
 ) -> SampleSet | None:
-    """The samples with a new item or value, their items indexed as ``extended.item_ids``."""
+    """The samples with a new item or value, their items indexed as ``extended.item_ids``.
+
+    They are of all users with such a sample, or of those that ``draw`` picks from their rows.
+    """
     user, item = embedder.user.name, embedder.item.name
     is_new_item = _has_new_value(item_fields, embedder.item_vocabularies)
     is_new_item[len(embedder.item_ids) + 1 :] = True
@@ -232,6 +240,8 @@ def _affected_samples(
     if not len(user_ids):
         return None
     rows = rows.filter(pc.is_in(rows[user], value_set=user_ids))
+    if (drawn := draw(rows)) is not None:
+        rows = rows.filter(pc.is_in(rows[user], value_set=drawn))
     made = make_samples(rows, user=user, item=item, history_length=HISTORY, levels=embedder.levels)
     index, samples = index_of(made.items, extended.item_ids), made.samples
     history = index[samples.history.long()].int()

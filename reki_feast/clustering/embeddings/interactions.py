@@ -31,6 +31,12 @@ def training_rows(interactions: pa.Table, ids: pa.Array, user: Key, item: Key) -
     return pa.table(columns).filter(pc.is_in(columns[item.name], value_set=ids))
 
 
+def of_drawn(rows: pa.Table, user: Key, drawn: pa.Array) -> pa.Table:
+    """The same interactions, of which those of drawn users alone are samples."""
+    at = rows.column_names.index("sample")
+    return rows.set_column(at, "sample", pc.is_in(rows[user.name], value_set=drawn))
+
+
 def check_labels(interactions: pa.Table) -> None:
     """There is something to learn.
 

@@ -62,13 +62,17 @@ class Templates:
             raise DeclarationError(faults)
 
     @classmethod
-    def load(cls, folder: Path | None = None) -> Templates:
-        """The shipped templates, overridden by files of the same name in a folder.
+    def load(cls, *folders: Path) -> Templates:
+        """The shipped templates, overridden by files of the same name in folders.
+
+        Args:
+            folders: the last one goes first; those that are not there count for nothing.
 
         Raises:
             DeclarationError: a file cannot be read, is no template, or has an unknown name.
         """
-        files = sorted(folder.glob(f"*{_SUFFIX}")) if folder is not None else []
+        every = [file for folder in folders for file in sorted(folder.glob(f"*{_SUFFIX}"))]
+        files = {file.stem: file for file in every}.values()
         texts = {file.stem: _read(file) for file in files}
         return cls(texts, files={file.stem: str(file) for file in files})
 

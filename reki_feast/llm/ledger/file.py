@@ -254,6 +254,16 @@ class Ledger:
             return self._open().execute(query, values).fetchall()
 
     @property
+    def path(self) -> Path | None:
+        """The file; None: it is in memory."""
+        return self._path
+
+    @property
+    def rights(self) -> Rights:
+        """Of the file."""
+        return self._rights
+
+    @property
     def data_version(self) -> int:
         """A number that changes when another connection writes; our own entries leave it."""
         version: int = self.rows("PRAGMA data_version")[0][0]

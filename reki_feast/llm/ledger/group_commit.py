@@ -67,9 +67,8 @@ class GroupCommitWriter:
 
         A ledger that cannot be written fails them all: that is no fault of one.
         """
-        loop = asyncio.get_running_loop()
-        done = loop.run_in_executor(self._thread, self._ledger.do, [entry for entry, _ in chunk])
-        await asyncio.wait([done])
+        entries = [entry for entry, _ in chunk]
+        [done], _ = await asyncio.wait([asyncio.ensure_future(self._commit(entries))])
         error = done.exception()
         if len(chunk) > 1 and error is not None and not isinstance(error, LLMError):
             return False
@@ -81,6 +80,11 @@ class GroupCommitWriter:
             else:
                 future.set_exception(error)
         return True
+
+    async def _commit(self, entries: list[Entry[Any]]) -> list[Any]:
+        """Do these in one transaction; the results are of what is on disk."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, self._ledger.do, entries)
 
     async def _heartbeat(self) -> None:
         while True:

@@ -38,7 +38,12 @@ class LeaseRequest:
 
 
 def acquire(
-    connection: sqlite3.Connection, identity: RunIdentity, wanted: LeaseRequest, now: str
+    connection: sqlite3.Connection,
+    identity: RunIdentity,
+    wanted: LeaseRequest,
+    now: str,
+    *,
+    is_repeated: bool = False,
 ) -> Lease | LeaseDenied:
     """Lease a prompt to a run and record the call, or say why it is denied.
 
@@ -47,6 +52,8 @@ def acquire(
         identity: the run.
         wanted: the prompt.
         now: the time, as ISO text.
+        is_repeated: the same was tried before, and nobody knows whether it was done: a call of this
+            run that is open is the one.
     """
     key, request = wanted.key, wanted.request
     row = connection.execute(
@@ -57,12 +64,15 @@ def acquire(
     re_prompts, feedback, draft = 0, "", ""
     if row is not None:
         state, run, answered, re_prompts, fault, gate, draft = row
+        feedback = fault if gate and re_prompts else ""
+        if is_repeated and (known := _open_call(connection, identity.run, key)) is not None:
+            call, reserved = known
+            return Lease(key, call, re_prompts, feedback, draft, reserved)
         refused = _denial(connection, identity, wanted, (state, run, answered), now)
         if refused is not None:
             return refused
         if state in ("answered", "quarantined"):  # asked anew, from the beginning
-            re_prompts = 0
-        feedback = fault if gate and re_prompts else ""
+            re_prompts, feedback = 0, ""
     worst_case = wanted.worst_case_of(replace(request, feedback=feedback, draft=draft))
     over = _exceeded_limit(connection, identity, worst_case)
     if over:
@@ -71,6 +81,16 @@ def acquire(
     purpose = "review" if draft else "mend" if feedback else "ask"
     call = _enter_call(connection, identity.run, wanted, purpose, worst_case, now)
     return Lease(key, call, re_prompts, feedback, draft, worst_case)
+
+
+def _open_call(connection: sqlite3.Connection, run: str, key: str) -> tuple[int, Spent] | None:
+    """The call of a run that is open for a prompt, and what is reserved for it."""
+    row = connection.execute(
+        "SELECT id, reserved_tokens, reserved_cost FROM calls"
+        " WHERE key = ? AND run = ? AND state = 'sent' AND batch IS NULL",
+        (key, run),
+    ).fetchone()
+    return None if row is None else (row[0], Spent(1, row[1], row[2]))
 
 
 def _denial(

@@ -80,7 +80,8 @@ class HeinData:
         interactions: User key, item key, ``liked`` (bool), ``order`` (int64, time order within a
             user) and ``sample`` (bool; False for rows the knowledge was made from, which only
             appear in behaviour histories); optionally ``rating``, a number, which histories then
-            show in place of ``liked``.
+            show in place of ``liked``, and ``held_out`` (bool): the rows of the test, which no
+            history shows.
         users: Representations, of :func:`reki_feast.schema.representation`; the first column is
             the user key. One row a user; or, where interactions have ``event_timestamp`` too, rows
             of several times, of which a sample reads its user's newest.

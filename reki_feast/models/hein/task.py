@@ -29,7 +29,7 @@ from reki_feast.models.hein.joint import JointModel
 from reki_feast.models.hein.network import HeinSet
 from reki_feast.models.hein.standardisation import fit_standardisation
 from reki_feast.models.inputs import InputSpec
-from reki_feast.models.splitting import Split, split_samples
+from reki_feast.models.splitting import Split, split_held_out, split_samples
 from reki_feast.models.training import seeded
 from reki_feast.schema import KINDS, Kind
 from reki_feast.tables.asof import Indices, place_at
@@ -106,14 +106,7 @@ def make_task(data: HeinData, *, config: HeinConfig, seed: int) -> Task:
     samples, users, rows = made.samples, made.users, None
     if _has_several_times(data):
         samples, users, rows = _point_in_time(made, data)
-    parts = split_samples(
-        samples,
-        holdout=config.holdout,
-        test=config.test,
-        validation=config.validation,
-        seed=seed,
-        owner=made.samples.user,
-    )
+    parts = _split(samples, made, config=config, seed=seed)
     spec = InputSpec(
         items=len(made.items),
         verdicts=made.verdicts,
@@ -121,6 +114,23 @@ def make_task(data: HeinData, *, config: HeinConfig, seed: int) -> Task:
         item_fields=_fields(data.item_fields, item, made.items),
     )
     return Task(parts, spec, users, made.items, people, rows, made.levels)
+
+
+def _split(samples: Samples, made: SampleSet, *, config: HeinConfig, seed: int) -> Split[Samples]:
+    """By the column ``held_out`` where there is one, else by the config."""
+    owner = made.samples.user
+    if made.held_out is not None:
+        return split_held_out(
+            samples, made.held_out, validation=config.validation, seed=seed, owner=owner
+        )
+    return split_samples(
+        samples,
+        holdout=config.holdout,
+        test=config.test,
+        validation=config.validation,
+        seed=seed,
+        owner=owner,
+    )
 
 
 def _has_several_times(data: HeinData) -> bool:

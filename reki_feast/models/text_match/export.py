@@ -58,6 +58,7 @@ def user_rows(
 ) -> Iterator[pa.Table]:
     """Rows of :func:`reki_feast.schema.user_match`, some thousand per table."""
     log, events, encoded = history.log, history.events, history.encoded
+    counts = _counts(log, moments)
     for at in range(0, len(moments), _ROWS):
         some = moments.take(slice(at, at + _ROWS))
         texts, residuals = recent_texts(events, some.place, encoded, fitted.settings.recent)
@@ -65,7 +66,8 @@ def user_rows(
         towers = _by_block(some, fitted.users, taste(sums))
         vectors = np.concatenate([texts.reshape(len(some), -1), residuals, towers], axis=1)
         recent = _recent_sum(events, some, fitted.settings.recent)
-        sums = np.concatenate([sums, _counts(log, some), recent, time_parts(some.time)], axis=1)
+        counted = counts[at : at + _ROWS]
+        sums = np.concatenate([sums, counted, recent, time_parts(some.time)], axis=1)
         columns = [
             log.users.take(pa.array(some.owner)).cast(key.type),
             vector_array(vectors.astype(np.float32)),

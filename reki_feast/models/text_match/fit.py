@@ -44,13 +44,13 @@ class Candidates:
         kernels: ``[n, kernels]``.
         tastes: ``[n, p]``.
         text: ``[n]``, row of the item's text, -1 without.
-        known: ``[n]``, whether the user had a state and the item a text.
+        valid: ``[n]``, whether the user had a state and the item a text.
     """
 
     kernels: Floats
     tastes: Floats
     text: Indices
-    known: npt.NDArray[np.bool_]
+    valid: npt.NDArray[np.bool_]
 
 
 def candidates(
@@ -59,13 +59,13 @@ def candidates(
     """Score each interaction by the kernels, by what was known just before it."""
     text = encoded.texts.at(log.item, log.time)
     place = events.before(log.user, log.time)
-    known = (place >= 0) & (text >= 0)
-    rows = np.flatnonzero(known)
+    valid = (place >= 0) & (text >= 0)
+    rows = np.flatnonzero(valid)
     kernels = np.zeros((len(log), len(settings.kernels)), np.float32)
     kernels[rows] = kernel_scores(events, place[rows], text[rows], encoded, settings)
     tastes = np.zeros((len(log), encoded.vectors.shape[1]), np.float32)
     tastes[rows] = taste(events.sums[place[rows]])
-    return Candidates(kernels, tastes, text, known)
+    return Candidates(kernels, tastes, text, valid)
 
 
 def fit_match(
@@ -87,22 +87,22 @@ def fit_match(
         settings: sizes and training; None for the defaults.
         progress: called after every block.
     """
-    how = settings or MatchSettings()
+    settings = settings or MatchSettings()
     first = texts.vectors[texts.since == texts.since.min()]
-    fitted = Fitted(how, tuple(channels), fit_basis(first, how), ())
+    fitted = Fitted(settings, tuple(channels), fit_basis(first, settings), ())
     encoded = fitted.encode(texts)
-    seen = candidates(log, make_events(log, encoded), encoded, how)
-    cuts = cuts_of(log.time[log.time < until], until, how.blocks)
+    seen = candidates(log, make_events(log, encoded), encoded, settings)
+    cuts = cuts_of(log.time[log.time < until], until, settings.blocks)
     columns = np.column_stack([seen.kernels, np.zeros(len(log), np.float32)])
     towers: Towers | None = None
     for number, cut in enumerate(cuts, start=1):
         early = np.flatnonzero(log.time < cut)
-        known = early[seen.known[early]]
-        stack = fit_stack(columns[known], log.expected[known], log.liked[known])
-        towers = _learnt(towers, log, encoded, seen, known, how)
+        rows = early[seen.valid[early]]
+        stack = fit_stack(columns[rows], log.expected[rows], log.liked[rows])
+        towers = _learnt(towers, log, encoded, seen, rows, settings)
         fitted = replace(fitted, blocks=(*fitted.blocks, ScoreBlock(cut, towers, stack)))
         until_next = cuts[number] if number < len(cuts) else np.iinfo(np.int64).max
-        coming = np.flatnonzero(seen.known & (log.time >= cut) & (log.time < until_next))
+        coming = np.flatnonzero(seen.valid & (log.time >= cut) & (log.time < until_next))
         columns[coming, -1] = hein_scores(fitted, number, encoded, seen, coming)
         if progress:
             progress(number, len(cuts))
@@ -115,7 +115,7 @@ def scores(fitted: Fitted, log: InteractionIndex, encoded: Encoded, seen: Candid
     made = np.zeros((len(log), len(fitted.settings.names)), np.float32)
     made[:, 1:-1] = seen.kernels
     for block in np.unique(number):
-        rows = np.flatnonzero(seen.known & (number == block))
+        rows = np.flatnonzero(seen.valid & (number == block))
         made[rows, -1] = hein_scores(fitted, int(block), encoded, seen, rows)
         stack = fitted.stack(int(block))
         made[rows, 0] = stack[0] + made[rows, 1:] @ stack[1:]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -52,6 +53,23 @@ class InteractionIndex:
     def residual(self) -> Doubles:
         """By how much ``[n]`` each was liked more than expected."""
         return self.liked - self.expected
+
+    def take(self, rows: Indices | slice) -> InteractionIndex:
+        """Some of the interactions, in this order; what was expected of each stays."""
+        names = ("user", "item", "time", "liked", "expected")
+        return replace(self, **{name: getattr(self, name)[rows] for name in names})
+
+    def by_users(self, most: int) -> Iterator[InteractionIndex]:
+        """The same as logs of some users each, with ``most`` interactions or of one user."""
+        starts = np.searchsorted(self.user, np.arange(len(self.users) + 1))
+        first = 0
+        while first < len(self.users):
+            fits = int(np.searchsorted(starts, starts[first] + most, side="right")) - 1
+            last = max(fits, first + 1)
+            rows = slice(int(starts[first]), int(starts[last]))
+            users = self.users.slice(first, last - first)
+            yield replace(self.take(rows), users=users, user=self.user[rows] - first)
+            first = last
 
     def seen(self, user: Indices, before: Indices) -> tuple[Doubles, Doubles]:
         """Count ``[k]`` of users' interactions before given times, and how many were liked."""

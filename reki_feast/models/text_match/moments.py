@@ -54,10 +54,10 @@ def moments_of(
     """
     every, when = np.repeat(np.arange(owners), len(cuts)), np.tile(cuts, owners)
     at = found_at(every, when)
-    there = at >= 0
-    owner = np.concatenate([owner, every[there]])
-    time = np.concatenate([time, when[there]])
-    place = np.concatenate([place, at[there]])
+    found = at >= 0
+    owner = np.concatenate([owner, every[found]])
+    time = np.concatenate([time, when[found]])
+    place = np.concatenate([place, at[found]])
     order = np.lexsort((place, time, owner))
     owner, time, place = owner[order], time[order], place[order]
     last = np.ones(len(owner), bool)  # of two at one time, the one that knows more

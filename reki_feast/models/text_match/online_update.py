@@ -88,8 +88,8 @@ def last_counted(state: UserState, settings: MatchSettings) -> int:
 
 def recent_texts(state: UserState, settings: MatchSettings) -> Floats:
     """``[k, p]``: the texts that a state has read last, the newest first."""
-    there = int(min(state.sums[settings.width + 2], settings.recent))
-    return state.vector[: there * settings.width].reshape(there, settings.width)
+    count = int(min(state.sums[settings.width + 2], settings.recent))
+    return state.vector[: count * settings.width].reshape(count, settings.width)
 
 
 def updated(
@@ -103,14 +103,14 @@ def updated(
         steps: of each user, one at least, in the order of time; those of one moment in the order of
             the catalogue. None lies before the last moment that the state counts.
     """
-    how = fitted.settings
-    gone = [_gone(_Going(state, how), own) for state, own in zip(states, steps, strict=True)]
+    settings = fitted.settings
+    gone = [_gone(_Going(state, settings), own) for state, own in zip(states, steps, strict=True)]
     stamps = np.array([going.moment + TICK for going in gone], np.int64)
     sums = np.stack([going.all_sums() for going in gone])
     sums = np.concatenate([sums, time_parts(stamps)], axis=1)
     recent = np.stack([going.recent(own) for going, own in zip(gone, sums, strict=True)])
-    tastes, numbers = taste(sums[:, : how.width + 3]), fitted.number(stamps)
-    towers = np.empty((len(gone), how.tower), np.float32)
+    tastes, numbers = taste(sums[:, : settings.width + 3]), fitted.number(stamps)
+    towers = np.empty((len(gone), settings.tower), np.float32)
     for number in np.unique(numbers):
         towers[numbers == number] = fitted.users(int(number), tastes[numbers == number])
     vectors = np.concatenate([recent, towers], axis=1).astype(np.float32)
@@ -144,12 +144,12 @@ class _Going:
         self._sums = sums[: self._width + 3]
         *counts, of_recent = sums[self._width + 3 : -_TIME].tolist()
         self._known, self._closed = (counts[0], counts[1]), (counts[2], counts[3])
-        there = int(min(self._sums[-1], self._recent))
+        count = int(min(self._sums[-1], self._recent))
         texts = state.vector[: self._recent * self._width].reshape(self._recent, -1)
-        self._texts = deque(texts[:there], self._recent)
-        residuals = state.vector[texts.size : texts.size + there].astype(np.float64)
-        if there:
-            residuals += of_recent / there - self._sums[-2] / self._sums[-1]
+        self._texts = deque(texts[:count], self._recent)
+        residuals = state.vector[texts.size : texts.size + count].astype(np.float64)
+        if count:
+            residuals += of_recent / count - self._sums[-2] / self._sums[-1]
         self._residuals = deque(residuals.tolist(), self._recent)
 
     def enter(self, moment: int) -> None:
@@ -179,8 +179,8 @@ class _Going:
     def recent(self, sums: Doubles) -> Floats:
         """The last texts, newest first, then their residuals, levelled."""
         texts = np.zeros((self._recent, self._width), np.float32)
-        residuals, there = np.zeros(self._recent), np.arange(self._recent) < len(self._texts)
+        residuals, present = np.zeros(self._recent), np.arange(self._recent) < len(self._texts)
         if self._texts:
-            texts[there], residuals[there] = np.stack(list(self._texts)), list(self._residuals)
-        level = levelled(residuals[None], there[None], sums[None, : self._width + 3])
+            texts[present], residuals[present] = np.stack(list(self._texts)), list(self._residuals)
+        level = levelled(residuals[None], present[None], sums[None, : self._width + 3])
         return np.concatenate([texts.ravel(), level[0]])

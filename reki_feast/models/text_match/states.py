@@ -81,8 +81,8 @@ def make_events(log: InteractionIndex, encoded: Encoded) -> Events:
     rows, since = rows[order], since[order]
     user, text = log.user[rows], texts.at(log.item[rows], since)
     liked, residual = log.liked[rows], log.residual[rows]
-    said = (texts.digest[text], log.time[rows], liked, residual, _rank(user))
-    own = mixed(*(np.ascontiguousarray(part).view(np.uint64) for part in said))
+    columns = (texts.digest[text], log.time[rows], liked, residual, _rank(user))
+    own = mixed(*(np.ascontiguousarray(part).view(np.uint64) for part in columns))
     once = np.ones(len(text))
     steps = np.column_stack([encoded.vectors[text] * liked[:, None], liked, residual, once])
     return Events(user, since, text, residual, _summed(steps, user), _prefix(own, user))
@@ -96,16 +96,16 @@ def taste(sums: npt.NDArray[np.floating]) -> Floats:
 
 def levelled(
     residuals: npt.NDArray[np.floating],
-    there: npt.NDArray[np.bool_],
+    present: npt.NDArray[np.bool_],
     sums: npt.NDArray[np.floating],
 ) -> Floats:
     """The last residuals ``[n, r]`` with the mean of all the user's residuals for their own.
 
     What a user has liked of late more than ever is a running statistic, and no merit of texts.
     """
-    count = np.maximum(there.sum(axis=1), 1)
+    count = np.maximum(present.sum(axis=1), 1)
     shift = sums[:, -2] / np.maximum(sums[:, -1], 1) - residuals.sum(axis=1) / count
-    return np.where(there, residuals + shift[:, None], 0).astype(np.float32)
+    return np.where(present, residuals + shift[:, None], 0).astype(np.float32)
 
 
 def recent_texts(
@@ -116,10 +116,10 @@ def recent_texts(
     Both are 0 where there are fewer; residuals are :func:`levelled`.
     """
     back = events.recent(place, count)
-    there = back >= 0
-    vectors = encoded.vectors[events.text[back]] * there[:, :, None]
-    residuals = np.where(there, events.residual[back], 0)
-    return vectors, levelled(residuals, there, events.sums[place])
+    present = back >= 0
+    vectors = encoded.vectors[events.text[back]] * present[:, :, None]
+    residuals = np.where(present, events.residual[back], 0)
+    return vectors, levelled(residuals, present, events.sums[place])
 
 
 def kernel_scores(
@@ -131,9 +131,9 @@ def kernel_scores(
         rows = slice(at, at + _ROWS)
         vectors, residuals = recent_texts(events, place[rows], encoded, settings.recent)
         cosine = np.einsum("nrp,np->nr", vectors, encoded.vectors[candidate[rows]])
-        there = vectors.any(axis=2)
+        present = vectors.any(axis=2)
         for number, kernel in enumerate(settings.kernels):
-            alike = np.exp(kernel.sharpness * (cosine - 1)) * there
+            alike = np.exp(kernel.sharpness * (cosine - 1)) * present
             scored = (alike * residuals).sum(axis=1) / (alike.sum(axis=1) + kernel.shrink)
             made[rows, number] = scored
     return made

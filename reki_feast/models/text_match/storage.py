@@ -41,19 +41,19 @@ def restore(named: Arrays, about: Mapping[str, Any]) -> Fitted:
     Raises:
         KeyError, TypeError, ValueError, RuntimeError: they are not such arrays.
     """
-    said = dict(about["settings"])
-    kernels = tuple(Kernel(**one) for one in said["kernels"])
-    how = MatchSettings(
-        **{**said, "kernels": kernels, "training": training_from_stored(said["training"])}
+    stored = dict(about["settings"])
+    kernels = tuple(Kernel(**one) for one in stored["kernels"])
+    settings = MatchSettings(
+        **{**stored, "kernels": kernels, "training": training_from_stored(stored["training"])}
     )
     basis = Basis(**_under(named, "basis."))
     width = basis.components.shape[1]
     blocks = []
     for number, cut in enumerate(about["cuts"]):
         weights = _under(named, f"block{number}.towers.")
-        towers = load_towers(weights, width, how) if weights else None
+        towers = load_towers(weights, width, settings) if weights else None
         blocks.append(ScoreBlock(int(cut), towers, np.array(named[f"block{number}.stack"])))
-    return Fitted(how, tuple(about["channels"]), basis, tuple(blocks))
+    return Fitted(settings, tuple(about["channels"]), basis, tuple(blocks))
 
 
 def _under(named: Arrays, prefix: str) -> dict[str, Floats]:

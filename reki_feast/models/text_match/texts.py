@@ -101,10 +101,10 @@ def joined(rows: pa.Table, channels: Sequence[str]) -> Floats:
     """Vectors ``[n, d]`` of length 1 of all channels, side by side; 0 where there is none."""
     parts = []
     for channel in channels:
-        vectors, there = vector_matrix(rows[channel])
+        vectors, present = vector_matrix(rows[channel])
         if len(vectors):
             part = np.zeros((rows.num_rows, vectors.shape[1]), np.float32)
-            part[there] = _unit(vectors)
+            part[present] = _unit(vectors)
             parts.append(part)
     return _unit(np.concatenate(parts, axis=1)) if parts else np.zeros((rows.num_rows, 1), "f4")
 
@@ -146,8 +146,8 @@ def fit_basis(vectors: Floats, settings: MatchSettings) -> Basis:
         settings: p, and the seed that draws texts where there are many.
     """
     draw = np.random.default_rng(settings.seed)
-    there = draw.permutation(np.flatnonzero(vectors.any(axis=1)))[:_SAMPLED]
-    distinct = np.unique(vectors[there], axis=0)
+    present = draw.permutation(np.flatnonzero(vectors.any(axis=1)))[:_SAMPLED]
+    distinct = np.unique(vectors[present], axis=0)
     components = np.zeros((vectors.shape[1], settings.width), np.float32)
     if len(distinct) < 2:
         return Basis(np.zeros(vectors.shape[1], np.float32), components)

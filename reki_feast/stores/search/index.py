@@ -27,8 +27,8 @@ from .table import Rows, Snapshot, VectorTable
 EVENT_TIME = "event_timestamp"
 #: Rows that go into a graph at once while it is built.
 _CHUNK = 10_000
-#: Queries that a new graph is tried with: of those asked last, and of stored vectors.
-_TRIED = 48
+#: Queries that a new graph is tried with, beside those asked last.
+_TRIED = 192
 #: Where a filter lets fewer rows through, they are compared one by one.
 _SELECTIVE = 0.1
 #: Seconds until a new graph is tried again, where rows changed meanwhile.
@@ -287,9 +287,12 @@ class VectorIndex:
             saved.delete()
 
     def _trial(self, metric: Metric) -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]:
-        """Queries, and what the true answers to them are."""
-        alive = self.table.alive()
-        sample = np.random.default_rng(0).choice(alive, min(_TRIED, len(alive)), replace=False)
+        """Queries, and what the true answers to them are.
+
+        Queries lie between rows: a graph finds a row itself, and its links, more easily.
+        """
+        rng, alive = np.random.default_rng(0), self.table.alive()
+        sample = rng.choice(alive, min(_TRIED, len(alive)), replace=False)
         _, vectors, _ = self.table.taken(sample)
 
         def truth(vector: np.ndarray) -> np.ndarray:
@@ -299,7 +302,15 @@ class VectorIndex:
             nearest: np.ndarray = numbers[np.argsort(distances, kind="stable")[:count]]
             return nearest
 
-        return np.concatenate([vectors, *[one[None] for one in list(self._asked)]]), truth
+        def between(vector: np.ndarray) -> np.ndarray:
+            if not len(near := truth(vector)):  # all were removed meanwhile
+                return vector[None]
+            one, other = self.table.snapshot().vectors[rng.choice(near, 2)]
+            moved: np.ndarray = vector + (one - other) / 2
+            return moved[None]
+
+        asked = [one[None] for one in list(self._asked)]
+        return np.concatenate([vectors[:0], *map(between, vectors), *asked]), truth
 
     def _saved(self, metric: Metric) -> SavedGraph | None:
         folder = self._options.folder

@@ -258,6 +258,6 @@ def _write_news(root: Path) -> None:
         "customer_id": [f"c'{n}" for n in range(12)],
         "sku": [f"s-{n}" for n in range(8, 20)],
         "stars": [5, 1] * 6,
-        "event_timestamp": [T0 + timedelta(days=80, hours=n) for n in range(12)],
+        "event_timestamp": [T0 + timedelta(days=80, hours=n, minutes=1) for n in range(12)],
     }
     pq.write_table(pa.table(news), root / "news.parquet")

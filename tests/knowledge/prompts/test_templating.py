@@ -23,6 +23,16 @@ def test_a_file_overrides_one_template(tmp_path: Path) -> None:
     assert "film" in templates.render("factors", **WORDS, opinion=1)
 
 
+def test_the_last_folder_goes_first(tmp_path: Path) -> None:
+    (tmp_path / "news").mkdir()
+    for folder, said in ((tmp_path, "all"), (tmp_path / "news", "news")):
+        (folder / "system.jinja").write_text(said)
+    (tmp_path / "history.jinja").write_text("all")
+    templates = Templates.load(tmp_path, tmp_path / "news", tmp_path / "none")
+    assert templates.render("system", **WORDS) == "news"
+    assert templates.render("history", **WORDS) == "all"
+
+
 def test_an_empty_file_is_an_empty_text(tmp_path: Path) -> None:
     (tmp_path / "system.jinja").write_text("")
     assert Templates.load(tmp_path).render("system", **WORDS) == ""

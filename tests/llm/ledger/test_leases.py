@@ -664,3 +664,36 @@ def test_the_books_balance_after_any_event(
         for do, number, yes in steps:
             do(books, number, yes)
             books.check()
+
+
+# --- done again, where nobody knows whether it was done --------------------------------------
+
+
+def again(ledger: Ledger, identity: RunIdentity, asked: Request) -> Lease | LeaseDenied:
+    wanted = leases.LeaseRequest(key_of(asked), asked, lambda request: WORST)
+    entry = partial(leases.acquire, identity=identity, wanted=wanted, now=ledger.now())
+    found: Lease | LeaseDenied = ledger.do([partial(entry, is_repeated=True)])[0]
+    return found
+
+
+def test_a_repeated_lease_is_the_same_lease(ledger: Ledger) -> None:
+    mine, theirs = begin(ledger), begin(ledger, "theirs")
+    first = leased(ledger, mine, request(), WORST)
+    assert again(ledger, mine, request()) == first
+    assert again(ledger, theirs, request()) == LeaseDenied("held")
+    settle(ledger, bad(first, ANSWER, again=True))
+    mend = leased(ledger, mine, request(), WORST)
+    assert (mend.re_prompts, bool(mend.feedback)) == (1, True)
+    assert again(ledger, mine, request()) == mend
+    settle(ledger, good(mend, ANSWER))
+    assert again(ledger, mine, request()) == LeaseDenied("answered")
+
+
+def test_a_repeated_lease_that_was_never_made_is_made(ledger: Ledger) -> None:
+    mine = begin(ledger)
+    made = again(ledger, mine, request())
+    assert isinstance(made, Lease)
+    settle(ledger, good(made, ANSWER))
+    before = ledger.totals()
+    settle(ledger, good(made, ANSWER))  # the same outcome counts once
+    assert ledger.totals() == before
