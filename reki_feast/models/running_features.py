@@ -12,7 +12,8 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from reki_feast.models.text_match.interactions import counted_before, shrunk
+from reki_feast.models.text_match.interactions import shrunk
+from reki_feast.tables.asof import earlier
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Integers: TypeAlias = npt.NDArray[np.int64]
@@ -77,16 +78,6 @@ def running_mean(key: Integers, when: Integers, value: Floats) -> Floats:
     every, sum_of_all = earlier(np.zeros_like(key), when, value)
     mean = np.where(every > 0, sum_of_all / np.maximum(every, 1), np.nan)
     return shrunk(*earlier(key, when, value), mean)
-
-
-def earlier(key: Integers, when: Integers, value: Floats) -> tuple[Floats, Floats]:
-    """Count and sum ``[n]`` of the values of rows with the same key and a strictly earlier time.
-
-    >>> key, when, value = np.array([0, 1, 0, 0]), np.array([1, 1, 2, 2]), np.array([1.0, 5, 2, 4])
-    >>> [part.tolist() for part in earlier(key, when, value)]
-    [[0.0, 0.0, 1.0, 1.0], [0.0, 0.0, 1.0, 1.0]]
-    """
-    return counted_before(key, when, value, when)
 
 
 def _on_grid(values: npt.ArrayLike) -> Floats:

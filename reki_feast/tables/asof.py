@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 Indices: TypeAlias = npt.NDArray[np.int64]
+Doubles: TypeAlias = npt.NDArray[np.float64]
 #: The step of time. A snapshot knows only what happened before its as-of time, so that a row of a
 #: training table never meets its own label: a snapshot that is to know an interaction is as of one
 #: tick later.
@@ -21,21 +22,21 @@ def after(time: datetime) -> datetime:
 
 
 def place_before(keys: Indices, times: Indices, key: Indices, time: Indices) -> Indices:
-    """How many of the rows ``(keys, times)``, sorted, come before each ``(key, time)``."""
-    if not len(keys):
-        return np.zeros(len(key), np.int64)
-    instants = _distinct(times)
-    rank = np.searchsorted(instants, times)
-    wanted = np.searchsorted(instants, time)  # instants under it
-    width = len(instants) + 1
-    return np.searchsorted(keys * width + rank, key * width + wanted).astype(np.int64)
+    """How many of the rows ``(keys, times)``, sorted, come before each ``(key, time)``.
 
-
-def _distinct(times: Indices) -> Indices:
-    """Sorted; `np.unique` takes twenty times as long where most values differ."""
-    ordered = np.sort(times)
-    found: Indices = ordered[np.append(True, ordered[1:] != ordered[:-1])]
-    return found
+    A binary search of all pairs together, inside the rows of each one's key: what is looked up
+    takes the time, not the number of rows.
+    """
+    low, high = np.searchsorted(keys, key), np.searchsorted(keys, key, side="right")
+    open_ = np.flatnonzero(low < high)
+    while len(open_):
+        bottom, top = low[open_], high[open_]
+        middle = (bottom + top) // 2
+        earlier = times[middle] < time[open_]
+        bottom, top = np.where(earlier, middle + 1, bottom), np.where(earlier, top, middle)
+        low[open_], high[open_] = bottom, top
+        open_ = open_[bottom < top]
+    return low.astype(np.int64)
 
 
 def place_at(keys: Indices, times: Indices, key: Indices, time: Indices) -> Indices:
@@ -48,3 +49,36 @@ def place_at(keys: Indices, times: Indices, key: Indices, time: Indices) -> Indi
     found = place >= 0
     found[found] = keys[place[found]] == key[found]
     return np.where(found, place, -1)
+
+
+def earlier(key: Indices, time: Indices, value: Doubles) -> tuple[Doubles, Doubles]:
+    """Count and sum ``[n]`` of the values of rows with the same key and a strictly earlier time.
+
+    >>> key, time, value = np.array([0, 1, 0, 0]), np.array([1, 1, 2, 2]), np.array([1.0, 5, 2, 4])
+    >>> [part.tolist() for part in earlier(key, time, value)]
+    [[0.0, 0.0, 1.0, 1.0], [0.0, 0.0, 1.0, 1.0]]
+    """
+    order = _order(key, time)
+    key, time = key[order], time[order]
+    sums = np.concatenate([[0.0], np.cumsum(value[order])])
+    is_new_key = _differs(key)
+    start, end = _run_start(is_new_key), _run_start(is_new_key | _differs(time))
+    count, total = np.empty(len(key)), np.empty(len(key))
+    count[order], total[order] = end - start, sums[end] - sums[start]
+    return count, total
+
+
+def _order(key: Indices, time: Indices) -> Indices | slice:
+    """By key, then by time; rows of one key and time keep their order."""
+    ordered = (key[1:] > key[:-1]) | ((key[1:] == key[:-1]) & (time[1:] >= time[:-1]))
+    return slice(None) if ordered.all() else np.lexsort((time, key))
+
+
+def _differs(values: Indices) -> npt.NDArray[np.bool_]:
+    """Whether each differs from the one before it."""
+    return np.append(True, values[1:] != values[:-1])[: len(values)]
+
+
+def _run_start(is_first: npt.NDArray[np.bool_]) -> Indices:
+    """The place of the first row of each row's run."""
+    return np.maximum.accumulate(np.where(is_first, np.arange(len(is_first)), 0))

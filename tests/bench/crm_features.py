@@ -14,6 +14,7 @@ import pandas as pd
 
 from reki_feast.models import running_features
 from reki_feast.models.text_match.interactions import shrunk
+from reki_feast.tables import asof
 
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
@@ -103,7 +104,7 @@ def earlier(key: Indices, value: Floats) -> tuple[Floats, Floats]:
     >>> [part.tolist() for part in earlier(np.array([0, 1, 0, 0]), np.array([1.0, 5, 2, 4]))]
     [[0.0, 0.0, 1.0, 2.0], [0.0, 0.0, 1.0, 3.0]]
     """
-    return running_features.earlier(key, np.arange(len(key)), value)
+    return asof.earlier(key, np.arange(len(key)), value)
 
 
 def folds(user: Indices, train: npt.NDArray[np.bool_], *, count: int = 20) -> Indices:
@@ -146,7 +147,7 @@ def genre_affinity(
     """
     row, genre = pairs
     key = user[row] * (genre.max(initial=0) + 1) + genre
-    count, total = running_features.earlier(key, when[row], above[row])
+    count, total = asof.earlier(key, when[row], above[row])
     counts, totals = (
         np.bincount(row, part, len(user)).astype(np.float64) for part in (count, total)
     )

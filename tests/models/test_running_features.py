@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reki_feast.models.running_features import Running, earlier, running
+from reki_feast.models.running_features import Running, running
+from reki_feast.tables.asof import earlier
 
 
 def column(found: Running, name: str) -> list[float]:

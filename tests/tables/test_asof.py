@@ -6,10 +6,11 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reki_feast.tables.asof import place_at, place_before
+from reki_feast.tables.asof import earlier, place_at, place_before
 
 small = st.integers(0, 3)
 ROWS = st.lists(st.tuples(small, small), max_size=8).map(sorted)
+VALUED = st.lists(st.tuples(small, small, st.integers(0, 9)))
 ASKED = st.lists(st.tuples(small, st.integers(-1, 4)), min_size=1, max_size=6)
 
 
@@ -26,3 +27,14 @@ def test_places_are_those_of_a_loop(
         for k, t in asked
     ]
     assert place_at(keys, times, key, time).tolist() == at
+
+
+@given(VALUED)
+def test_earlier_rows_are_those_of_a_loop(rows: list[tuple[int, int, int]]) -> None:
+    key, time, value = np.array(rows, np.int64).reshape(-1, 3).T
+    found = zip(*earlier(key, time, value.astype(np.float64)), strict=True)
+    expected = [
+        [one for other, when, one in rows if (other, when < time) == (key, True)]
+        for key, time, _ in rows
+    ]
+    assert list(found) == [(len(values), sum(values)) for values in expected]

@@ -7,14 +7,12 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from reki_feast.schema import TIMESTAMP
-from reki_feast.tables.asof import Indices, place_before
+from reki_feast.tables.asof import Doubles, Indices, earlier, place_before
 
-Doubles = npt.NDArray[np.float64]
 #: Of one interaction, or of many.
 Number = TypeVar("Number", float, Doubles)
 
@@ -107,12 +105,11 @@ def expected(user: Indices, item: Indices, time: Indices, liked: Doubles) -> Dou
     days before (UTC), so that whoever brings a user up to date between two runs needs no count
     that others change meanwhile. All lean on the mean where little is known.
     """
-    midnight = time // DAY * DAY
-    everybody = np.zeros_like(user)
-    count, total = counted_before(everybody, time, liked, midnight)
+    day = time // DAY
+    count, total = earlier(np.zeros_like(user), day, liked)
     mean = (total + 1) / (count + 2)
-    of_user = shrunk(*counted_before(user, time, liked, time), mean)
-    of_item = shrunk(*counted_before(item, time, liked, midnight), mean)
+    of_user = shrunk(*earlier(user, time, liked), mean)
+    of_item = shrunk(*earlier(item, day, liked), mean)
     return chance_of(of_user, of_item, mean)
 
 
@@ -130,22 +127,6 @@ def shrunk(count: Number, total: Number, mean: Number | float) -> Number:
     """
     rate: Number = (total + PRIOR * mean) / (count + PRIOR)
     return rate
-
-
-def counted_before(
-    key: Indices, time: Indices, value: Doubles, before: Indices
-) -> tuple[Doubles, Doubles]:
-    """Count and sum ``[n]`` of the values of rows with a row's key and a time under its ``before``.
-
-    >>> key, time = np.array([0, 0, 1, 0]), np.array([5, 5, 6, 7])
-    >>> [part.tolist() for part in counted_before(key, time, np.array([1.0, 2, 4, 8]), time)]
-    [[0.0, 0.0, 0.0, 2.0], [0.0, 0.0, 0.0, 3.0]]
-    """
-    order = np.lexsort((time, key))
-    sums = np.concatenate([[0.0], np.cumsum(value[order])])
-    start = np.searchsorted(key[order], key)
-    end = place_before(key[order], time[order], key, before)
-    return (end - start).astype(np.float64), sums[end] - sums[start]
 
 
 def _codes(column: pa.ChunkedArray) -> tuple[pa.Array, Indices]:

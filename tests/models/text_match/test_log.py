@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from reki_feast.models.text_match.interactions import DAY, PRIOR, counted_before
+from reki_feast.models.text_match.interactions import DAY, PRIOR
 from tests.models.text_match.logs import HOUR, drawn_log, flipped, log_of
 
 
@@ -29,19 +27,6 @@ def test_items_and_the_mean_count_days_before() -> None:
 def test_what_is_expected_is_kept_off_certainty() -> None:
     log = log_of([0] * 500, [0] * 500, np.arange(500) * DAY, [1] * 500)
     assert log.expected.max() == pytest.approx(0.98)
-
-
-@settings(max_examples=50, deadline=None)
-@given(
-    st.lists(st.tuples(st.integers(0, 3), st.integers(0, 9), st.booleans()), min_size=1),
-    st.integers(0, 10),
-)
-def test_counting_before_is_counting(rows: list[tuple[int, int, bool]], before: int) -> None:
-    key, time, value = (np.array(part) for part in zip(*rows, strict=True))
-    count, total = counted_before(key, time, value.astype(float), np.full(len(key), before))
-    for at, (own, _, _) in enumerate(rows):
-        known = [liked for other, when, liked in rows if other == own and when < before]
-        assert (count[at], total[at]) == (len(known), sum(known))
 
 
 @pytest.mark.parametrize("step", [HOUR, DAY])
