@@ -92,7 +92,7 @@ reki, reki_item, user_text, item_text, user_vectors, item_vectors = reki_views(
 service = FeatureService(name="ctr", features=[match[["score"]], reki[["user_aug"]]])
 """
 #: The commands of the first run, each in a process of its own.
-STAGES = ("groups", "generate", "encode", "train", "publish", "materialize")
+STAGES = ("groups", "generate", "encode", "train", "publish --materialize")
 #: What the increment's process makes one after the other, over one context.
 Stage = Callable[[StageContext], object]
 _AGAIN: dict[str, Stage] = {
@@ -100,8 +100,7 @@ _AGAIN: dict[str, Stage] = {
     "generate": stages.generate,
     "encode": stages.encode,
     "train": stages.train,
-    "publish": stages.publish,
-    "materialize": lambda context: stages.publish(context, materialize=True),
+    "publish --materialize": lambda context: stages.publish(context, materialize=True),
 }
 Ids = npt.NDArray[np.int64]
 
