@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import datetime
 
 import numpy as np
@@ -57,8 +58,9 @@ def user_rows(
     created: datetime,
 ) -> Iterator[pa.Table]:
     """Rows of :func:`reki_feast.schema.user_match`, some thousand per table."""
-    log, events, encoded = history.log, history.events, history.encoded
-    counts = _counts(log, moments)
+    log, encoded, counts = history.log, history.encoded, _counts(history.log, moments)
+    events, places = history.events.of_users(moments.owner)
+    moments = replace(moments, place=np.searchsorted(places, moments.place))
     for at in range(0, len(moments), _ROWS):
         some = moments.take(slice(at, at + _ROWS))
         texts, residuals = recent_texts(events, some.place, encoded, fitted.settings.recent)

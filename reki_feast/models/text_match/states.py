@@ -7,7 +7,8 @@ its item has a text.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -38,18 +39,35 @@ class Events:
         user: ``[m]``, code of the user, rising.
         since: ``[m]``, the moment, rising within a user.
         text: ``[m]``, row of the text.
+        liked: ``[m]``, 1 or 0.
         residual: ``[m]``, by how much it was liked more than expected.
-        sums: ``[m, p + 3]``, of the user's events up to here: liked texts, their number, residuals,
-            all events.
         digest: ``[m]``, of this interaction and all the user's before it.
+        vectors: of all texts.
     """
 
     user: Indices
     since: Indices
     text: Indices
+    liked: Doubles
     residual: Doubles
-    sums: Doubles
     digest: Hashes
+    vectors: Floats
+
+    @cached_property
+    def sums(self) -> Doubles:
+        """Sums ``[m, p + 3]`` of the user's events up to each.
+
+        Of liked texts, their number, residuals, all events.
+        """
+        texts, once = self.vectors[self.text] * self.liked[:, None], np.ones(len(self.text))
+        steps = np.column_stack([texts, self.liked, self.residual, once])
+        return _summed(steps, self.user)
+
+    def of_users(self, users: Indices) -> tuple[Events, Indices]:
+        """The events of some users alone, and the place that each had."""
+        rows = np.flatnonzero(np.isin(self.user, users))
+        names = ("user", "since", "text", "liked", "residual", "digest")
+        return replace(self, **{name: getattr(self, name)[rows] for name in names}), rows
 
     def before(self, user: Indices, time: Indices) -> Indices:
         """Place of a user's last event that counts before a time; -1 without any."""
@@ -83,9 +101,7 @@ def make_events(log: InteractionIndex, encoded: Encoded) -> Events:
     liked, residual = log.liked[rows], log.residual[rows]
     columns = (texts.digest[text], log.time[rows], liked, residual, _rank(user))
     own = mixed(*(np.ascontiguousarray(part).view(np.uint64) for part in columns))
-    once = np.ones(len(text))
-    steps = np.column_stack([encoded.vectors[text] * liked[:, None], liked, residual, once])
-    return Events(user, since, text, residual, _summed(steps, user), _prefix(own, user))
+    return Events(user, since, text, liked, residual, _prefix(own, user), encoded.vectors)
 
 
 def taste(sums: npt.NDArray[np.floating]) -> Floats:
