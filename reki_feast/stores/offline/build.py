@@ -139,7 +139,8 @@ def pull_latest(
     if since is not None and found and since.files.issubset(found):
         changes = _changes(config, table, asked, bounds[1], since, found)
     sql = latest_rows(asked, table, *bounds, changes, sample)
-    query = Query(sql, asked.columns, {}, table.tables, table.setup, limits_of(config))
+    setup = (*table.setup, *([sample.setup] if sample else []))
+    query = Query(sql, asked.columns, {}, table.tables, setup, limits_of(config))
     job = DuckDBRetrievalJob(query, _place(config), one_batch=True)
     return Pull(job, frozenset(found), changes is None)
 

@@ -46,9 +46,16 @@ class SourceColumns:
         return source
 
 
+#: Keys that stand beside each other, and are drawn together.
+_NEIGHBOURS = 8
+
+
 @dataclass(frozen=True)
 class KeySample:
-    """Some keys, the same ones each time.
+    """Some keys, the same ones each time; none with a null.
+
+    They are drawn as groups of neighbours: rows of neighbouring keys mostly stand together, so that
+    few row groups of a Parquet file are read.
 
     Attributes:
         size: how many.
@@ -58,9 +65,21 @@ class KeySample:
     size: int
     seed: int = 0
 
-    def order(self, keys: str) -> str:
-        """The end of a SELECT that is grouped by keys."""
-        return f" ORDER BY hash({keys}, {self.seed}) LIMIT {self.size}"
+    @property
+    def setup(self) -> str:
+        """The statement that has DuckDB skip row groups without the keys, however many there are.
+
+        By default it compares up to 50 keys with a row group's least and greatest.
+        """
+        return f"SET dynamic_or_filter_threshold = {self.size}"
+
+    def drawn(self, asked: SourceColumns, source: Source, where: str) -> str:
+        """The SELECT of the keys."""
+        keys = ", ".join(name(key) for key in asked.keys)
+        every = f"SELECT DISTINCT {keys} FROM {source.relation}{where}"
+        near = f"(row_number() OVER (ORDER BY {keys}) - 1) // {_NEIGHBOURS}"
+        order = f"ORDER BY hash(near, {self.seed}), near, {keys} LIMIT {self.size}"
+        return f"SELECT {keys} FROM (SELECT {keys}, {near} AS near FROM ({every})) {order}"
 
 
 def all_rows(
@@ -96,21 +115,22 @@ def latest_rows(
         order += [f"{name(asked.created)} IS NOT NULL", name(asked.created)]
     order.append(source.row)
     row = f"w[{len(order)}]"
-    touched, among, which = "", "", ""
+    touched, among, which, drawn = "", "", "", ""
     if changes is not None:
         touched = f" WHERE {source.in_files(changes.touched)}"
         among = _semi_join(asked, source, changes, end)
         which = f" WHERE w[1] > {instant(changes.after)} OR {_numbered(changes.files, row)}"
-    keys = ", ".join(name(key) for key in asked.keys)
-    grouped = f" GROUP BY {keys}{sample.order(keys) if sample else ''}" if keys else ""
-    last = (
-        f"SELECT max(({', '.join(order)})) AS w FROM {source.relation} t{among}"
-        f"{_where(asked, start, end)}{grouped}"
-    )
+    keys, where = ", ".join(name(key) for key in asked.keys), _where(asked, start, end)
+    if sample and keys:
+        drawn = f"WITH drawn AS MATERIALIZED ({sample.drawn(asked, source, where)})\n"
+        among = touched = f" SEMI JOIN drawn USING ({keys})"
+    grouped = f" GROUP BY {keys}" if keys else ""
+    last = f"SELECT max(({', '.join(order)})) AS w FROM {source.relation} t{among}{where}{grouped}"
     rows = ", ".join(f"{name(column)} AS c{n}" for n, column in enumerate(asked.columns))
     shown = ", ".join(f"s.c{n} AS {name(column)}" for n, column in enumerate(asked.columns))
     return (
-        f"SELECT {shown}\nFROM (SELECT {rows}, {source.row} AS r FROM {source.relation}{touched}) s"
+        f"{drawn}SELECT {shown}\n"
+        f"FROM (SELECT {rows}, {source.row} AS r FROM {source.relation}{touched}) s"
         f"\nJOIN (SELECT {row} AS r FROM ({last}){which}) w ON s.r = w.r"
     )
 
