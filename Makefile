@@ -7,8 +7,8 @@ READY := $(VENV)/.ready
 export OMP_WAIT_POLICY ?= passive
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo real test matrix schedulers check format soak attack bench bench-clustering bench-streaming bench-llm \
-	bench-stores bench-late-rows bench-latency bench-recall bench-encode bench-rerun bench-compatible bench-increments bench-scale bench-spaces bench-books evaluate time tables feast-suite clean
+.PHONY: help setup demo real test matrix schedulers docs check format soak attack bench bench-clustering bench-streaming bench-llm \
+	bench-stores bench-late-rows bench-latency bench-recall bench-encode bench-rerun bench-compatible domains bench-increments bench-scale bench-spaces bench-books bench-report evaluate time tables feast-suite clean
 
 help:            ## list the targets
 	@grep -hE '^[a-z-]+: .*##|^[a-z-]+:  *##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 18
@@ -33,8 +33,12 @@ test: $(READY)   ## all tests, doctests included, a process a core; COVERAGE=1 a
 matrix: $(READY) ## tests on every Python here, the lowest and highest libraries, and without extras
 	@"$(BIN)/python" -m tests.matrix $(MATRIX)
 
-schedulers: $(READY) ## run docs/schedulers' files under Dagster, in an environment of its own
+schedulers: $(READY) ## run docs/schedulers' files under Airflow and Dagster, each in an environment of its own
 	@"$(BIN)/python" -m tests.schedulers
+
+docs: $(READY)   ## the documents as a site in build/docs, its reference from the code; a broken link fails
+	@"$(BIN)/python" -m tests.docs.generate
+	@"$(BIN)/python" -m tests.docs.site
 
 check: $(READY)  ## format, lint, types, and which room imports which
 	@"$(BIN)/ruff" format --check .
@@ -65,6 +69,9 @@ time: $(READY)   ## five libraries' jobs on two logs in time, with and without c
 
 bench-compatible: $(READY) ## models in service after a retrain, plain and compatible, on MovieLens-1M (an hour)
 	@"$(BIN)/python" -m tests.bench.compatible $(or $(COMPATIBLE),--table)
+
+domains: $(READY) ## the first day of a new domain, on MovieLens-1M (hours; goes on where it stopped): DOMAINS="0 1 2"
+	@"$(BIN)/python" -m tests.bench.domains --table $(DOMAINS)
 
 tables: $(READY) ## the paper's tables (hours): TABLES="table2 …", SEEDS=5, DATA=ml-1m or dbbook, MODELS="din …"
 	@"$(BIN)/python" -m tests.bench.tables $(or $(SEEDS),5) $(TABLES) --data $(or $(DATA),ml-1m) $(if $(MODELS),--backbones $(MODELS))
@@ -99,6 +106,9 @@ bench-rerun: $(READY) ## seconds of a run that changes nothing, beside an earlie
 
 bench-books: $(READY) ## the paper's own group knowledge of Amazon-Books: import, gates, encode, publish
 	@"$(BIN)/python" -m tests.bench.books_groups
+
+bench-report: $(READY) ## the page of reki report for 1,000,000 entities: megabytes, seconds to open; REPORT="--entities 100000"
+	@"$(BIN)/python" -m tests.bench.report $(REPORT)
 
 bench-scale: $(READY) ## 100,000 users end to end: seconds, memory, disk by stage; SCALE="--users 1000000"
 	@"$(BIN)/python" -m tests.bench.scale $(SCALE)

@@ -23,6 +23,8 @@ EXTRAS = {
     "datasketch": "llm",
     "py3langid": "llm",
     "ray": "ray",
+    "openvino": "openvino",
+    "nncf": "openvino",
 }
 
 

@@ -128,6 +128,16 @@ def read_tensors(path: Path) -> tuple[dict[str, npt.NDArray[Any]], Any]:
         return tensors, json.loads(said["about"])
 
 
+def read_about(path: Path) -> Any:
+    """What :func:`write_tensors` wrote beside the arrays, without these.
+
+    Raises:
+        LakeError: the file is missing or damaged.
+    """
+    with _opened_tensors(path) as file:
+        return json.loads((file.metadata() or {})["about"])
+
+
 def check_tensors(path: Path) -> None:
     """See that a file of arrays begins and ends as it should.
 

@@ -27,10 +27,11 @@ from reki_feast.tables.lake import Lake
 from reki_feast.views.spaces import VectorSpace, read_spaces
 
 if TYPE_CHECKING:
-    from reki_feast.encoding import Pooling, TextEncoder
+    from reki_feast.encoding import Pooling, QuantizedModel, TextEncoder
     from reki_feast.encoding import Progress as EncodeProgress
     from reki_feast.knowledge.validation.gates import AnswerRules
     from reki_feast.llm import LanguageModel, Ledger, Price, RequestPolicy
+    from reki_feast.llm.embeddings import EndpointEncoder
 
 
 #: The part of a project's files that groups are formed from; it has a lock of its own.
@@ -233,8 +234,8 @@ class DeclaredProject:
         Args:
             online: as for :meth:`llm`.
         """
-        from reki_feast.llm.openai import server_address
         from reki_feast.llm.pricing import Price, price_of
+        from reki_feast.llm.server import server_address
 
         declared = self.declared.llm
         if declared.provider in ("recorded", "echo"):
@@ -343,11 +344,14 @@ class DeclaredProject:
 
         Raises:
             MissingExtraError: the package that carries it is not installed.
+            LLMError: as for :meth:`endpoint_encoder`.
         """
         from reki_feast.encoding import EncoderOptions, HashEncoder, SentenceTransformerEncoder
 
         declared = self.declared.encoder
         name = model or declared.model
+        if declared.provider == "openai" and model is None:
+            return self.endpoint_encoder(progress)
         if name == "hash":
             return HashEncoder()
         return SentenceTransformerEncoder(
@@ -358,10 +362,88 @@ class DeclaredProject:
                 batch_size=declared.batch_size,
                 max_tokens=declared.max_tokens,
                 backend=declared.backend if name == declared.model else "torch",
+                quantized=self.quantized() if name == declared.model else None,
                 local_only=local_only or self.declared.privacy.private,
             ),
             progress=progress,
         )
+
+    @property
+    def int8_path(self) -> Path:
+        """The file of the declared encoder in 8-bit integers, one a space's encoding."""
+        return self.lake.folder_of("int8") / "int8.safetensors"
+
+    def quantized(self) -> QuantizedModel | None:
+        """The declared encoder in 8-bit integers; None without ``backend="int8"``, or before it is.
+
+        Raises:
+            LakeError: the file is damaged.
+            EncodeError: it is of another format.
+        """
+        from reki_feast.encoding import QuantizedModel
+
+        if self.declared.encoder.backend != "int8" or not self.int8_path.exists():
+            return None
+        return QuantizedModel.of(*files.read_tensors(self.int8_path))
+
+    def endpoint_encoder(self, progress: EncodeProgress | None = None) -> EndpointEncoder:
+        """The declared encoder behind a server; nothing is sent yet.
+
+        Args:
+            progress: called as texts are encoded.
+
+        Raises:
+            LLMError: the server's address is none, or one that a private scenario does not allow.
+            MissingExtraError: presidio is declared and not installed.
+        """
+        from reki_feast.llm import RequestPolicy, SpendLimits
+        from reki_feast.llm.embeddings import (
+            EmbeddingOptions,
+            EndpointEncoder,
+            OpenAIEmbeddings,
+            TextOptions,
+        )
+
+        declared, privacy = self.declared.encoder, self.declared.privacy
+        client = OpenAIEmbeddings(
+            model=declared.model,
+            base_url=declared.base_url,
+            api_key_env=declared.api_key_env,
+            allow_hosts=privacy.allow_hosts if privacy.private else None,
+            options=EmbeddingOptions(
+                dimensions=declared.dimensions,
+                timeout_s=declared.timeout_s,
+                extra_body=declared.extra_body or {},
+            ),
+        )
+        policy = RequestPolicy(
+            concurrency=declared.concurrency,
+            requests_per_minute=declared.requests_per_minute,
+            tokens_per_minute=declared.tokens_per_minute,
+            attempts=declared.attempts,
+            re_prompts=0,
+            price=self.embedding_price(),
+            run_limits=SpendLimits("the run", **self._budget("run")),
+            project_limits=SpendLimits("the project", **self._budget("project")),
+            retry_quarantined=True,
+        )
+        options = TextOptions(
+            prompt=declared.prompt or "",
+            max_tokens=declared.max_tokens,
+            batch_size=declared.batch_size,
+            redact=self.redact(),
+        )
+        return EndpointEncoder(client, self.ledger, policy, options, progress=progress)
+
+    def embedding_price(self) -> Price | None:
+        """What the encoder's server takes for texts; None: unknown."""
+        from reki_feast.llm.pricing import Price, embedding_price_of
+        from reki_feast.llm.server import server_address
+
+        declared = self.declared.encoder
+        if declared.price is not None:
+            return Price(declared.price, 0.0, source="Encoder(price=…)")
+        return embedding_price_of(declared.model, server_address(declared.base_url))
 
 
 def open_project(root: Path, name: str | None = None) -> DeclaredProject:

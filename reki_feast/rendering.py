@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import sys
-import time
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
@@ -18,11 +17,11 @@ from rich.text import Text
 
 from reki_feast.escaping import visible
 from reki_feast.report import Bar, Report, Table
+from reki_feast.telemetry.heartbeat import EVERY, Heartbeat
+from reki_feast.telemetry.pace import PaceMeter
 
 #: Width of the output where there is no terminal, such as in a log.
 WIDTH = 110
-#: Seconds between two lines that say how far a step is, where there is no terminal.
-EVERY = 60.0
 
 
 def report(found: Report, console: Console | None = None) -> None:
@@ -106,60 +105,34 @@ class _Speed(bars.ProgressColumn):
         return Text("" if speed is None else f"{speed:,.{0 if speed >= 10 else 1}f}/s")
 
 
-def progress_line(label: str, done: int, total: int, speed: float) -> str:
-    """How far a step is, its speed of late in units a second, and the time that is left by that.
-
-    >>> progress_line("asking", 12_000, 60_000, 200.0)
-    'asking: 12,000 of 60,000, 200/s, 4 min left'
-    >>> progress_line("training", 3, 9, 0.0005)
-    'training: 3 of 9, 1.8/h, 3.3 h left'
-    """
-    if speed <= 0:
-        return f"{label}: {done:,} of {total:,}"
-    left = max(total - done, 0) / speed
-    told = f"{left:.0f} s" if left < 100 else f"{left / 60:.0f} min"
-    rate = f"{speed:,.0f}/s" if speed >= 1 else f"{3600 * speed:,.3g}/h"
-    return f"{label}: {done:,} of {total:,}, {rate}, {told if left < 6_000 else _hours(left)} left"
-
-
-def _hours(seconds: float) -> str:
-    return f"{seconds / 3600:.1f} h"
-
-
-class _ProgressLines:
-    """A line a minute on standard error, where there is no terminal."""
-
-    def __init__(self, label: str) -> None:
-        self._label, self._done, self._told = label, 0, time.monotonic()
-
-    def __call__(self, done: int, total: int) -> None:
-        """Tell it, if a minute has passed since the last line."""
-        now = time.monotonic()
-        if (passed := now - self._told) < EVERY:
-            return
-        line = progress_line(self._label, done, total, (done - self._done) / passed)
-        sys.stderr.write(f"{visible(line)}\n")
-        sys.stderr.flush()
-        self._done, self._told = done, now
+def told(line: str) -> None:
+    """Write a line to standard error, at once."""
+    sys.stderr.write(f"{visible(line)}\n")
+    sys.stderr.flush()
 
 
 class ProgressBars:
-    """Bars on standard error; a line a minute where that is no terminal.
+    """Bars on standard error; a line now and then where that is no terminal.
 
     Args:
         visible: whether there are any.
+        lines: whether lines stand for bars that cannot be drawn.
+        every: seconds between two lines.
     """
 
-    def __init__(self, *, visible: bool = True) -> None:
+    def __init__(self, *, visible: bool = True, lines: bool = True, every: float = EVERY) -> None:
         self._console = Console(stderr=True)
-        self._is_told = visible and not self._console.is_terminal
-        self._visible = visible and self._console.is_terminal
+        self.drawn = visible and self._console.is_terminal
+        self._is_told = visible and lines and not self.drawn
+        self._every = every
 
     @contextlib.contextmanager
     def bar(self, label: str) -> Iterator[Bar]:
         """Open a bar with counts, speed and the time left; it disappears when its step ends."""
         if self._is_told:
-            yield _ProgressLines(label)
+            meter = PaceMeter(label)
+            with Heartbeat(lambda: told(str(meter.pace())), self._every):
+                yield meter.update
             return
         columns = (
             bars.TextColumn("{task.description}", markup=False),
@@ -169,7 +142,7 @@ class ProgressBars:
             bars.TimeRemainingColumn(),
         )
         drawn = bars.Progress(
-            *columns, console=self._console, transient=True, disable=not self._visible
+            *columns, console=self._console, transient=True, disable=not self.drawn
         )
         with drawn:
             task = drawn.add_task(visible(label), total=None)

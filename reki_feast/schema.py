@@ -222,8 +222,16 @@ def factor_column(factor: str) -> str:
     >>> factor_column("Acting & cast")
     'factor_acting_cast'
     """
-    words = "".join(c if c.isalnum() else " " for c in factor.casefold()).split()
-    return "factor_" + "_".join(words)
+    return f"factor_{word_of(factor)}"
+
+
+def word_of(text: str) -> str:
+    """A text as part of a name.
+
+    >>> word_of("Home & garden")
+    'home_garden'
+    """
+    return "_".join("".join(c if c.isalnum() else " " for c in text.casefold()).split())
 
 
 def preference_column(factor: str) -> str:

@@ -3,8 +3,9 @@
     python -m tests.matrix [--tests PATH ...] [NAME ...]
 
 A name is a Python (``3.12``), ``lowest``, ``highest`` (of DuckDB, pyarrow and openai, as
-``pyproject.toml`` bounds them) or ``core`` (without any extra: the stores alone). Each has a
-virtual environment below ``build/matrix``, kept between runs. Ends with 1 if a test failed.
+``pyproject.toml`` bounds them; over the environment that runs this) or ``core`` (without any extra:
+the stores alone). Each has a virtual environment below ``build/matrix``, kept between runs. Ends
+with 1 if a test failed.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from packaging.requirements import Requirement
+
+from tests.overlay import install, make_overlay
 
 ROOT = Path(__file__).resolve().parents[1]
 BUILD = ROOT / "build" / "matrix"
@@ -39,12 +42,14 @@ class Environment(NamedTuple):
         python: the interpreter.
         packages: what pip installs.
         pins: versions that pip is held to, as lines of a constraints file.
+        over: it lies over the environment that runs this, and has its other packages.
     """
 
     name: str
     python: str
     packages: tuple[str, ...]
     pins: tuple[str, ...]
+    over: bool = False
 
     @property
     def bin(self) -> Path:
@@ -73,14 +78,15 @@ def environments() -> list[Environment]:
     torch = tuple(line for line in pinned if line.startswith("torch=="))
     bounds = requirements()
     lowest = tuple(f"{name}=={lower(bounds[name])}" for name in BOUNDED)
+    highest = tuple(str(bounds[name]) for name in BOUNDED)
     whole = ("--editable", f"{ROOT}[demo,dev]")
     found = [
         Environment(python, path, whole, torch) for python in PYTHONS if (path := installed(python))
     ]
     return [
         *found,
-        Environment("lowest", sys.executable, whole, (*torch, *lowest)),
-        Environment("highest", sys.executable, (*whole, *(str(bounds[n]) for n in BOUNDED)), torch),
+        Environment("lowest", sys.executable, lowest, free, over=True),
+        Environment("highest", sys.executable, highest, torch, over=True),
         Environment("core", sys.executable, ("--editable", str(ROOT), *TOOLS), free),
     ]
 
@@ -130,17 +136,12 @@ def tested(environment: Environment, tests: tuple[str, ...]) -> tuple[str, str, 
 
 def made(environment: Environment) -> None:
     """The virtual environment, brought up to date."""
-    folder = environment.bin.parent
-    if not environment.bin.exists():
-        subprocess.run([environment.python, "-m", "venv", folder], check=True)
-    pins = folder / "constraints.txt"
-    pins.write_text("\n".join(environment.pins) + "\n", "utf-8")
-    pip = [str(environment.bin / "python"), "-m", "pip", "install", "--quiet", "--upgrade"]
-    strategy = [
-        "--upgrade-strategy",
-        "eager" if environment.name == "highest" else "only-if-needed",
-    ]
-    subprocess.run([*pip, *strategy, "--constraint", pins, *environment.packages], check=True)
+    python = environment.bin / "python"
+    if environment.over:
+        make_overlay(environment.bin.parent)
+    elif not environment.bin.exists():
+        subprocess.run([environment.python, "-m", "venv", environment.bin.parent], check=True)
+    install(python, environment.packages, environment.pins, "--upgrade")
 
 
 def versions(python: Path) -> str:

@@ -246,21 +246,22 @@ def test_a_method_says_what_it_lacks(tmp_path: Path, call: Any, message: str) ->
         call(Project(make_shop(tmp_path).root))
 
 
-# --- the README -----------------------------------------------------------------------------
+# --- the documents --------------------------------------------------------------------------
+
+PAGE = "docs/how-to/python.md"
 
 
-def readme_blocks() -> tuple[str, str]:
-    """The two blocks of code in the section about Python."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    section = text.split("### From Python\n")[1].split("\n### ")[0]
-    session, task = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+def blocks() -> tuple[str, str]:
+    """The two blocks of code on the page about Python."""
+    text = (ROOT / PAGE).read_text(encoding="utf-8")
+    session, task = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     return session, task
 
 
-def test_the_session_of_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_session_of_the_documents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_shop(tmp_path / "my-shop")
     monkeypatch.chdir(tmp_path)
-    test = doctest.DocTestParser().get_doctest(readme_blocks()[0], {}, "README", "README.md", 0)
+    test = doctest.DocTestParser().get_doctest(blocks()[0], {}, "python", PAGE, 0)
     assert len(test.examples) > 6
     written: list[str] = []
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
@@ -268,9 +269,9 @@ def test_the_session_of_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert written == []
 
 
-def test_the_task_of_the_readme(tmp_path: Path) -> None:
+def test_the_task_of_the_documents(tmp_path: Path) -> None:
     root = make_shop(tmp_path).root
-    _, code = readme_blocks()
+    _, code = blocks()
     code = code.replace("/srv/my-shop", str(root)).replace("materialize=True", "max_calls=3")
     names: dict[str, Any] = {"task": lambda function: function}
     exec(code.replace("max_cost=5, ", ""), names)

@@ -1,7 +1,7 @@
 """What docs/schedulers says to put into cron, Airflow and Dagster runs, on a small project.
 
 Airflow's and Dagster's files run where these can be imported, and are only read elsewhere; `make
-schedulers` has an environment with Dagster.
+schedulers` has an environment with each.
 """
 
 from __future__ import annotations
@@ -150,25 +150,41 @@ def test_a_file_calls_the_steps_in_their_order(daily: ModuleType, name: str) -> 
     assert AT in {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
 
 
+def test_the_bash_dag_names_the_steps_in_their_order(daily: ModuleType) -> None:
+    tree = ast.parse((FILES / "airflow_bash_dag.py").read_text())
+    tuples = [ast.literal_eval(node) for node in ast.walk(tree) if isinstance(node, ast.Tuple)]
+    assert tuples == [tuple(STEPS)] == [tuple(daily.STEPS)]
+
+
+def test_a_step_that_is_none(daily: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    assert daily.main(["check", "aks"]) == 2
+    assert capsys.readouterr().err == "a step is one of check, ask, refresh; got aks\n"
+
+
 def needs(package: str) -> None:
     if importlib.util.find_spec(package) is None:
         pytest.skip(f"{package} cannot be imported here")
 
 
-def test_the_airflow_dag(daily: ModuleType, root: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["airflow_dag", "airflow_bash_dag"])
+def test_the_airflow_dag(daily: ModuleType, root: Path, tmp_path: Path, name: str) -> None:
     needs("airflow")
     home = {"AIRFLOW_HOME": str(tmp_path), "AIRFLOW__CORE__LOAD_EXAMPLES": "False"}
     dags = tmp_path / "dags"
     dags.mkdir()
-    for name in ("airflow_dag.py", "reki_daily.py"):
-        shutil.copy(FILES / name, dags)
+    text = (FILES / f"{name}.py").read_text().replace("/srv/my-shop", f"'{root}'")
+    command = f"{sys.executable} {FILES / 'reki_daily.py'}"
+    (dags / "airflow_dag.py").write_text(
+        text.replace(".venv/bin/python reki_daily.py", command), "utf-8"
+    )
+    shutil.copy(FILES / "reki_daily.py", dags)
     subprocess.run(
         [sys.executable, "-m", "airflow", "db", "migrate"],
         env={**os.environ, **home},
         check=True,
         capture_output=True,
     )
-    a_day_passes(root, 4)
+    a_day_passes(root, 4 if name == "airflow_dag" else 5)
     before = last_snapshot(root)
     assert ran(AIRFLOW, root, dags, **home) == ["success", dict.fromkeys(STEPS, "success")]
     assert last_snapshot(root) > before
@@ -176,7 +192,7 @@ def test_the_airflow_dag(daily: ModuleType, root: Path, tmp_path: Path) -> None:
 
 def test_the_dagster_job(daily: ModuleType, root: Path, tmp_path: Path) -> None:
     needs("dagster")
-    a_day_passes(root, 5)
+    a_day_passes(root, 6)
     before = last_snapshot(root)
     success, schedule, figures = ran(DAGSTER, root, DAGSTER_HOME=str(tmp_path))
     assert (success, schedule) == (True, AT)

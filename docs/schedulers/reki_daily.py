@@ -1,12 +1,13 @@
 """A day's work on a project, as functions without arguments for cron, Airflow and Dagster.
 
 Each may be run again at any moment: a killed one goes on, and nothing is paid for twice. Two at
-once wait for each other.
+once wait for each other. As a script: `python reki_daily.py`, or with names of steps.
 """
 
 import json
 import os
 import sys
+from collections.abc import Sequence
 
 from reki_feast import Project
 from reki_feast.errors import RekiError
@@ -51,10 +52,16 @@ def refresh() -> dict[str, int]:
     }
 
 
-def main() -> int:
-    """Run all of it, and write a line of figures; the exit code is 1 if a step failed."""
+STEPS = {"check": check, "ask": ask, "refresh": refresh}
+
+
+def main(names: Sequence[str]) -> int:
+    """Run the named steps, or all, and write a line of figures; 1 is the exit code of a failure."""
+    if wrong := set(names) - set(STEPS):
+        sys.stderr.write(f"a step is one of {', '.join(STEPS)}; got {', '.join(wrong)}\n")
+        return 2
     try:
-        figures = {step.__name__: step() for step in (check, ask, refresh)}
+        figures = {name: STEPS[name]() for name in names or STEPS}
     except RekiError as error:
         sys.stderr.write(f"{error}\n")
         return 1
@@ -63,4 +70,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from itertools import pairwise
 
 from reki_feast.cli.output import (
     DONE,
@@ -15,6 +16,7 @@ from reki_feast.cli.output import (
     escape_unprintable,
     warnings_on_stderr,
     write_error,
+    write_interrupted,
     write_report,
 )
 from reki_feast.cli.parsers import parser
@@ -36,18 +38,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # on a shared machine threads that spin while they wait make training ten times slower
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     escape_unprintable()
-    options = parser().parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else arguments
+    options = parser(json_errors=_logs_json(words)).parse_args(words)
+    log_json = options.log == "json"
     try:
-        with warnings_on_stderr():
+        with warnings_on_stderr(as_json=log_json):
             report = options.command(options)
     except RekiError as error:
-        return write_error(error, as_json=options.json)
+        return write_error(error, as_json=options.json, log_json=log_json)
     except KeyboardInterrupt:
-        sys.stderr.write("stopped; answered calls are kept, run the command again to go on\n")
-        return INTERRUPTED
+        return write_interrupted(log_json=log_json)
     except BrokenPipeError:
         return FAILED
     return write_report(report, as_json=options.json)
+
+
+def _logs_json(words: Sequence[str]) -> bool:
+    """Whether the command line, be it right or wrong, says ``--log json``."""
+    return "--log=json" in words or ("--log", "json") in pairwise(words)
 
 
 if __name__ == "__main__":

@@ -15,14 +15,25 @@ if TYPE_CHECKING:
     from reki_feast.api import Project
     from reki_feast.report import Report
     from reki_feast.stages.generating import GenerateOptions
+    from reki_feast.telemetry import Listener
 
 
 def _project(options: argparse.Namespace) -> Project:
     from reki_feast.api import Project
-    from reki_feast.rendering import ProgressBars
+    from reki_feast.rendering import ProgressBars, told
+    from reki_feast.telemetry import Listeners
+    from reki_feast.telemetry.lines import ProgressLog
+    from reki_feast.telemetry.prometheus import PrometheusFile
 
-    progress = ProgressBars(visible=not options.json)
-    return Project(options.project, options.scenario, progress=progress)
+    as_json = options.log == "json"
+    progress = ProgressBars(visible=not (options.json or as_json), lines=False)
+    listeners: list[Listener] = []
+    if not progress.drawn:
+        listeners.append(ProgressLog(told, as_json=as_json))
+    if options.metrics is not None:
+        listeners.append(PrometheusFile(options.metrics))
+    listener = Listeners(tuple(listeners))
+    return Project(options.project, options.scenario, progress=progress, listener=listener)
 
 
 def init(options: argparse.Namespace) -> Report:
@@ -113,6 +124,15 @@ def encode(options: argparse.Namespace) -> Report:
 
 def train(options: argparse.Namespace) -> Report:
     """`reki train`."""
+    if options.domain is not None or options.remove_domain is not None:
+        if options.retrain or options.compatible:
+            rule = "a domain goes on from stored weights"
+            raise DeclarationError(
+                rule, detail="--retrain beside it", hint="two commands: --retrain, then --domain"
+            )
+        if options.remove_domain is not None:
+            return _project(options).remove_domain(options.remove_domain).report()
+        return _project(options).train_domain(options.domain).report()
     found = _project(options).train(retrain=options.retrain, compatible=options.compatible)
     return found.report()
 
@@ -148,6 +168,11 @@ def explain(options: argparse.Namespace) -> Report:
 def diff(options: argparse.Namespace) -> Report:
     """`reki diff`."""
     return _project(options).diff(options.before, options.after, limit=options.limit).report()
+
+
+def report(options: argparse.Namespace) -> Report:
+    """`reki report`."""
+    return _project(options).report(out=options.out, anonymous=options.anonymous).report()
 
 
 def spaces(options: argparse.Namespace) -> Report:

@@ -73,6 +73,8 @@ def _tell(project: DeclaredProject) -> None:
         rendering.report(_trained_job(project))
     with _step("HEIN is trained again: new vectors beside those in service"):
         rendering.report(_promoted(project, progress))
+    with _step("report: one page about all of it"):
+        rendering.report(_bare(stages.report(project, progress=progress)))
     rendering.report(_farewell())
 
 
@@ -380,6 +382,7 @@ def _farewell() -> Report:
         next=[
             "source .venv/bin/activate      # what follows needs reki and feast",
             "reki status --scenario movies  # what is stored",
+            "open data/movies/report.html   # what was done, as a page in a browser",
             "cd feature_repo && feast ui    # the views explain themselves",
             "reki init ../my-shop           # a project of your own",
         ],

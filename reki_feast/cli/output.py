@@ -29,19 +29,50 @@ class _StderrHandler(logging.Handler):
     """Writes to the standard error of the moment: above a progress bar, if there is one."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        sys.stderr.write(f"{visible(record.getMessage())}\n")
+        sys.stderr.write(f"{self.line(record)}\n")
         sys.stderr.flush()
+
+    def line(self, record: logging.LogRecord) -> str:
+        """A record as a line of text."""
+        return visible(record.getMessage())
+
+
+class _JsonHandler(_StderrHandler):
+    """The same as JSON."""
+
+    def line(self, record: logging.LogRecord) -> str:
+        """A record as a line of ``--log json``."""
+        from reki_feast.telemetry.lines import LogLine, now
+
+        is_error = record.levelno >= logging.ERROR
+        line = LogLine(
+            time=now(),
+            level="error" if is_error else "warning",
+            event="warning",
+            message=record.getMessage(),
+            logger=record.name,
+        )
+        return str(line)
 
 
 @contextlib.contextmanager
-def warnings_on_stderr() -> Iterator[None]:
-    """Write the package's log warnings to standard error, a line each, while a command runs."""
-    log, handler = logging.getLogger("reki_feast"), _StderrHandler(logging.WARNING)
+def warnings_on_stderr(*, as_json: bool = False) -> Iterator[None]:
+    """Write log warnings to standard error, a line each, while a command runs.
+
+    Args:
+        as_json: as JSON, and also those of other packages, and Python's own warnings.
+    """
+    log = logging.getLogger(None if as_json else "reki_feast")
+    handler = (_JsonHandler if as_json else _StderrHandler)(logging.WARNING)
     log.addHandler(handler)
+    if as_json:
+        logging.captureWarnings(True)
     try:
         yield
     finally:
         log.removeHandler(handler)
+        if as_json:
+            logging.captureWarnings(False)
 
 
 def write_report(report: Report, *, as_json: bool) -> int:
@@ -59,8 +90,30 @@ def write_report(report: Report, *, as_json: bool) -> int:
     return FAILED if report.failed else DONE
 
 
-def write_error(error: RekiError, *, as_json: bool) -> int:
+def write_interrupted(*, log_json: bool) -> int:
+    """Write that the user stopped the command.
+
+    Returns:
+        The exit code.
+    """
+    message = "stopped; answered calls are kept, run the command again to go on"
+    if log_json:
+        from reki_feast.telemetry.lines import LogLine, now
+
+        code, event = INTERRUPTED, "interrupted"
+        line = LogLine(time=now(), level="warning", event=event, message=message, exit_code=code)
+        message = str(line)
+    sys.stderr.write(f"{message}\n")
+    return INTERRUPTED
+
+
+def write_error(error: RekiError, *, as_json: bool, log_json: bool = False) -> int:
     """Write an error, after what was done before it.
+
+    Args:
+        error: the error.
+        as_json: whether results are JSON.
+        log_json: whether standard error is.
 
     Returns:
         The exit code.
@@ -70,8 +123,18 @@ def write_error(error: RekiError, *, as_json: bool) -> int:
         sys.stdout.write(json_text(_error_json(error)) + "\n")
     elif error.done is not None:
         write_report(error.done, as_json=False)
-    sys.stderr.write(visible(f"{kind}: {error}\n"))
-    if kind == "BudgetError":
+    code = _exit_code(error)
+    if log_json:
+        from reki_feast.telemetry.lines import error_line
+
+        sys.stderr.write(f"{error_line(error, code)}\n")
+    else:
+        sys.stderr.write(visible(f"{kind}: {error}\n"))
+    return code
+
+
+def _exit_code(error: RekiError) -> int:
+    if type(error).__name__ == "BudgetError":
         return OVER_BUDGET
     wrong_use = isinstance(error, DeclarationError | SourceError | FactorsError)
     return WRONG_USE if wrong_use else FAILED

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from reki_feast import __version__
 from reki_feast.cli import commands
+from reki_feast.cli.output import WRONG_USE
 
 if TYPE_CHECKING:
     from reki_feast.report import Report
@@ -17,8 +19,32 @@ if TYPE_CHECKING:
 Command = Callable[[argparse.Namespace], "Report"]
 
 
-def parser() -> argparse.ArgumentParser:
-    """The parser of all commands; parsed options have the command's function as ``command``."""
+class _JsonParser(argparse.ArgumentParser):
+    """A parser whose errors are lines of ``--log json``."""
+
+    def error(self, message: str) -> NoReturn:
+        """Tell what is wrong with the command line, and exit."""
+        from reki_feast.telemetry.lines import LogLine, now
+
+        line = LogLine(
+            time=now(),
+            level="error",
+            event="wrong_use",
+            problem="the command line is one that reki takes",
+            detail=message,
+            hint=f"{self.prog} --help",
+            exit_code=WRONG_USE,
+        )
+        sys.stderr.write(f"{line}\n")
+        sys.exit(WRONG_USE)
+
+
+def parser(*, json_errors: bool = False) -> argparse.ArgumentParser:
+    """The parser of all commands; parsed options have the command's function as ``command``.
+
+    Args:
+        json_errors: whether it tells what is wrong as a JSON object.
+    """
     project = argparse.ArgumentParser(add_help=False)
     project.add_argument(
         "--project", type=Path, default=Path(), metavar="DIR", help="default: this folder"
@@ -26,9 +52,23 @@ def parser() -> argparse.ArgumentParser:
     project.add_argument(
         "--scenario", metavar="NAME", help="which generators/NAME.py, if there are several"
     )
+    project.add_argument(
+        "--metrics",
+        type=Path,
+        metavar="FILE",
+        help="write the command's figures for Prometheus, as node_exporter's textfile collector "
+        "reads them: FILE.prom",
+    )
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--json", action="store_true", help="print JSON for programs")
-    made = argparse.ArgumentParser(
+    common.add_argument(
+        "--log",
+        choices=("text", "json"),
+        default="text",
+        help="form of what goes to standard error: progress, warnings, errors; json: an object a "
+        "line (default: text)",
+    )
+    made = (_JsonParser if json_errors else argparse.ArgumentParser)(
         prog="reki",
         description="Open-world knowledge of large language models as ordinary Feast features.",
         epilog="Exit codes: 0 done, 1 failed, 2 wrong use, 3 stopped at a budget's limit.",
@@ -50,8 +90,8 @@ def parser() -> argparse.ArgumentParser:
 
 def _add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
     init = add("init", commands.init, "write the files of a new project to DIR", has_project=False)
-    init.add_argument("dir", type=Path, metavar="DIR")
-    init.add_argument("--name", default="shop", help="the scenario's name")
+    init.add_argument("dir", type=Path, metavar="DIR", help="the new project's folder")
+    init.add_argument("--name", default="shop", help="the scenario's name (default: shop)")
     add("doctor", commands.doctor, "check everything that later commands need; costs nothing")
     factors = add(
         "factors",
@@ -84,7 +124,16 @@ def _add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
     encode.add_argument(
         "--retrain", action="store_true", help="also by a newly declared encoder, to train with"
     )
-    _add_retrain(add("train", commands.train, "train HEIN with a recommender and keep its weights"))
+    train = add("train", commands.train, "train HEIN with a recommender and keep its weights")
+    _add_retrain(train)
+    train.add_argument(
+        "--domain",
+        metavar="NAME",
+        help="go on with the stored recommender in one of Domains, on vectors that stay",
+    )
+    train.add_argument(
+        "--remove-domain", metavar="NAME", help="remove what was learnt of a domain, nothing else"
+    )
     _add_materialize(add("publish", commands.publish, "write the tables that Feast views read"))
     run = add("run", commands.run, "generate, encode, train and publish what is out of date")
     for options in (_add_generation, _add_retrain, _add_materialize):
@@ -97,7 +146,7 @@ def _add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
         commands.explain,
         "tell how a user or an item came to what is served of it, or why it gets the default",
     )
-    explain.add_argument("kind", choices=("user", "item"))
+    explain.add_argument("kind", choices=("user", "item"), help="which of the two")
     explain.add_argument("id", metavar="ID", help="of the user or the item")
     diff = add(
         "diff", commands.diff, "compare the vectors as of two times, and say what changed them"
@@ -106,6 +155,13 @@ def _add_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
     diff.add_argument("after", type=_time, metavar="SNAPSHOT", help="the later as-of time")
     diff.add_argument(
         "--limit", type=_count, default=20, metavar="N", help="rows that are listed (default: 20)"
+    )
+    report = add("report", commands.report, "write one HTML page about a project, to look at")
+    report.add_argument(
+        "--out", type=Path, metavar="FILE", help="default: report.html in data/NAME"
+    )
+    report.add_argument(
+        "--anonymous", action="store_true", help="leave out texts and ids of users and items"
     )
     add("spaces", commands.spaces, "list the living spaces of vectors, and who reads them")
     promote = add("promote", commands.promote, "put a space of vectors in service")
@@ -200,8 +256,10 @@ def _add_import_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_forget_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--user", nargs="+", action="extend", default=[], metavar="ID")
-    parser.add_argument("--item", nargs="+", action="extend", default=[], metavar="ID")
+    for kind in ("user", "item"):
+        parser.add_argument(
+            f"--{kind}", nargs="+", action="extend", default=[], metavar="ID", help=f"{kind}s' ids"
+        )
     parser.add_argument("--file", metavar="IDS", help="a table with a column user key, item key")
     parser.add_argument(
         "--absent",
@@ -245,8 +303,8 @@ def _add_evaluate_options(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME",
-        help="table2, table3, table6, table7, table8, figure3, figure5 or recall; repeatable; "
-        "default: all",
+        help="table2, table3, table6, table7, table8, figure3, figure5, domains or recall; "
+        "repeatable; default: all, domains where some are declared",
     )
     parser.add_argument(
         "--backbone",

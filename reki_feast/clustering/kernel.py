@@ -4,7 +4,7 @@ Ting, Zhu and Zhou, "Isolation Kernel and Its Effect on SVM", KDD 2018, with the
 Qin, Ting, Zhu and Lee, AAAI 2019; as used by StreaKHC (Han et al., KDD 2022, section 3). Two
 points are the more similar the more often they share a cell; cells are small where points are
 dense, so that similarity follows density. A point's feature map has t blocks of psi floats, one of
-which is 1; here it is the t places of those ones.
+which is 1; here it is the t positions of those ones.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ import numpy.typing as npt
 from reki_feast.clustering.compiled import compiled
 
 Floats = npt.NDArray[np.float32]
-#: Places of the ones, as :func:`places` makes them.
+#: Positions of the ones, as :func:`empty_maps` makes them.
 Maps = npt.NDArray[Any]
 
 _ROWS = 2048  # mapped by one thread at a time
 
 
-def places(points: int, t: int, psi: int) -> Maps:
+def empty_maps(points: int, t: int, psi: int) -> Maps:
     """``[points, t]``, not filled: uint8 up to 256 centres a subset, uint16 or uint32 beyond."""
     return np.empty((points, t), np.min_scalar_type(psi - 1))
 
@@ -62,7 +62,7 @@ class IsolationKernel:
 
         A row's result does not depend on the rows beside it, nor on the number of threads.
         """
-        out = places(len(points), self.t, self.psi)
+        out = empty_maps(len(points), self.t, self.psi)
         starts = range(0, len(points), _ROWS)
 
         def part(start: int) -> None:

@@ -13,7 +13,7 @@ from sklearn.utils import check_random_state
 from reki_feast import files
 from reki_feast.clustering import shape, tree
 from reki_feast.clustering.checks import check_points, check_positive, check_stored, restored
-from reki_feast.clustering.kernel import Floats, IsolationKernel, Maps, places
+from reki_feast.clustering.kernel import Floats, IsolationKernel, Maps, empty_maps
 from reki_feast.clustering.shape import Labels
 from reki_feast.clustering.tree import FREE, NODE, ROWS, Tree, grown
 from reki_feast.errors import ClusterError
@@ -276,7 +276,7 @@ class StreaKHC(ClusterMixin, BaseEstimator):  # type: ignore[misc]
 
     def _clear(self, psi: int) -> None:
         self._tree = tree.empty(self.n_estimators * psi)
-        self._maps: Maps = places(0, self.n_estimators, psi)
+        self._maps: Maps = empty_maps(0, self.n_estimators, psi)
         self._first_cells = np.zeros(self.n_estimators * psi)
 
     def _draw(self) -> None:

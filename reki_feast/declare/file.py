@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from reki_feast.declare.base import Declared, Made, collecting
+from reki_feast.declare.domains import Domains
+from reki_feast.declare.encoder import Encoder
 from reki_feast.declare.generation import LLM, Budget, Freshness, Gates, Privacy
 from reki_feast.declare.scenario import (
     Collective,
-    Encoder,
     Generator,
     Individual,
     Scenario,
@@ -37,6 +38,7 @@ class Declarations:
     freshness: Freshness = field(default_factory=Freshness)
     privacy: Privacy = field(default_factory=Privacy)
     budgets: tuple[Budget, ...] = ()
+    domains: Domains | None = None
 
     def budget(self, per: str) -> Budget | None:
         """The limits of a run or of the project, None where there are none."""
@@ -103,6 +105,7 @@ def load(path: Path) -> Declarations:
         "gates": _at_most_one(found, Gates, faults),
         "freshness": _at_most_one(found, Freshness, faults),
         "privacy": _at_most_one(found, Privacy, faults),
+        "domains": _perhaps_one(found, Domains, faults),
     }
     faults += _strays(found, [one for one in collected.made if one.file == str(path)])
     generators = tuple(value for value in found if isinstance(value, Generator))
@@ -139,11 +142,15 @@ def _one(found: list[Declared], model: type[D], faults: list[Problem], path: Pat
 
 
 def _at_most_one(found: list[Declared], model: type[D], faults: list[Problem]) -> Any:
+    return _perhaps_one(found, model, faults) or model()
+
+
+def _perhaps_one(found: list[Declared], model: type[D], faults: list[Problem]) -> D | None:
     values = [value for value in found if isinstance(value, model)]
     if len(values) > 1:
         rule = f"at most one {model.__name__} is declared"
         faults.append(Problem(rule, f"{len(values)}", "remove all but one"))
-    return values[0] if values else model()
+    return values[0] if values else None
 
 
 def _strays(found: list[Declared], made: list[Made]) -> list[Problem]:

@@ -1,4 +1,4 @@
-"""What is recommended to whom, from which tables, and how it is encoded and trained."""
+"""What is recommended to whom, from which tables, and how it is trained."""
 
 from __future__ import annotations
 
@@ -153,66 +153,6 @@ class Collective(Declared):
         return self.max_items if self.kind == "item" else self.max_users
 
 
-class Encoder(Declared):
-    """Which model turns text into vectors."""
-
-    model: Word = Field(
-        default="minilm",
-        description="any sentence-transformers model; 'minilm': the weights in the demo extra; "
-        "'hash': a fake for tests that reads no meaning",
-    )
-    pooling: (
-        Literal["mean", "cls", "max", "mean_sqrt_len_tokens", "weightedmean", "lasttoken"] | None
-    ) = Field(
-        default=None,
-        description="pool the model's tokens so, and leave out its modules after the pooling; "
-        "default: all as the model declares",
-    )
-    prompt: str | None = Field(
-        default=None,
-        description="stands before every text; default: the model's own for documents; '': none",
-    )
-    batch_size: int | None = Field(
-        default=None,
-        ge=1,
-        description="texts encoded together, at most; default: as many as make 2,048 tokens",
-    )
-    max_tokens: int | None = Field(default=None, ge=8, description="cut texts at so many tokens")
-    backend: Literal["torch", "bf16"] = Field(
-        default="torch",
-        description="how a transformer computes: torch: in the model's own precision; bf16: twice "
-        "as fast where the CPU computes with bfloat16 (avx512_bf16 or amx_bf16 in lscpu)",
-    )
-    components: int | None = Field(
-        default=None,
-        ge=1,
-        description="principal components of the encoder's vectors that are kept as "
-        "representations, by a PCA that is fitted at the first encode; default: all floats. "
-        "Training(components=…) is what HEIN reads of these",
-    )
-    taste: bool = Field(
-        default=False,
-        description="one more channel of users, 'taste': the mean of what is known of the items "
-        "that they liked last",
-    )
-    history: bool = Field(
-        default=True,
-        description="the channel 'history' of users: what they did last, as a text to encode for "
-        "each; False where 'taste' is to stand for it",
-    )
-    preferences: bool = Field(
-        default=False,
-        description="a vector for each factor of a user's knowledge: `reki recall` finds items by "
-        "these",
-    )
-
-    @model_validator(mode="after")
-    def _users_have_a_channel(self) -> Encoder:
-        if not (self.history or self.taste):
-            raise ValueError("users without knowledge have a channel: history, or taste=True")
-        return self
-
-
 class Training(Declared):
     """How HEIN and the recommender it learns with are trained."""
 
@@ -268,6 +208,14 @@ class Training(Declared):
         ge=0,
         description="interactions with which a user's vector stands half-way between the default "
         "vector and its own, where they have times; 0: vectors as they are",
+    )
+    forget: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="share of the item ids of a training batch that the recommender does not see, "
+        "so that it leans on vectors, and ids that it never learnt are zero; for items and domains "
+        "that come later",
     )
     check: bool = Field(
         default=True,

@@ -12,6 +12,7 @@ are pooled, so that nothing is truncated unless ``max_tokens`` is set.
 
 from reki_feast.encoding.columns import Floats, take_vectors, vector_array, vector_matrix
 from reki_feast.encoding.encoder import HashEncoder, TextEncoder
+from reki_feast.encoding.int8 import QuantizedModel
 from reki_feast.encoding.model import EncoderOptions, SentenceTransformerEncoder
 from reki_feast.encoding.parts import Pooling
 from reki_feast.encoding.projection import FITTED_TO, ProjectedEncoder, Projection
@@ -35,6 +36,7 @@ __all__ = [
     "Progress",
     "ProjectedEncoder",
     "Projection",
+    "QuantizedModel",
     "RowTimes",
     "SentenceTransformerEncoder",
     "TextEncoder",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, Protocol, get_args
@@ -9,6 +10,7 @@ from typing import Any, Literal, Protocol, get_args
 import numpy as np
 
 from reki_feast.encoding.columns import Floats
+from reki_feast.encoding.int8 import Int8Transformer, QuantizedModel, quantize
 from reki_feast.encoding.loading import load, source
 from reki_feast.encoding.parts import (
     POOLINGS,
@@ -24,7 +26,7 @@ from reki_feast.encoding.windows import Progress, WindowedTransformer, windowed
 from reki_feast.errors import EncodeError
 
 #: How a transformer computes.
-Backend = Literal["torch", "bf16"]
+Backend = Literal["torch", "bf16", "int8"]
 BACKENDS: tuple[str, ...] = get_args(Backend)
 
 
@@ -53,8 +55,10 @@ class EncoderOptions:
             included; None keeps all. Cost grows with the tokens: all-MiniLM-L6-v2 on two cores
             encodes about 40 texts of 64 tokens a second, 25 of 128, 11 of 256.
         backend: How a transformer computes; part of the encoder's name, since vectors differ a
-            little: ``torch``, in the model's own precision, or ``bf16``, twice as fast on CPUs that
-            compute with bfloat16 (``avx512_bf16`` or ``amx_bf16`` in ``lscpu``).
+            little: ``torch``, in the model's own precision, ``bf16``, twice as fast on CPUs that
+            compute with bfloat16 (``avx512_bf16`` or ``amx_bf16`` in ``lscpu``), or ``int8``, by
+            OpenVINO, with ``quantized``.
+        quantized: The model in 8-bit integers, of :meth:`SentenceTransformerEncoder.quantize`.
         device: A torch device; None takes CUDA where there is one.
         local_only: Load the model from this machine only.
 
@@ -67,6 +71,7 @@ class EncoderOptions:
     batch_size: int | None = None
     max_tokens: int | None = None
     backend: Backend = "torch"
+    quantized: QuantizedModel | None = None
     device: str | None = None
     local_only: bool = False
 
@@ -119,8 +124,9 @@ class SentenceTransformerEncoder:
         """
         limit = "" if self._options.max_tokens is None else f"/{self._options.max_tokens}"
         prompt = f"/prompt={self._parts.prompt!r}" if self._parts.prompt else ""
-        backend = "" if self._options.backend == "torch" else f"/{self._options.backend}"
-        return f"{self._model}/{self._parts.how}{backend}{limit}{prompt}"
+        made, backend = self._options.quantized, self._options.backend
+        how = "" if backend == "torch" else f"/{backend if made is None else made.id}"
+        return f"{self._model}/{self._parts.how}{how}{limit}{prompt}"
 
     @cached_property
     def dimension(self) -> int:
@@ -155,15 +161,49 @@ class SentenceTransformerEncoder:
         vectors = self._reader.encode(list(distinct), self._progress)
         return vectors[[distinct[text] for text in texts]]
 
+    def quantize(self, texts: Sequence[str]) -> QuantizedModel:
+        """Make the model in 8-bit integers, by texts of the kind that it is to encode.
+
+        Args:
+            texts: a sample; a few hundred do.
+
+        Raises:
+            MissingExtraError: OpenVINO or NNCF is not installed.
+            EncodeError: the model cannot be quantized.
+        """
+        _check_windowed(self._parts, "int8")
+        reader = WindowedTransformer(
+            self._parts, batch_size=None, max_tokens=self._options.max_tokens
+        )
+        return quantize(self._parts, reader, texts)
+
     @cached_property
     def _reader(self) -> _Reader:
         max_tokens, backend = self._options.max_tokens, self._options.backend
-        if backend != "torch":
+        if backend == "int8":
+            return self._int8_reader()
+        if backend == "bf16":
             _set_precision(self._parts, backend)
         if is_bag(self._parts.modules[0]) and finishes(self._parts.after):
             return StaticEmbedding(self._parts, max_tokens=max_tokens)
         kind = WindowedTransformer if windowed(self._parts) else WholeTextModel
         return kind(self._parts, batch_size=self._options.batch_size, max_tokens=max_tokens)
+
+    def _int8_reader(self) -> WindowedTransformer:
+        _check_windowed(self._parts, "int8")
+        options, made = self._options, self._options.quantized
+        if made is None:
+            raise EncodeError(
+                'Encoder(backend="int8") computes with a model that is calibrated on texts',
+                detail="there is none yet",
+                hint="reki encode makes it",
+            )
+        return WindowedTransformer(
+            self._parts,
+            batch_size=options.batch_size,
+            max_tokens=options.max_tokens,
+            first=Int8Transformer(made),
+        )
 
     @cached_property
     def _parts(self) -> ModelParts:
@@ -171,18 +211,24 @@ class SentenceTransformerEncoder:
 
     @cached_property
     def _loaded(self) -> Any:
-        return load(self._source, self._options.device, local_only=self._options.local_only)
+        options = self._options
+        device = "cpu" if options.backend == "int8" else options.device  # OpenVINO's, too
+        return load(self._source, device, local_only=options.local_only)
 
 
 def _set_precision(parts: ModelParts, backend: str) -> None:
     """Have a transformer compute with bfloat16; pooling, and what comes after it, stay exact."""
     import torch
 
+    _check_windowed(parts, backend)
+    for module in parts.before:
+        module.to(torch.bfloat16)
+
+
+def _check_windowed(parts: ModelParts, backend: str) -> None:
     if not windowed(parts):
         raise EncodeError(
             f"Encoder(backend={backend!r}) is for transformers whose tokens are pooled",
             detail=f"a model of {parts.how}",
             hint="leave backend out",
         )
-    for module in parts.before:
-        module.to(torch.bfloat16)

@@ -31,6 +31,7 @@ _UNLIMITED = 512  # tokens of a window where a model names no limit
 _AHEAD = 1024  # texts that are tokenized while those before them are computed
 _TOKENS = 2048  # of a batch, padding included: what its layers make stays in a processor's cache
 _ACCELERATOR_TOKENS = 1 << 15
+_STREAM_TOKENS = 512  # where batches are computed side by side
 _LEAST = 1e-9  # stands for no token, as in sentence-transformers
 
 
@@ -61,17 +62,26 @@ class WindowedTransformer:
         parts: of the model.
         batch_size: windows a forward pass, at most; None: as many as make a number of tokens.
         max_tokens: keep only this many tokens of a text; None keeps all.
+        first: computes in the place of the model's first module; None: that itself.
     """
 
     def __init__(
-        self, parts: ModelParts, *, batch_size: int | None, max_tokens: int | None
+        self,
+        parts: ModelParts,
+        *,
+        batch_size: int | None,
+        max_tokens: int | None,
+        first: Any | None = None,
     ) -> None:
         self._parts = parts
+        self._before = (first or parts.before[0], *parts.before[1:])
+        self._streams: int = getattr(first, "streams", 1)
         self._pooling: Any = parts.pooling
         self._tokenizer = parts.modules[0].tokenizer
         self._batch_size = batch_size
         self._max_tokens = max_tokens
-        self._most_tokens = _TOKENS if parts.model.device.type == "cpu" else _ACCELERATOR_TOKENS
+        on_cpu = _TOKENS if first is None else _STREAM_TOKENS
+        self._most_tokens = on_cpu if parts.model.device.type == "cpu" else _ACCELERATOR_TOKENS
         limits = [getattr(parts.modules[0], f"{of}_length", None) for of in ("max_seq", DOCUMENT)]
         # tokenizers without a limit name an astronomic one
         self._size = min((one for one in limits if one and one < 10**9), default=_UNLIMITED)
@@ -90,10 +100,16 @@ class WindowedTransformer:
             order = np.argsort(lengths, kind="stable")
             last = np.zeros(len(chosen), np.int64)
             last[owners[order]] = np.arange(len(order))
-            for start, end in self._batches(lengths[order]):
-                rows = order[start:end]
-                batch = {name: [column[row] for row in rows] for name, column in windows.items()}
-                joined.add(chosen[owners[rows]], *self._pool(batch))
+            spans = list(self._batches(lengths[order]))
+            batches = (
+                {
+                    name: [column[row] for row in order[start:end]]
+                    for name, column in windows.items()
+                }
+                for start, end in spans
+            )
+            for (start, end), pooled in zip(spans, self._pooled(batches), strict=True):
+                joined.add(chosen[owners[order[start:end]]], *pooled)
                 if progress:
                     progress(done + int((last < end).sum()), len(texts))
             done += len(chosen)
@@ -126,6 +142,11 @@ class WindowedTransformer:
             yield start, end
             start = end
 
+    def features(self, text: str, most: int) -> dict[str, Indices]:
+        """What the model reads of a text's first tokens, at most so many: arrays ``[1, t]``."""
+        windows, _ = self.cut([text])
+        return self._padded({name: [rows[0][:most]] for name, rows in windows.items()})
+
     def cut(self, texts: Sequence[str]) -> tuple[dict[str, list[list[int]]], Indices]:
         """What the tokenizer says of every window, and which text each window is of."""
         limit = self._max_tokens
@@ -140,6 +161,16 @@ class WindowedTransformer:
         windows = {name: found[name] for name in self._tokenizer.model_input_names if name in found}
         return (windows, owners) if limit is None else _first_tokens(windows, owners, limit)
 
+    def _pooled(
+        self, batches: Iterator[Mapping[str, list[list[int]]]]
+    ) -> Iterator[tuple[Floats, list[Floats]]]:
+        """What :meth:`_pool` gives of each batch; side by side, where the model can."""
+        if self._streams == 1:
+            yield from map(self._pool, batches)
+            return
+        with ThreadPoolExecutor(self._streams) as threads:
+            yield from threads.map(self._pool, batches)
+
     def _pool(self, windows: Mapping[str, list[list[int]]]) -> tuple[Floats, list[Floats]]:
         """Windows' pooled vectors ``[n, m]``, and of each mode what ``[n]`` its part counts."""
         import torch
@@ -150,7 +181,7 @@ class WindowedTransformer:
         }
         count = features["attention_mask"].sum(1).float()
         with torch.inference_mode():
-            for module in self._parts.before:
+            for module in self._before:
                 features = module(features)
             features["token_embeddings"] = features["token_embeddings"].float()
             features = self._pooling(features)

@@ -23,9 +23,11 @@ from reki_feast.stages.external_channel import with_vectors
 from reki_feast.stages.liked_means import LikedMeans
 from reki_feast.stages.snapshots import state
 from reki_feast.stages.training_data import TrainingData, settings, training_data
+from reki_feast.tables.domains import declared_domains
 
 if TYPE_CHECKING:
     from reki_feast.evaluation.dataset import EvaluationData
+    from reki_feast.evaluation.domains import DomainFigures
     from reki_feast.evaluation.experiments import Extraction
     from reki_feast.evaluation.measures import ResultTable
     from reki_feast.evaluation.recall_table import RecallFigures
@@ -33,8 +35,8 @@ if TYPE_CHECKING:
     from reki_feast.evaluation.runner import Train
     from reki_feast.evaluation.spec import Scope
 
-#: The table that nothing is trained for.
-_RECALL = "recall"
+#: The table that nothing is trained for, and the one whose models are not experiments.
+_RECALL, _DOMAINS = "recall", "domains"
 
 
 class EvaluateOptions(TypedDict, total=False):
@@ -115,6 +117,7 @@ def evaluate(
     """
     from reki_feast.evaluation import plot, recall_table, render, tuning
     from reki_feast.evaluation.runner import ResultStore, run
+    from reki_feast.evaluation.spec import Scope
     from reki_feast.evaluation.spec import experiments as experiments_of
     from reki_feast.evaluation.tables import TABLES
     from reki_feast.models.names import LABELS
@@ -123,13 +126,22 @@ def evaluate(
     _check(names, TABLES, "table")
     _check_rates(rates)
     plot.check()
+    if _DOMAINS in names and project.declared.domains is None:
+        if set(names) == {_DOMAINS}:
+            declared_domains(project.declared)
+        names = [name for name in names if name != _DOMAINS]
     recall = recall_table.figures(project) if _RECALL in names else ()
     if set(names) == {_RECALL}:
         return _recall_alone(project, recall, options)
+    domains = _domain_figures(project, options, progress) if _DOMAINS in names else ()
+    if not {*names} - {_RECALL, _DOMAINS}:
+        bare = Scope(_seeds(options), recall=recall, domains=domains)
+        shown = [TABLES[name].table(bare, {}) for name in names]
+        return _written(project, shown, *_place(project, options, _seeds(options)))
     found = training_data(project)
     compared = _others(project, options.get("encoders", ()), names)
     data = evaluation_data(project, found, compared, progress)
-    scope = replace(_scope(project, found, data, options), recall=recall)
+    scope = replace(_scope(project, found, data, options), recall=recall, domains=domains)
     specs = [TABLES[name] for name in names]
     folder = options.get("out") or project.data / "evaluation"
     train = partial(
@@ -163,7 +175,6 @@ def _recall_alone(
     project: DeclaredProject, recall: tuple[RecallFigures, ...], options: EvaluateOptions
 ) -> EvaluateResult:
     """The one table that nothing is trained for; a log of clicks alone will do."""
-    from reki_feast.evaluation import render
     from reki_feast.evaluation.spec import Scope
     from reki_feast.evaluation.tables import TABLES
 
@@ -174,9 +185,42 @@ def _recall_alone(
             hint="reki encode --as-of TIME, at an earlier time; without times: Scenario.held_out",
         )
     table = TABLES[_RECALL].table(Scope((), recall=recall), {})
-    context = render.TableContext(project.name, machine(), (), tuple(options.get("notes", ())))
-    folder = options.get("out") or project.data / "evaluation"
-    return _written(project, [table], folder, context)
+    return _written(project, [table], *_place(project, options, ()))
+
+
+def _place(
+    project: DeclaredProject, options: EvaluateOptions, seeds: tuple[int, ...]
+) -> tuple[Path, TableContext]:
+    """The folder of tables that are of no experiments, and what stands under them."""
+    from reki_feast.evaluation import render
+
+    notes = tuple(options.get("notes", ()))
+    context = render.TableContext(project.name, machine(), seeds, notes)
+    return options.get("out") or project.data / "evaluation", context
+
+
+def _seeds(options: EvaluateOptions) -> tuple[int, ...]:
+    return tuple(range(options.get("seeds", 5)))
+
+
+def _domain_figures(
+    project: DeclaredProject, options: EvaluateOptions, progress: Progress | None
+) -> tuple[DomainFigures, ...]:
+    """Each domain held out in turn."""
+    from reki_feast.evaluation.domains import DomainRun, DomainStore, domain_log, figures
+
+    log = domain_log(project)
+    said, folder = declared_domains(project.declared), options.get("out")
+    names = log.names(said.least)
+    if not names:
+        raise EvaluateError(
+            f"a domain has at least {said.least:,} interactions to learn from",
+            detail=f"none has, of column {said.column}",
+            hint="a lower Domains(least=…)",
+        )
+    path = (folder or project.data / "evaluation") / "domains.jsonl"
+    run = DomainRun(names, _seeds(options), project.declared.training.backbone)
+    return figures(log, run, DomainStore(path, log.hash()), progress)
 
 
 def _written(
@@ -286,7 +330,7 @@ def _scope(
     grouped = knowledge["grouped"].to_pylist() if knowledge.num_rows else []
     kind: Extraction = "collective" if any(grouped) else "individual"
     return Scope(
-        seeds=tuple(range(options.get("seeds", 5))),
+        seeds=_seeds(options),
         extractions=(kind,),
         backbones=tuple(name for name in BACKBONES if name in (backbones or BACKBONES)),
         rerankers=tuple(name for name in RERANKERS if name in (backbones or RERANKERS)),

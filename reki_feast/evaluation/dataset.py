@@ -50,10 +50,12 @@ class EvaluationData:
         from reki_feast.models.training_config import to_stored
 
         config = to_stored(self.config)
+        if not self.config.forget:  # results of versions without it stay usable
+            del config["forget"]
         digest = hashlib.blake2b(f"{_CODE} {config}".encode(), digest_size=16)
         tables = [self.interactions, self.users, self.items, self.user_fields, self.item_fields]
         for table in tables:
-            digest.update(b"-" if table is None else _bytes(table))
+            digest.update(b"-" if table is None else table_bytes(table))
         return digest.hexdigest()
 
     def hein_data(self, encoder: str = "") -> HeinData:
@@ -101,7 +103,7 @@ def _channels(table: pa.Table, names: Sequence[str]) -> list[str]:
     return [name for name in table.schema.names if name in names]
 
 
-def _bytes(table: pa.Table) -> bytes:
+def table_bytes(table: pa.Table) -> bytes:
     """The table's content, independent of its chunks."""
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema.remove_metadata()) as writer:

@@ -16,6 +16,7 @@ from reki_feast.evaluation.measures import Measure, ResultColumn, ResultTable, g
 from reki_feast.evaluation.paper import Reference
 
 if TYPE_CHECKING:
+    from reki_feast.evaluation.domains import DomainFigures
     from reki_feast.evaluation.recall_table import RecallFigures
 
 #: How a batch is scored: without vectors, with HEIN, with stored vectors; and the first and the
@@ -54,6 +55,7 @@ class Scope:
             of all ways was measured side by side.
         trainings: samples a second in training, by size of the batches; else the same.
         recall: what each way recalls, of all users and of some.
+        domains: what models make of each domain, held out in turn.
     """
 
     seeds: tuple[int, ...]
@@ -68,6 +70,7 @@ class Scope:
     timings: Timings = field(default_factory=dict)
     trainings: Mapping[int, Timings] = field(default_factory=dict)
     recall: tuple[RecallFigures, ...] = ()
+    domains: tuple[DomainFigures, ...] = ()
 
     def experiment(self, sides: Sides = "both") -> Experiment:
         """The chosen backbone's, with the vectors that all other tables vary."""

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from reki_feast.evaluation import paper, recall_table
+from reki_feast.evaluation import domains, paper, recall_table
 from reki_feast.evaluation.experiments import Experiment, Extraction, Sides, base
 from reki_feast.evaluation.measures import Measure, ResultColumn, Stat, chance, gain, stat
 from reki_feast.evaluation.spec import (
@@ -324,6 +324,15 @@ TABLES: dict[str, TableSpec] = {
             ("vectors of",),
             _SHORT,
             variants=_figure5,
+        ),
+        TableSpec(
+            "domains",
+            "The first day of a new domain: each held out in turn",
+            domains.HEADS,
+            domains.COLUMNS,
+            more=lambda scope, found: domains.measures(scope.domains),
+            notes=lambda scope, found: domains.notes(scope.domains),
+            drawn=domains.DRAWN,
         ),
         TableSpec(
             "recall",

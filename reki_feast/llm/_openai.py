@@ -17,11 +17,15 @@ if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
 
-async def post_chat(client: AsyncOpenAI, body: Mapping[str, Any]) -> Response:
-    """Send one chat completion; the raw reply."""
+#: Paths that calls go to.
+CHAT, EMBEDDINGS = "/chat/completions", "/embeddings"
+
+
+async def post(client: AsyncOpenAI, path: str, body: Mapping[str, Any]) -> Response:
+    """Send one call; the raw reply."""
     from httpx2 import Response
 
-    return await client.post("/chat/completions", cast_to=Response, body=body)
+    return await client.post(path, cast_to=Response, body=body)
 
 
 async def get_models(client: AsyncOpenAI, timeout_s: float) -> Response:

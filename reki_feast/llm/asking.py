@@ -14,7 +14,6 @@ from reki_feast.llm.dispatcher import Dispatcher
 from reki_feast.llm.event_loop import graceful_interrupt, run_in_loop
 from reki_feast.llm.interface import LanguageModel, Request, notes_of
 from reki_feast.llm.ledger import Ledger
-from reki_feast.llm.limiter import ConcurrencyLimiter
 from reki_feast.llm.policy import RequestPolicy
 from reki_feast.llm.report import Progress, RunReport
 from reki_feast.llm.run import Run
@@ -99,11 +98,7 @@ async def _ask_all(
     policy = run.policy
     if policy.concurrency < 1:
         raise LLMError("concurrency is at least 1", detail=str(policy.concurrency), hint="use 8")
-    limiter = ConcurrencyLimiter(
-        policy.concurrency,
-        requests_per_minute=policy.requests_per_minute,
-        tokens_per_minute=policy.tokens_per_minute,
-    )
+    limiter = run.limiter()
     async with run.writer(run.ledger, run.identity.run) as writer:
         dispatcher = Dispatcher(run, limiter, writer, requests, progress, clock)
         with graceful_interrupt(dispatcher.interrupt):

@@ -101,6 +101,6 @@ def check_price(limits: tuple[SpendLimits, ...], price: Price | None, model: str
         raise BudgetError(
             "max_cost needs the price of the model",
             detail=f"no price of {model!r} is known",
-            hint="give LLM(price=(prompt, completion)), money a million tokens, or limit "
-            "max_tokens instead",
+            hint="give LLM(price=(prompt, completion)), or Encoder(price=…), money a million "
+            "tokens, or limit max_tokens instead",
         )

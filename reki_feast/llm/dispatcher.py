@@ -89,7 +89,8 @@ class Dispatcher:
     def report(self) -> RunReport:
         """The run so far."""
         seconds, notes = self._clock() - self._started, tuple(self._run.notes.values())
-        return replace(self._report, seconds=seconds, notes=notes)
+        server = self.limiter.notices.reason
+        return replace(self._report, seconds=seconds, notes=notes, server=server)
 
     async def work(self) -> None:
         """Process requests until there are none; all workers share one source."""
@@ -192,6 +193,7 @@ class Dispatcher:
             self.limiter.notices.wait(
                 seconds, error_summary(error), asyncio.get_running_loop().time()
             )
+            self._report_progress()
 
     async def _enter(self, request: Request, done: CallOutcome) -> None:
         """Record an outcome; it counts only when it is on disk."""

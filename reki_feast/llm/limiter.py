@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
+from copy import copy
 from dataclasses import dataclass
 
 from reki_feast.llm.interface import RateLimits
@@ -116,6 +117,13 @@ class ConcurrencyLimiter:
         self.notices = WaitNotices()
         self.in_flight = 0
         self.is_stopping = False
+
+    def renewed(self) -> ConcurrencyLimiter:
+        """The same limits, and what was learned, in the event loop that runs now."""
+        made = copy(self)
+        made._loop, made._waiting, made._timer = asyncio.get_running_loop(), deque(), None
+        made.notices, made.in_flight, made.is_stopping = WaitNotices(), 0, False
+        return made
 
     @property
     def limit(self) -> int:

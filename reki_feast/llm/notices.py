@@ -33,16 +33,20 @@ class WaitNotices:
 
     Args:
         clock: the time of day.
+
+    Attributes:
+        reason: why the last wait began; empty since the server answered.
     """
 
     def __init__(self, clock: Callable[[], datetime] = datetime.now) -> None:
         self._clock = clock
+        self.reason = ""
         self._since: float | None = None
         self._logged_at = self._logged_until = -math.inf
 
     def answered(self) -> None:
         """The server answered: waits begin anew."""
-        self._since = None
+        self._since, self.reason = None, ""
 
     def wait(self, seconds: float, why: str, at: float) -> None:
         """A wait begins.
@@ -53,6 +57,7 @@ class WaitNotices:
             at: when it begins, by any clock in seconds.
         """
         self._since = at if self._since is None else self._since
+        self.reason = " ".join(why.split())[:_QUOTED]
         until = at + seconds
         if until - self._since <= _SOME_S:
             return
@@ -60,8 +65,8 @@ class WaitNotices:
         if not is_longer and at - self._logged_at < _SELDOM_S:
             return
         self._logged_at, self._logged_until = at, until
-        line = " ".join(why.split())[:_QUOTED]
-        _log.warning("%s; waiting %.0f s, until %s", line, math.ceil(seconds), self._end(seconds))
+        end = self._end(seconds)
+        _log.warning("%s; waiting %.0f s, until %s", self.reason, math.ceil(seconds), end)
 
     def _end(self, seconds: float) -> str:
         """When a wait ends, with its day if it is another."""

@@ -11,43 +11,27 @@ model does not support is learned from its error replies, once for all calls: re
 
 from __future__ import annotations
 
-import asyncio
-import os
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
-from urllib.request import getproxies
-from weakref import WeakKeyDictionary
+from typing import Any, Literal
 
-from reki_feast.errors import LLMError
 from reki_feast.llm import responses, wire
-from reki_feast.llm._openai import get_models, post_chat
+from reki_feast.llm._openai import CHAT
 from reki_feast.llm.dialect import FORMAT_FIELD, Dialect, LearnedDialect, response_format
-from reki_feast.llm.hosts import check_host, is_loopback, without_dns_lookup
 from reki_feast.llm.interface import Answer, Request, canonical_json
 from reki_feast.llm.messages import messages_of
-from reki_feast.llm.model_list import parse_model_names
-from reki_feast.llm.pricing import OPENAI_URL
 from reki_feast.llm.response_format import ResponseFormatSelector
-from reki_feast.llm.server_url import parse_server_url
+from reki_feast.llm.server import ModelServer, check_extra_body
 from reki_feast.llm.wire import CallError
-
-if TYPE_CHECKING:
-    from openai import AsyncOpenAI
 
 #: Fields that reki sets itself: budgets, the ledger and the parsing of replies rely on them.
 _OURS = frozenset(
     ("model", "messages", "n", "stream", "response_format", "max_tokens", "max_completion_tokens")
 )
-
-
-@dataclass
-class _LoopState:
-    """What belongs to one event loop."""
-
-    client: AsyncOpenAI
-    probing: asyncio.Lock = field(default_factory=asyncio.Lock)
+_EXTRA_HINT = (
+    "leave it out; model, max_tokens and structured have settings of their own, and one whole "
+    "answer to each prompt is what is asked for"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,12 +60,7 @@ class CompletionOptions:
 DEFAULT_OPTIONS = CompletionOptions()
 
 
-def server_address(base_url: str | None) -> str:
-    """The address that calls go to: a declared one, ``OPENAI_BASE_URL``, else OpenAI's own."""
-    return base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI_URL
-
-
-class OpenAILLM:
+class OpenAILLM(ModelServer):
     """A model behind an OpenAI-compatible server (OpenAI, vLLM, Ollama, …).
 
     Args:
@@ -106,27 +85,17 @@ class OpenAILLM:
         allow_hosts: Sequence[str] | None = None,
         options: CompletionOptions = DEFAULT_OPTIONS,
     ) -> None:
-        url = server_address(base_url)
-        self._endpoint = wire.Endpoint(wire.host_of(url), api_key_env, model)
-        check_host(url, allow_hosts)
-        self._address = parse_server_url(without_dns_lookup(url))
-        self._is_local, self._is_private = is_loopback(url), allow_hosts is not None
+        super().__init__(
+            model=model,
+            base_url=base_url,
+            api_key_env=api_key_env,
+            allow_hosts=allow_hosts,
+            timeout_s=options.timeout_s,
+        )
         self._options, structured = options, options.structured
         self._formats = ResponseFormatSelector(None if structured == "auto" else structured)
-        _check_extra(options.extra_body)
-        self._sessions: WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopState] = (
-            WeakKeyDictionary()
-        )
+        check_extra_body(options.extra_body, _OURS, _EXTRA_HINT)
         self._learned = LearnedDialect()
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "_sessions"}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state, _sessions=WeakKeyDictionary())
-
-    def __repr__(self) -> str:
-        return f"OpenAILLM(model={self._endpoint.model!r}, host={self._endpoint.host!r})"
 
     @property
     def name(self) -> str:
@@ -176,55 +145,18 @@ class OpenAILLM:
         if request.factors and not self._formats.is_settled:
             async with session.probing:
                 if not self._formats.is_settled:
-                    return await self._call(session.client, request)
-        return await self._call(session.client, request)
+                    return await self._call(request)
+        return await self._call(request)
 
-    async def models(self, timeout_s: float = 10.0) -> list[str]:
-        """Ask which models the server has, which costs nothing.
-
-        Args:
-            timeout_s: seconds that it may take.
-
-        Returns:
-            Their names; none where the server answers, and tells none.
-
-        Raises:
-            LLMError: no key, key refused, or no answer in time.
-        """
-        call = get_models(self._session().client, timeout_s)
-        try:
-            with wire.translated_errors(self._endpoint, timeout_s, gone=("", "")):
-                response = await asyncio.wait_for(call, timeout_s)
-        except (wire.NotFoundError, wire.ForbiddenError):
-            return []
-        except CallError as trouble:
-            if 400 <= trouble.status < wire.SERVER_ERROR:  # it answers, if not to this
-                return []
-            raise
-        return parse_model_names(response.text)
-
-    async def aclose(self) -> None:
-        """Close the running event loop's connections."""
-        session = self._sessions.pop(asyncio.get_running_loop(), None)
-        if session is not None:
-            await session.client.close()
-
-    async def _call(self, client: AsyncOpenAI, request: Request) -> Answer:
-        from reki_feast.llm.transport import track_next_call
-
-        started, form = time.perf_counter(), self._formats.of(request)
+    async def _call(self, request: Request) -> Answer:
+        form = self._formats.of(request)
         body = self._body(request, self._learned.dialect(form))
-        sending = track_next_call()
-        call, timeout_s = post_chat(client, body), self._options.timeout_s
         try:
-            with wire.translated_errors(self._endpoint, timeout_s):
-                response = await asyncio.wait_for(call, timeout_s)
-            latency_s = time.perf_counter() - started
+            response, latency_s = await self._post(CHAT, body)
             answer = responses.parse_completion(
                 response.text, response.headers, self._endpoint, latency_s=latency_s
             )
         except CallError as trouble:
-            trouble.is_lost = trouble.is_lost and sending.has_begun
             self._learned.observe(trouble, body)
             self._formats.failed(request, form, trouble)
             raise
@@ -238,68 +170,3 @@ class OpenAILLM:
         if request.factors and dialect.form != "off":
             body[FORMAT_FIELD] = response_format(request.factors, dialect.form)
         return dialect.written({**body, **self._options.extra_body}, self._options.max_tokens)
-
-    def _session(self) -> _LoopState:
-        loop = asyncio.get_running_loop()
-        if loop not in self._sessions:
-            self._sessions[loop] = _LoopState(self._connected())
-        return self._sessions[loop]
-
-    def key(self) -> str:
-        """The key, from the environment; empty where a server on this machine needs none.
-
-        Raises:
-            LLMError: there is none, or it cannot be one.
-        """
-        key_env = self._endpoint.key_env
-        key = os.environ.get(key_env, "").strip()
-        if not key and not self._is_local:
-            raise LLMError(
-                f"the API key is in the environment variable {key_env}",
-                detail="it is not set",
-                hint=f"export {key_env}=…, or name a server on this machine as base_url",
-            )
-        if not (key.isascii() and key.isprintable()):
-            raise LLMError(
-                "the API key is made of printable ASCII characters",
-                detail=f"{key_env} holds others, such as a line break or typographic quotes",
-                hint=f"copy the key alone, without quotes, into {key_env}",
-            )
-        return key
-
-    def _connected(self) -> AsyncOpenAI:
-        from openai import AsyncOpenAI, DefaultAsyncHttpxClient
-
-        from reki_feast.llm.transport import ConnectionPools, request_hook
-
-        key = self.key()
-        # A proxy for the outer world does not know this machine's own servers, and a private
-        # scenario talks to nobody else.
-        may_use_proxy = bool(getproxies()) and not self._is_local and not self._is_private
-        return AsyncOpenAI(
-            api_key=key or "none",
-            base_url=self._address.base,
-            default_headers=self._address.headers(key),
-            timeout=self._options.timeout_s,
-            max_retries=0,
-            http_client=DefaultAsyncHttpxClient(
-                # The key and the prompts go to the server that was named, and to no other.
-                follow_redirects=False,
-                params=self._address.query,
-                trust_env=may_use_proxy,
-                event_hooks={"request": [request_hook]},
-                # with a transport of its own the client knows no proxy
-                transport=None if may_use_proxy else ConnectionPools(),
-            ),
-        )
-
-
-def _check_extra(fields: Mapping[str, object]) -> None:
-    ours = sorted(_OURS & set(fields))
-    if ours:
-        raise LLMError(
-            "extra_body sets no field that reki sets itself",
-            detail=", ".join(ours),
-            hint="leave it out; model, max_tokens and structured have settings of their own, and "
-            "one whole answer to each prompt is what is asked for",
-        )

@@ -22,12 +22,12 @@ from reki_feast.llm.pricing import Price, estimate_tokens
 
 _log = logging.getLogger(__name__)
 
-#: Tries of a server that was never reached: a wrong url should not take minutes to tell.
-_TRIES_UNPROVEN = 3
-#: Tries of a call whose reply was lost: it was long, and perhaps paid for.
-_TRIES_LOST = 4
+#: Attempts of a server that was never reached: a wrong url should not take minutes to tell.
+_ATTEMPTS_UNPROVEN = 3
+#: Attempts of a call whose reply was lost: it was long, and perhaps paid for.
+_ATTEMPTS_LOST = 4
 #: Times that one prompt is turned away for too many calls before it is given up.
-_TRIES_THROTTLED = 30
+_ATTEMPTS_THROTTLED = 30
 _BACKOFF_MAX_S = 60.0
 #: A pause below this, or a date gone by, is none: whoever heeds it only hammers.
 _SHORTEST_WAIT_S = 0.3
@@ -226,13 +226,13 @@ def _may_retry(
         return True
     if error.is_throttled:
         retries.throttled += 1
-        return retries.throttled < _TRIES_THROTTLED
+        return retries.throttled < _ATTEMPTS_THROTTLED
     retries.failed += 1
     limit = policy.attempts
     if error.is_lost:
-        limit = min(limit, _TRIES_LOST)
+        limit = min(limit, _ATTEMPTS_LOST)
     elif not is_reachable and not error.status:
-        limit = min(limit, _TRIES_UNPROVEN)
+        limit = min(limit, _ATTEMPTS_UNPROVEN)
     return retries.failed < limit
 
 

@@ -58,6 +58,12 @@ PRICES: Mapping[str, Price] = {
     "gpt-5-mini": Price(0.25, 2.00),
     "gpt-5-nano": Price(0.05, 0.40),
 }
+#: List prices of embedding models, which bill texts alone.
+EMBEDDING_PRICES: Mapping[str, Price] = {
+    "text-embedding-3-small": Price(0.02, 0.0),
+    "text-embedding-3-large": Price(0.13, 0.0),
+    "text-embedding-ada-002": Price(0.10, 0.0),
+}
 
 
 def estimate_tokens(text: str) -> int:
@@ -85,6 +91,22 @@ def price_of(model: str, base_url: str = OPENAI_URL, *, is_batch: bool = False) 
     )
 
 
+def embedding_price_of(model: str, base_url: str = OPENAI_URL) -> Price | None:
+    """The list price of an embedding model, of genai-prices or else of our own table.
+
+    Args:
+        model: the model's name, as the server knows it.
+        base_url: the server's address, by which genai-prices knows the provider.
+
+    >>> embedding_price_of("text-embedding-3-small").prompt, embedding_price_of("all-minilm")
+    (0.02, None)
+    """
+    found = EMBEDDING_PRICES.get(model)
+    table = f"reki-feast's table of {PRICES_DATE}"
+    own = None if found is None else Price(found.prompt, 0.0, table)
+    return _price_of_package(model, base_url, is_batch=False, is_embedding=True) or own
+
+
 def price_in_table(model: str, *, is_batch: bool = False) -> Price | None:
     """The price in :data:`PRICES` of a model, or of the model that it is a release of.
 
@@ -103,7 +125,9 @@ def price_in_table(model: str, *, is_batch: bool = False) -> Price | None:
     return Price(found.prompt * share, found.completion * share, source)
 
 
-def _price_of_package(model: str, base_url: str, *, is_batch: bool) -> Price | None:
+def _price_of_package(
+    model: str, base_url: str, *, is_batch: bool, is_embedding: bool = False
+) -> Price | None:
     """The price that genai-prices knows; None if it is not installed or does not know the model."""
     try:
         from genai_prices import Usage, calc_price
@@ -111,18 +135,19 @@ def _price_of_package(model: str, base_url: str, *, is_batch: bool) -> Price | N
         return None
     try:
         found = calc_price(
-            Usage(input_tokens=_SAMPLE, output_tokens=_SAMPLE),
+            Usage(input_tokens=_SAMPLE, output_tokens=0 if is_embedding else _SAMPLE),
             model,
             provider_api_url=base_url,
             price_context={"processing": "batch"} if is_batch else None,
         )
     except LookupError:
         return None
-    return _as_price(found)
+    return _as_price(found, is_embedding=is_embedding)
 
 
-def _as_price(found: PriceCalculation) -> Price | None:
-    if found.model_price.input_mtok is None or found.model_price.output_mtok is None:
+def _as_price(found: PriceCalculation, *, is_embedding: bool) -> Price | None:
+    answers_have_one = is_embedding or found.model_price.output_mtok is not None
+    if found.model_price.input_mtok is None or not answers_have_one:
         return None  # a model that is billed in another way, by image or by call
     scale = 1_000_000 // _SAMPLE
     return Price(float(found.input_price * scale), float(found.output_price * scale), _source())

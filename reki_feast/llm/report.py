@@ -33,6 +33,7 @@ class RunReport:
         quarantined: requests whose answers failed a gate, in this run or an earlier one.
         in_batch: requests that an open batch holds.
         re_prompted: answers that failed a gate and were asked for again.
+        retried: calls that failed, and whose prompts were sent again.
         calls: calls that counted.
         prompt_tokens: tokens paid for questions, as the server counts them.
         completion_tokens: tokens paid for answers, as the server counts them.
@@ -45,6 +46,7 @@ class RunReport:
         stopped: ``budget``, ``quota`` (the server's) or ``interrupted`` when the run ended before
             its time, else "".
         limit: the limit that stopped it, or what the server said of its quota.
+        server: what the server said last, while it keeps the run waiting.
     """
 
     asked: int = 0
@@ -54,6 +56,7 @@ class RunReport:
     quarantined: int = 0
     in_batch: int = 0
     re_prompted: int = 0
+    retried: int = 0
     calls: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -65,6 +68,7 @@ class RunReport:
     notes: tuple[str, ...] = ()
     stopped: Literal["", "budget", "quota", "interrupted"] = ""
     limit: str = ""
+    server: str = ""
 
     @property
     def done(self) -> int:
@@ -97,7 +101,8 @@ def with_call(report: RunReport, done: CallOutcome, failure: Failure) -> RunRepo
     if done.state == "answered":
         return replace(made, asked=made.asked + 1)
     if done.state == "planned":
-        return replace(made, re_prompted=made.re_prompted + int(bool(done.verdict.gate)))
+        name = "re_prompted" if done.verdict.gate else "retried"
+        return replace(made, **{name: getattr(made, name) + 1})
     quoted = made.failures if len(made.failures) >= _QUOTED else (*made.failures, failure)
     name = "failed" if done.state == "failed" else "quarantined"
     return replace(made, failures=quoted, **{name: getattr(made, name) + 1})

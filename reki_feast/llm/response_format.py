@@ -13,7 +13,7 @@ from reki_feast.llm.responses import is_object_with
 from reki_feast.llm.wire import SERVER_ERROR, CallError
 
 #: Looks at a form that a server meets with 5xx, before the next form is tried.
-_TRIES_BROKEN = 2
+_ATTEMPTS_BROKEN = 2
 #: Prompts in a row that speak against a form, by which it is ruled out.
 _ENOUGH = 2
 
@@ -111,7 +111,7 @@ class ResponseFormatSelector:
             return True
         key = ("" if speaks else request.prompt_hash, form)
         self._broken[key] = self._broken.get(key, 0) + 1
-        return self._broken[key] >= _TRIES_BROKEN
+        return self._broken[key] >= _ATTEMPTS_BROKEN
 
     def _lower_for(
         self, request: Request, form: ResponseFormat, *, is_silent: bool = False

@@ -107,7 +107,7 @@ def parse_completion(
     key_env = endpoint.key_env
     try:
         body = parse_body(text, key_env)
-        _check_error(body, headers, endpoint)
+        check_error(body, headers, endpoint)
         choice = _choice_of(body, key_env)
     except CallError as trouble:
         if trouble.status == OK:  # whatever the server counted for this, it does not say
@@ -162,10 +162,23 @@ def parse_body(text: str, key_env: str = "") -> dict[str, Any]:
     )
 
 
-def _check_error(body: Mapping[str, Any], headers: Mapping[str, str], endpoint: Endpoint) -> None:
-    """Raise what an error means that came with 200 in place of an answer, as gateways send it."""
+def check_error(
+    body: Mapping[str, Any], headers: Mapping[str, str], endpoint: Endpoint, part: str = "choices"
+) -> None:
+    """Raise what an error means that came with 200 in place of an answer, as gateways send it.
+
+    Args:
+        body: the reply.
+        headers: its headers.
+        endpoint: the server and the model.
+        part: field that an answer stands in.
+
+    Raises:
+        CallError: the reply holds one of this call.
+        LLMError: it holds one that every call would meet.
+    """
     error = body.get("error") or body.get("errors")
-    if body.get("choices") or not error:
+    if body.get(part) or not error:
         return
     error_body = _error_body_of(error, endpoint.key_env)
     codes = [int(code) for code in sorted(error_body.codes) if code.isdecimal()]
@@ -175,7 +188,7 @@ def _check_error(body: Mapping[str, Any], headers: Mapping[str, str], endpoint: 
     elif status == OK or not endpoint.host:
         found = excerpt(error_body.message, endpoint.key_env)
         raise CallError(
-            "the reply has an answer in its choices", detail=found, reply=FailedReply(OK)
+            f"the reply has an answer in its {part}", detail=found, reply=FailedReply(OK)
         )
     named = endpoint if endpoint.host else replace(endpoint, host="the server")
     raise error_of_status(named, status, error_body, headers)

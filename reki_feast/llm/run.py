@@ -14,9 +14,11 @@ from reki_feast.errors import LLMError
 from reki_feast.llm.budget import Spent, check_price, worst_case
 from reki_feast.llm.interface import LanguageModel, Request, call_key
 from reki_feast.llm.ledger import Ledger, runs
+from reki_feast.llm.ledger.deletion import TEXTS
 from reki_feast.llm.ledger.group_commit import GroupCommitWriter
 from reki_feast.llm.ledger.processes import this_process
 from reki_feast.llm.ledger.records import CallOutcome
+from reki_feast.llm.limiter import ConcurrencyLimiter
 from reki_feast.llm.messages import user_message
 from reki_feast.llm.policy import RequestPolicy, prompt_tokens_of
 from reki_feast.llm.pricing import Price
@@ -94,6 +96,7 @@ class Run:
         self.identity = self.policy.identity(uuid4().hex, llm)
         self.notes: dict[str, str] = {}
         self._truncation = TruncationMonitor()
+        self._limiter: ConcurrencyLimiter | None = None
         self._overshoot = 0
         check_price(self.identity.limits, self.policy.price, llm.name)
 
@@ -128,6 +131,19 @@ class Run:
         """Say what (more) the run is expected to take, for a reckoning afterwards."""
         self.ledger.do([partial(runs.add_plan, run=self.identity.run, planned=planned)])
 
+    def limiter(self) -> ConcurrencyLimiter:
+        """The run's pace, in the event loop that runs now; its parts go on at what was learned."""
+        if self._limiter is not None:
+            self._limiter = self._limiter.renewed()
+            return self._limiter
+        policy = self.policy
+        self._limiter = ConcurrencyLimiter(
+            policy.concurrency,
+            requests_per_minute=policy.requests_per_minute,
+            tokens_per_minute=policy.tokens_per_minute,
+        )
+        return self._limiter
+
     def key(self, request: Request) -> str:
         """The ledger's key of a request."""
         return call_key(request.prompt_hash, self.llm.name, self.llm.parameters)
@@ -146,6 +162,8 @@ class Run:
         answered, most = done.spent.tokens - done.prompt_tokens, self.llm.max_answer_tokens
         if answered > most:
             self._note("beyond", _BEYOND.format(answered=answered, most=most))
+        if request.kind == TEXTS:  # many texts are no prompt: their client looks at the bill
+            return
         self._truncation.add(prompt_tokens_of(request, done.lease), done.prompt_tokens)
         found = self._truncation.found()
         if found and "unread" not in self.notes:

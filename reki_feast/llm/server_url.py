@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 from urllib.parse import urlsplit, urlunsplit
 
-_CHAT = "/chat/completions"
+_PATHS = ("/chat/completions", "/embeddings")
 #: Azure's addresses of one model each: keys go into a header of their own there.
 _AZURE = "/openai/deployments/"
 
@@ -31,11 +31,13 @@ class ServerUrl(NamedTuple):
 
 
 def parse_server_url(url: str) -> ServerUrl:
-    """Parse a ``base_url``; the path of chat completions at its end is optional.
+    """Parse a ``base_url``; the path of a call at its end is optional.
 
     >>> parse_server_url("https://h/openai/deployments/d/?api-version=2024-10-21").of("/models")
     'https://h/openai/deployments/d/models?api-version=2024-10-21'
     """
     parts = urlsplit(url)
-    path = parts.path.rstrip("/").removesuffix(_CHAT).rstrip("/")
+    path = parts.path.rstrip("/")
+    for suffix in _PATHS:
+        path = path.removesuffix(suffix).rstrip("/")
     return ServerUrl(urlunsplit((parts.scheme, parts.netloc, path, "", "")), parts.query)

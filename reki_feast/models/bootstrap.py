@@ -60,6 +60,20 @@ def two_sided(differences: npt.ArrayLike) -> float:
     return float(min(1.0, 2 * (1 + least) / (1 + len(values))))
 
 
+def interval(differences: npt.ArrayLike, share: float = 0.95) -> tuple[float, float]:
+    """The interval that holds this share of bootstrapped differences; NaN where there are none.
+
+    >>> interval([0.0, 0.5, 1.0], share=0.5)
+    (0.25, 0.75)
+    """
+    values = np.asarray(differences, np.float64)
+    values = values[np.isfinite(values)]
+    if not len(values):
+        return float("nan"), float("nan")
+    low, high = np.quantile(values, [(1 - share) / 2, (1 + share) / 2])
+    return float(low), float(high)
+
+
 def _resample_counts(users: int, rounds: int, rng: np.random.Generator) -> Iterator[Scores]:
     """Number of times each user was drawn, ``[resamples, users]``, in chunks of resamples."""
     for start in range(0, rounds, _CHUNK):

@@ -14,7 +14,7 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from reki_feast.models.data import Batch
+from reki_feast.models.data import Batch, Labelled
 from reki_feast.models.fields import Fields
 
 
@@ -29,6 +29,7 @@ class InputSpec:
         item_fields: categorical fields of items, or None.
         extra_sizes: floats of each extra vector: none, or those of the user's and of the item's
             augmented vector.
+        forget: share of the item ids of a training batch whose embeddings count as zero.
     """
 
     items: int
@@ -36,6 +37,7 @@ class InputSpec:
     user_fields: Fields | None = None
     item_fields: Fields | None = None
     extra_sizes: tuple[int, ...] = ()
+    forget: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,10 @@ class FieldTables(nn.Module):
 class InputLayer(nn.Module):
     """Embeds a batch.
 
+    With ``spec.forget`` a model learns to do without ids, as it must with new items: in each
+    training batch some ids count as unknown, wherever they are in it, and ids that no training
+    sample has are zero. Fields and vectors of the items stay.
+
     Args:
         spec: what samples look like.
         size: d, floats of an embedding.
@@ -122,6 +128,7 @@ class InputLayer(nn.Module):
     def __init__(self, spec: InputSpec, *, size: int) -> None:
         super().__init__()
         self.size = size
+        self.forget = spec.forget
         self.item = embedding(spec.items + 1, size)
         self.verdict = embedding(spec.verdicts, size)
         self.user_fields = FieldTables(spec.user_fields, size=size)
@@ -185,12 +192,28 @@ class InputLayer(nn.Module):
         index = torch.cat([batch.history, targets], dim=1)
         if table is None and index.numel() < self.item.num_embeddings:
             rows, index = torch.unique(index, return_inverse=True)
-            table = self.of_items(rows)
+            table = self._forgetful(self.of_items(rows))
         elif table is None:
-            table = self.of_items()
+            table = self._forgetful(self.of_items())
         both = nn.functional.embedding(index, table)
         behaviours, target = both.split([batch.history.shape[1], targets.shape[1]], dim=1)
         return target if lists else target.squeeze(1), behaviours
+
+    def _forgetful(self, table: Tensor) -> Tensor:
+        """Items ``[k, t * d]``; in training some of them without their ids."""
+        if not self.training or not self.forget:
+            return table
+        keep = torch.rand(len(table), 1, device=table.device) >= self.forget
+        return torch.cat([table[:, : self.size] * keep, table[:, self.size :]], dim=-1)
+
+    @torch.no_grad()
+    def begin(self, train: Labelled) -> None:
+        """Prepare for training: with ``forget``, zero the ids that no sample has."""
+        if self.forget:
+            used = torch.cat([train.item.flatten(), train.history.flatten().to(train.item.dtype)])
+            known = torch.zeros(len(self.item.weight), 1, device=self.item.weight.device)
+            known[used.unique()] = 1
+            self.item.weight.mul_(known)
 
     def of_items(self, index: Tensor | None = None) -> Tensor:
         """Ids and fields ``[k, t * d]`` of the items at ``index`` ``[k]``; None for all."""

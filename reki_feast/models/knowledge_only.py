@@ -16,7 +16,7 @@ class KnowledgeOnly(nn.Module):
     """A logistic regression, or an MLP, over a user's and an item's representations.
 
     Args:
-        users: banks whose codes are in the order of the users' indices.
+        users: tables whose codes are in the order of the users' indices.
         items: the same for items.
         hidden_sizes: hidden layers; none for a logistic regression.
     """
@@ -27,12 +27,12 @@ class KnowledgeOnly(nn.Module):
         super().__init__()
         self.channels: list[tuple[str, str]] = []
         width = 0
-        for kind, banks in (("user", users), ("item", items)):
-            for channel, bank in banks.items():
+        for kind, tables in (("user", users), ("item", items)):
+            for channel, table in tables.items():
                 self.channels.append((kind, channel))
-                self.register_buffer(f"{kind}_{channel}", bank.vectors, persistent=False)
-                self.register_buffer(f"{kind}_{channel}_code", bank.codes, persistent=False)
-                width += bank.vectors.shape[1]
+                self.register_buffer(f"{kind}_{channel}", table.vectors, persistent=False)
+                self.register_buffer(f"{kind}_{channel}_code", table.codes, persistent=False)
+                width += table.vectors.shape[1]
         self.output = Mlp(input_size=width, hidden_sizes=hidden_sizes, activation="relu")
 
     def forward(self, batch: Batch) -> Tensor:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from typing import Generic, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from reki_feast.models.data import L
+from reki_feast.models.data import L, Samples
 from reki_feast.tables.asof import Indices
 
 Holdout = Literal["users", "latest"]
@@ -84,6 +85,28 @@ def _parts(samples: L, owner: Tensor, tested: Tensor, validated: Indices) -> Spl
     masks = (~tested & ~chosen, chosen, tested)
     train, valid, held_out = (samples.take(mask.nonzero().flatten()) for mask in masks)
     return Split(train, valid, held_out)
+
+
+def split_by_users(samples: L, tested: Indices, validated: Indices) -> Split[L]:
+    """Split samples by the users of the test and of validation.
+
+    Args:
+        samples: all samples.
+        tested: indices of users.
+        validated: indices of others.
+    """
+    is_test, is_valid = (
+        torch.isin(samples.user, torch.from_numpy(users)) for users in (tested, validated)
+    )
+    masks = (~is_test & ~is_valid, is_valid, is_test)
+    return Split(*(samples.take(mask.nonzero().flatten()) for mask in masks))
+
+
+def joined(parts: Sequence[Samples]) -> Samples:
+    """Samples of several parts, by user."""
+    names = [field.name for field in fields(Samples)]
+    every = Samples(*(torch.cat([getattr(part, name) for part in parts]) for name in names))
+    return every.take(torch.argsort(every.user, stable=True))
 
 
 def later(user: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from reki_feast.errors import EvaluateError
-from reki_feast.models.bootstrap import resampled_auc, two_sided
+from reki_feast.models.bootstrap import interval, resampled_auc, two_sided
 from reki_feast.models.metrics import auc
 
 Floats: TypeAlias = npt.NDArray[np.float32]
@@ -44,11 +44,15 @@ class Gain:
         plain: With the baseline columns alone.
         ours: With the set.
         p: Two-sided p-value of no difference.
+        low: Lower end of the interval that holds 95 % of the bootstrapped differences.
+        high: Upper end of it.
     """
 
     plain: float
     ours: float
     p: float
+    low: float
+    high: float
 
     @property
     def gain(self) -> float:
@@ -144,8 +148,7 @@ def temporal_gain(
     gains = []
     for name, added in sets.items():
         after = _fit_and_score(np.concatenate([plain[rows], added[rows]], axis=1), split)
-        pairs = zip(before, after, strict=True)
-        by_model = [Gain(a.auc, b.auc, two_sided(b.resampled - a.resampled)) for a, b in pairs]
+        by_model = [_gain(a, b) for a, b in zip(before, after, strict=True)]
         gains.append(SetGain(name, added.shape[1], *by_model))
     counts = int((~late).sum()), int(late.sum()), len(np.unique(users[late])), len(columns[0])
     return TemporalGains(int(cut), *counts, tuple(gains))
@@ -250,6 +253,11 @@ class _ModelScore:
 
     auc: float
     resampled: Scores
+
+
+def _gain(before: _ModelScore, after: _ModelScore) -> Gain:
+    differences = after.resampled - before.resampled
+    return Gain(before.auc, after.auc, two_sided(differences), *interval(differences))
 
 
 def _fit_and_score(x: Floats, split: _TimeSplit) -> list[_ModelScore]:

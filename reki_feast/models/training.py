@@ -21,6 +21,7 @@ from reki_feast.models.batching import (
     shuffled,
 )
 from reki_feast.models.data import Labelled
+from reki_feast.models.inputs import InputLayer
 from reki_feast.models.scoring import Score, device_of, loss_of, predict_logits, score_of
 from reki_feast.models.training_config import TrainingConfig
 
@@ -96,6 +97,9 @@ def fit(
     size = config.batch_size or automatic_batch(len(train))
     config = replace(config, batch_size=size)
     train, validation = train.to(device_of(model)), validation.to(device_of(model))
+    for module in model.modules():
+        if isinstance(module, InputLayer):
+            module.begin(train)
     step = stepper(model, config, steps=config.epochs * math.ceil(len(train) / size))
     epochs: list[Epoch] = []
     best, best_loss, stale = _weights(model), math.inf, 0

@@ -192,6 +192,23 @@ class EncodingEstimate(TableRow):
         return [(self.texts, self.texts_per_second, f"{self.hours:.2g}")]
 
 
+@dataclass(frozen=True)
+class EmbeddingEstimate(TableRow):
+    """What encoding at a server takes after a generation.
+
+    Attributes:
+        texts: texts to encode, about.
+        calls: calls with several texts each, about.
+        tokens: tokens of the texts, as estimated.
+        money: cost; None without a price.
+    """
+
+    texts: int
+    calls: int
+    tokens: int
+    money: float | None
+
+
 @dataclass(frozen=True, kw_only=True)
 class PlanResult(Result):
     """What `reki generate` would take.
@@ -204,7 +221,9 @@ class PlanResult(Result):
         due: why prompts are due.
         coverage: how many later interactions find their user and item.
         comparison: individual and collective prompts compared.
-        encoding: what encoding takes, by a timed sample; None where the encoder is not installed.
+        encoding: what encoding takes, by a timed sample; None where the encoder is not installed,
+            or at a server.
+        embeddings: what encoding takes at a server; None on this machine.
     """
 
     table_fields: ClassVar[tuple[TableField, ...]] = (
@@ -212,6 +231,7 @@ class PlanResult(Result):
         TableField("prompts", "plan", PlannedPrompts),
         TableField("due", "due", DuePrompts, optional=True),
         TableField("encoding", "encoding", EncodingEstimate, optional=True),
+        TableField("embeddings", "encoding at the server", EmbeddingEstimate, optional=True),
         TableField("coverage", "later rows whose user and item are known", Coverage, optional=True),
         TableField("comparison", "collective instead of individual", CostComparison, optional=True),
     )
@@ -224,6 +244,7 @@ class PlanResult(Result):
     coverage: list[Coverage] = field(default_factory=list)
     comparison: list[CostComparison] = field(default_factory=list)
     encoding: EncodingEstimate | None = None
+    embeddings: EmbeddingEstimate | None = None
 
     @property
     def total(self) -> PlannedPrompts:

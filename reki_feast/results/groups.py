@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from reki_feast.report import Table, first_line
 from reki_feast.results.base import Result, TableField, TableRow, table_of
-from reki_feast.results.ledger import FailedText, ImportedGateCount
+from reki_feast.results.quality import FailedText, ImportedGateCount
 
 
 @dataclass(frozen=True)

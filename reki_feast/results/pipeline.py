@@ -198,6 +198,70 @@ class TrainResult(Result):
 
 
 @dataclass(frozen=True)
+class DomainScore(TableRow):
+    """Metrics of a model on a domain's samples of held-out users.
+
+    Attributes:
+        model: name of the model.
+        auc: area under the ROC curve.
+        log_loss: mean logarithmic loss.
+    """
+
+    heads: ClassVar[Mapping[str, str]] = {"auc": "AUC", "log_loss": "LogLoss"}
+
+    model: str
+    auc: float
+    log_loss: float
+
+
+@dataclass(frozen=True)
+class DomainResult(Result):
+    """A domain's click model, and its match scores, over general vectors that stay.
+
+    Attributes:
+        domain: its name.
+        samples: number of its samples.
+        held_out: metrics on its samples of held-out users: of the general model, the domain's, and
+            the scores that ``reki_match`` computes of vectors alone.
+        seconds: that it took.
+        file: what was written, and nothing else.
+    """
+
+    table_fields: ClassVar[tuple[TableField, ...]] = (
+        TableField("held_out", "held-out users", DomainScore),
+    )
+
+    domain: str
+    samples: SampleCounts
+    held_out: list[DomainScore]
+    seconds: float
+    file: Path
+
+    @property
+    def title(self) -> str:
+        """The outcome in one line."""
+        return f"{self.project}: domain {self.domain}, learnt in {self.seconds:.0f} s"
+
+
+@dataclass(frozen=True)
+class DomainRemoval(Result):
+    """A domain that was removed.
+
+    Attributes:
+        domain: its name.
+        file: what was removed, and nothing else.
+    """
+
+    domain: str
+    file: Path
+
+    @property
+    def title(self) -> str:
+        """The outcome in one line."""
+        return f"{self.project}: domain {self.domain} is removed"
+
+
+@dataclass(frozen=True)
 class PublishedTable(TableRow):
     """A table that a feature view reads: its rows, and how many were added.
 

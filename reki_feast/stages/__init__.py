@@ -22,10 +22,12 @@ from reki_feast.stages.ledger_reports import (
     ledger,
     quality,
 )
+from reki_feast.stages.new_domains import remove_domain, train_domain
 from reki_feast.stages.planning import plan
 from reki_feast.stages.publishing import publish
 from reki_feast.stages.pushing import Pusher, push, push_file
 from reki_feast.stages.recalling import recall
+from reki_feast.stages.reporting import report
 from reki_feast.stages.running import run
 from reki_feast.stages.spaces import promote, retire, rollback, spaces
 from reki_feast.stages.status import down, status
@@ -57,10 +59,13 @@ __all__ = [
     "push_file",
     "quality",
     "recall",
+    "remove_domain",
+    "report",
     "retire",
     "rollback",
     "run",
     "spaces",
     "status",
     "train",
+    "train_domain",
 ]

@@ -21,6 +21,7 @@ from reki_feast.tables.digests import digest_of, digest_of_tables
 from reki_feast.tables.inputs import Inputs
 from reki_feast.tables.lake import Lake
 from reki_feast.tables.user_digests import UserDigests
+from reki_feast.telemetry import Listener, Listeners
 from reki_feast.views.spaces import VectorSpace
 
 if TYPE_CHECKING:
@@ -73,6 +74,13 @@ class StageContext(DeclaredProject):
     _whole: StageContext | None = None
     #: What the command does on a Ray cluster; None: it runs on this machine alone.
     engine: RayEngine | None = None
+    #: Hears what the command does.
+    listener: Listener = Listeners()
+
+    def heard_by(self, listener: Listener) -> Self:
+        """The same command, with its events told to a listener."""
+        self.__dict__["listener"] = listener
+        return self
 
     @contextmanager
     def on(self, engine: EngineName, address: str | None = None) -> Iterator[Self]:
@@ -116,7 +124,10 @@ class StageContext(DeclaredProject):
         """
         made = type(self)(self.root, declared or self.declared, space)
         made.__dict__.update(
-            _whole=self._whole or self, lake=self.lake.in_space(space), engine=self.engine
+            _whole=self._whole or self,
+            lake=self.lake.in_space(space),
+            engine=self.engine,
+            listener=self.listener,
         )
         return made
 

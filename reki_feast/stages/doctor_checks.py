@@ -7,8 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from tempfile import TemporaryFile
+from typing import TYPE_CHECKING
 
 from reki_feast.errors import DeclarationError, LakeError
+from reki_feast.extras import require
 from reki_feast.permissions import OWNER, make_folder, open_to_others
 from reki_feast.project import DeclaredProject
 from reki_feast.schema import KINDS
@@ -19,6 +21,9 @@ from reki_feast.tables import external_embeddings
 from reki_feast.tables.attributes import attributes
 from reki_feast.tables.inputs import Inputs
 from reki_feast.tables.snapshot_times import snapshot_times, snapshot_to_learn_from
+
+if TYPE_CHECKING:
+    from reki_feast.llm.server import ModelServer
 
 #: Found by checks that need the tables, where these have problems.
 LATER = "not checked before the tables are fine"
@@ -114,25 +119,31 @@ def _templates(project: DeclaredProject) -> str:
 def _llm(case: Case) -> str:
     """The server answers a request that costs nothing."""
     from reki_feast.llm import OpenAILLM
-    from reki_feast.llm.event_loop import run_in_loop
 
-    llm, model = case.context.llm(), case.context.declared.llm.model
+    llm = case.context.llm()
     if not isinstance(llm, OpenAILLM):
         return llm.name
     case.context.check_key()
-    llm.key()
+    _look_at_server(case, llm, case.context.declared.llm.model)
+    return f"{llm.name}, the server answers"
+
+
+def _look_at_server(case: Case, server: ModelServer, model: str) -> None:
+    """Ask a server for its models, and remark that it does not list one."""
+    from reki_feast.llm.event_loop import run_in_loop
+
+    server.key()
 
     async def look() -> list[str]:
         try:
-            return await llm.models()
+            return await server.models()
         finally:
-            await llm.aclose()
+            await server.aclose()
 
     models = run_in_loop(look)
     if models and model not in models:
         some = ", ".join(models[:5]) + (", …" if len(models) > 5 else "")
         case.remarks.append(f"the server does not list {model}; it lists {some}")
-    return f"{llm.name}, the server answers"
 
 
 def _budget(project: DeclaredProject) -> str:
@@ -175,7 +186,16 @@ def _privacy(project: DeclaredProject) -> str:
     return f"redact: {privacy.redact}{hosts if privacy.private else ''}"
 
 
-def _encoder(project: DeclaredProject) -> str:
+def _encoder(case: Case) -> str:
+    project = case.context
+    if project.declared.encoder.provider != "local":
+        endpoint, price = project.endpoint_encoder(), project.embedding_price()
+        _look_at_server(case, endpoint.client, project.declared.encoder.model)
+        cost = "no price is known" if price is None else f"${price.prompt:g} a million tokens"
+        return f"{endpoint.name}, the server answers; {cost}"
+    if project.declared.encoder.backend == "int8" and project.quantized() is None:
+        require("openvino", "nncf")
+        return f"{project.declared.encoder.model}, calibrated in int8 by the first `reki encode`"
     encoder = project.encoder()
     about = getattr(encoder, "about", "")  # what a model declares, where it is one
     return f"{encoder.name}, m = {encoder.dimension}" + (f"; {about}" if about else "")
@@ -247,7 +267,7 @@ CHECKS: list[tuple[str, Callable[[Case], str]]] = [
     ("budget", lambda case: _budget(case.context)),
     ("gates", _gates),
     ("privacy", lambda case: _privacy(case.context)),
-    ("encoder", lambda case: _encoder(case.context)),
+    ("encoder", _encoder),
     ("training", lambda case: _training(case.context)),
     ("data folder", lambda case: _disk(case.context)),
     ("rights", lambda case: _rights(case.context)),

@@ -115,7 +115,8 @@ def choose(
         LakeError: the stored vectors are another encoder's.
     """
     stored, declared = project.lake.read_json("encoder") or {}, declaration_hash(project)
-    if remembered and stored.get("declared") == declared:
+    is_local = project.declared.encoder.provider == "local"  # others have a name before they load
+    if remembered and is_local and stored.get("declared") == declared:
         encoder = RememberedEncoder(stored["name"], lambda: project.encoder(bar))
         return EncoderChoice(encoder, declared=declared)
     loaded = project.encoder(bar)
@@ -158,8 +159,11 @@ def _store(project: DeclaredProject, name: str, renewing: list[datetime], declar
 def declaration_hash(project: DeclaredProject) -> str:
     """Hash of what gives the declared encoder its name, without loading it."""
     encoder = project.declared.encoder
-    how = [encoder.pooling, encoder.prompt, encoder.max_tokens]
-    options = map(repr, how if encoder.backend == "torch" else [*how, encoder.backend])
+    how: list[object] = [encoder.pooling, encoder.prompt, encoder.max_tokens]
+    how += [] if encoder.backend == "torch" else [encoder.backend]
+    if encoder.provider != "local":
+        how += [encoder.provider, encoder.dimensions, sorted((encoder.extra_body or {}).items())]
+    options = map(repr, how)
     folder = Path(encoder.model)
     configs = [path for pattern in _CONFIGS for path in sorted(folder.glob(pattern))]
     texts = [path.read_text(encoding="utf-8", errors="replace") for path in configs]
@@ -188,6 +192,6 @@ def _former_name(project: DeclaredProject) -> str:
     """Earlier versions pooled the first module's tokens, by their mean unless said, and no more."""
     encoder = project.declared.encoder
     limit = "" if encoder.max_tokens is None else f"/{encoder.max_tokens}"
-    if encoder.prompt is not None or encoder.backend != "torch":
+    if encoder.prompt is not None or encoder.backend != "torch" or encoder.provider != "local":
         return ""
     return f"{encoder.model}/{encoder.pooling or 'mean'}{limit}"

@@ -25,7 +25,9 @@ from reki_feast.stages.encoder_choice import (
 from reki_feast.stages.entity_texts import EntityHashes
 from reki_feast.stages.exclusive import writing
 from reki_feast.stages.living_spaces import encodings, living, retrained
+from reki_feast.stages.observed import stage
 from reki_feast.stages.projections import fitted, is_outdated, named, stored_projection
+from reki_feast.stages.quantization import ensure_quantized, is_missing
 from reki_feast.stages.representation_rows import RowWriter
 from reki_feast.stages.snapshots import (
     Times,
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
 _ENCODED, _NEVER = "encoded", datetime.fromtimestamp(0, UTC)
 
 
+@stage
 @writing
 def encode(
     project: DeclaredProject,
@@ -73,6 +76,8 @@ def encode(
     Raises:
         EncodeError: the encoder cannot be loaded or gives unusable vectors.
         LakeError: the stored vectors are another encoder's.
+        LLMError: an encoder behind a server cannot be asked.
+        BudgetError: a limit was reached; what was paid for is kept.
     """
     context = StageContext.of(project)
     standing = StandingResult(context, EncodeResult, as_of=as_of, retrain=retrain)
@@ -83,7 +88,7 @@ def _encoded(
     context: StageContext, as_of: Times, progress: Progress | None, *, retrain: bool
 ) -> EncodeResult:
     """Encode for every encoder whose vectors a living space reads, and for one that is to come."""
-    fits = context.declared.encoder.components is not None
+    fits = context.declared.encoder.components is not None or is_missing(context)
     made = retrained(context, anew=fits) if retrain else None
     if made is context:
         return _encoded_in(context, as_of, progress, retrain=True)
@@ -135,7 +140,11 @@ def _encoded_in(
         components=None if told is None else told.width,
         explained_variance=None if told is None else told.explained,
         representations=written,
-        notes=[*context.tables.notices, *made.choice.notes],
+        notes=[
+            *context.tables.notices,
+            *made.choice.notes,
+            *getattr(made.choice.encoder, "notes", ()),
+        ],
         next=["reki train"],
     )
 
@@ -202,6 +211,7 @@ def _texts_encoded(
     context: StageContext, wanted: list[datetime], bar: TextBar, *, retrain: bool
 ) -> _Encoded:
     """Encode the new texts of the wanted times, and of those that are made anew."""
+    ensure_quantized(context, wanted[-1])
     choice = choose(context, bar.within, retrain=retrain)
     try:
         return _encoded_by(context, wanted, choice, bar, retrain=retrain)

@@ -20,11 +20,13 @@ from reki_feast.tables.lake import Lake
 from reki_feast.tables.parts import RUN, first_columns, newest
 
 if TYPE_CHECKING:
-    from reki_feast.views.entity_rows import EntityRow
+    from reki_feast.views.entity_rows import EntityRow, EntityViews
 
 #: Stores that are not Redis keep event times in seconds.
 _TICK = timedelta(seconds=1)
 _TIMES = ["event_timestamp", "created_timestamp"]
+#: Where a command's context keeps the Feast repo that it opened.
+_VIEWS = "entity_views"
 #: Items that are shown by their scores.
 _NEAREST = 5
 
@@ -90,17 +92,12 @@ class StoredRows:
         Raises:
             StoreError: the repo or the store cannot be read.
         """
-        repo = self._context.feature_repo
-        if not (repo / "feature_store.yaml").exists():
+        views = _online_views(self._context)
+        if views is None:
             return None
-        from reki_feast.stores.readiness import is_readable_now
-        from reki_feast.views.entity_rows import entity_rows
-
-        with warnings.catch_warnings():  # `feast apply` tells of old names in the repo
+        with warnings.catch_warnings():  # old names in the repo were told when it was opened
             warnings.simplefilter("ignore", FutureWarning)
-            if not is_readable_now(repo):
-                return None
-            rows = entity_rows(repo, self._context.name, self._kind, self._id)
+            rows = views.rows(self._kind, self._id)
         return [self._served(one) for one in rows]
 
     def _served(self, found: EntityRow) -> ServedView:
@@ -170,6 +167,23 @@ class StoredRows:
     @property
     def _item_key(self) -> str:
         return self._context.declared.scenario.item_key
+
+
+def _online_views(context: StageContext) -> EntityViews | None:
+    """The Feast repo, opened once a command; None where it is not applied, or not running."""
+    repo, kept = context.feature_repo, vars(context)
+    if not (repo / "feature_store.yaml").exists():
+        return None
+    if _VIEWS not in kept:
+        from reki_feast.stores.readiness import is_readable_now
+        from reki_feast.views.entity_rows import EntityViews
+
+        with warnings.catch_warnings():  # `feast apply` tells of old names in the repo
+            warnings.simplefilter("ignore", FutureWarning)
+            is_there = is_readable_now(repo)
+            kept[_VIEWS] = EntityViews(repo, context.name) if is_there else None
+    found: EntityViews | None = kept[_VIEWS]
+    return found
 
 
 def _newest_row(lake: Lake, table: str, key: str, id: Any) -> Mapping[str, Any] | None:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from difflib import get_close_matches
 from itertools import islice
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from reki_feast.errors import DeclarationError, MissingExtraError, RekiError
-from reki_feast.extras import named_when_missing
+from reki_feast.errors import DeclarationError
 from reki_feast.project import DeclaredProject
 from reki_feast.results import ExplainResult, GroupsResult
 from reki_feast.results.explaining import AskedPrompt
@@ -23,32 +21,13 @@ from reki_feast.stages.explained_outcome import EntityPath, gap_notes, verdict_o
 from reki_feast.stages.explained_past import GivenEntity, StoredPast
 from reki_feast.stages.explained_rows import StoredRows
 from reki_feast.stages.groups import groups as groups_of
+from reki_feast.stages.part_reader import PartReader
 from reki_feast.stages.snapshots import times
-
-T = TypeVar("T")
 
 #: Ids that an unknown one is compared with.
 _COMPARED = 20_000
 #: After every interaction.
 _END = datetime(9999, 1, 1, tzinfo=UTC)
-
-
-@dataclass
-class _Reader:
-    """Reads parts of the path; what one lacks is noted and does not stop the others."""
-
-    notes: dict[str, None] = field(default_factory=dict)
-
-    def read(self, what: str, reader: Callable[[], T], otherwise: T) -> T:
-        try:
-            with named_when_missing():
-                return reader()
-        except RekiError as error:
-            found = error.problems[0]
-            is_missing = isinstance(error, MissingExtraError)
-            told = (found.problem, found.hint) if is_missing else (found.problem, found.detail)
-            self.notes[f"{what}: not shown: {': '.join(one for one in told if one)}"] = None
-            return otherwise
 
 
 def explain(project: DeclaredProject, kind: Kind, id: str) -> ExplainResult:
@@ -70,7 +49,7 @@ def explain(project: DeclaredProject, kind: Kind, id: str) -> ExplainResult:
     if kind not in KINDS:
         rule = "a user or an item is explained"
         raise DeclarationError(rule, detail=repr(kind), hint="reki explain user 1001")
-    context, reader = StageContext.of(project), _Reader()
+    context, reader = StageContext.of(project), PartReader()
     key = _key(context, kind, reader)
     value = _value(key, id, kind)
     past, rows = StoredPast(context, kind, id), StoredRows(context, kind, key, value)
@@ -115,7 +94,7 @@ def _is_known(given: GivenEntity | None, past: StoredPast, rows: StoredRows, kin
     return bool(past.groups or past.knowledge) or any(row is not None for row in stored)
 
 
-def _key(context: StageContext, kind: Kind, reader: _Reader) -> Key:
+def _key(context: StageContext, kind: Kind, reader: PartReader) -> Key:
     """The kind's key: by the tables, else by what was published."""
     found = reader.read("tables", lambda: context.key(kind), None)
     if found is not None:
@@ -153,7 +132,7 @@ def _titles(context: StageContext) -> Mapping[Any, str]:
     return dict(zip(ids, map(str, titles), strict=True))
 
 
-def _unknown(context: StageContext, kind: Kind, id: str, reader: _Reader) -> DeclarationError:
+def _unknown(context: StageContext, kind: Kind, id: str, reader: PartReader) -> DeclarationError:
     """That an id is nowhere, with those that are nearest to it."""
     other: Kind = "item" if kind == "user" else "user"
     ids = reader.read("tables", lambda: _ids(context), cast("dict[Kind, pa.Array]", {}))

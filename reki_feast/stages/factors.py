@@ -8,9 +8,12 @@ from reki_feast import knowledge
 from reki_feast.errors import FactorsError
 from reki_feast.files import write_text
 from reki_feast.knowledge.factors.file import confirmed, dumps
+from reki_feast.llm import RunReport
 from reki_feast.project import DeclaredProject, now
 from reki_feast.report import Progress, Silent
 from reki_feast.results import FactorCount, FactorsResult
+from reki_feast.stages.context import StageContext
+from reki_feast.stages.observed import tell_usage
 
 
 def factors(
@@ -37,6 +40,7 @@ def factors(
         )
         policy = project.request_policy(llm, ledger, online=True)
         found, asked = knowledge.ask_factors(requests, llm, ledger, policy=policy)
+        tell_usage(StageContext.of(project), RunReport(), asked)
     write_text(project.factors_path, dumps(found))
     return _report(project, found, failed=asked.failed, notes=asked.notes)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from reki_feast.errors import DeclarationError, Problem, SourceError
 from reki_feast.project import DeclaredProject
+from reki_feast.report_page import PAGE
 from reki_feast.results import ForgetResult, RemovedRows
 from reki_feast.schema import KINDS, Kind
 from reki_feast.stages.absent import stored_ids
@@ -190,6 +191,9 @@ def _from_project(project: DeclaredProject, ids: Ids, removed: Removed) -> list[
     leaving.from_weights()
     leaving.from_groups()
     project.lake.forget(f"{UP_TO_DATE}.json")  # results name ids in their notes
+    if (project.data / PAGE).exists():
+        project.lake.forget(PAGE)
+        removed.add(PAGE, "pages of `reki report`", 1)
     booked = leaving.from_ledger()
     leaving.from_knowledge()
     notes = []

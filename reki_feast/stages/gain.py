@@ -12,7 +12,7 @@ import pyarrow as pa
 from reki_feast.errors import EvaluateError
 from reki_feast.results import Coverage, TimeSplitGain
 from reki_feast.schema import TIMESTAMP
-from reki_feast.stages.matching import MatchData, channel_material
+from reki_feast.stages.matching import MatchData, channel_data
 from reki_feast.tables.inputs import Inputs
 
 if TYPE_CHECKING:
@@ -205,7 +205,7 @@ def _by_channel(found: MatchData, fitted: Fitted) -> dict[str, Floats]:
     if len(fitted.channels) < 2:
         return {}
     return {
-        f"texts: {channel}": _kernels(channel_material(found, channel), fitted)
+        f"texts: {channel}": _kernels(channel_data(found, channel), fitted)
         for channel in fitted.channels
     }
 

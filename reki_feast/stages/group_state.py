@@ -144,6 +144,17 @@ def load(project: DeclaredProject, kind: Kind, channel: str) -> ClusterState | N
         ) from error
 
 
+def formed_until(project: DeclaredProject, kind: Kind) -> datetime | None:
+    """The last time that groups of users, or of items, were brought up to; None before the first.
+
+    Raises:
+        LakeError: a file is damaged.
+    """
+    paths = [_path(project, kind, channel) for channel in CHANNELS[kind]]
+    said = [files.read_about(path)["as_of"] for path in paths if path.exists()]
+    return max((datetime.fromisoformat(time) for time in said if time), default=None)
+
+
 def placed_ids(project: DeclaredProject, kind: Kind) -> set[str]:
     """Ids of all that have a point in some channel's tree."""
     clusters = (load(project, kind, channel) for channel in CHANNELS[kind])

@@ -13,9 +13,9 @@ from reki_feast.knowledge.group_titles import group_titles
 from reki_feast.project import DeclaredProject
 from reki_feast.results import GroupPath, GroupsResult, GroupSummary, PathNode
 from reki_feast.schema import KINDS, Kind
+from reki_feast.stages.context import StageContext
 from reki_feast.stages.group_state import CHANNELS, ClusterState, group_id, load, name_of
 from reki_feast.stages.snapshots import groups_of, state
-from reki_feast.tables import inputs as sources
 
 #: A group: kind, channel, id.
 _Slot = tuple[str, str, str]
@@ -62,7 +62,7 @@ def groups(
     Raises:
         ClusterError: no groups are formed, or the entity is in none.
     """
-    found = _about(project)
+    found = described_groups(project)
     if not found:
         rule = "groups are formed before they are explained"
         hint = "declare Collective(kind=…), then `reki plan`; or import knowledge of groups"
@@ -81,7 +81,7 @@ def groups(
     )
 
 
-def _about(project: DeclaredProject) -> list[About]:
+def described_groups(project: DeclaredProject) -> list[About]:
     """All groups that have members, by kind and channel, the largest first."""
     snapshot = state(project)
     sizes = snapshot.members.group_by(["kind", "channel", "group"], use_threads=False)
@@ -114,7 +114,7 @@ def _shown(project: DeclaredProject) -> tuple[dict[_Slot, list[str]], dict[str, 
     """Ids of items by group, and the titles of those items."""
     rows = groups_of(project).select(["kind", "channel", "group", "shown"]).to_pylist()
     shown = {(r["kind"], r["channel"], r["group"]): r["shown"] for r in rows}
-    given, scenario = sources.read(project.declared, project.root), project.declared.scenario
+    given, scenario = StageContext.of(project).tables, project.declared.scenario
     ids = given.items[scenario.item_key].cast(pa.string())
     wanted = pa.array({item for items in shown.values() for item in items}, pa.string())
     some = given.items.filter(pc.is_in(ids, value_set=wanted))

@@ -25,6 +25,7 @@ from reki_feast.project import DeclaredProject, now
 from reki_feast.results import FailedText, ImportedGateCount, ImportedTexts, ImportResult
 from reki_feast.schema import KINDS
 from reki_feast.stages.exclusive import writing
+from reki_feast.stages.observed import stage
 from reki_feast.stages.snapshots import Times, state
 from reki_feast.tables import duckdb_session
 
@@ -35,6 +36,7 @@ _LEFT_OUT = (
 )
 
 
+@stage
 @writing
 def import_knowledge(
     project: DeclaredProject, files: dict[str, str], *, as_of: Times = None, gates: bool = True

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from reki_feast.declare import Encoder, Training
+from reki_feast.declare.encoder import WAY_TO_SERVER
 from reki_feast.errors import LakeError
 from reki_feast.project import DeclaredProject, now
 from reki_feast.schema import TASTE
@@ -21,8 +22,10 @@ from reki_feast.views.spaces import SPACES, SpaceList, VectorSpace, first_space,
 
 #: In ``encoder.json`` and ``hein.json``: what made the representations, and the weights.
 DECLARATION = "declaration"
-#: What is declared of the machine alone, or makes no channel: a space takes these as they are now.
-_ENCODER_SPEED, _TRAINING_SPEED = {"batch_size", "preferences"}, {"device"}
+#: What is declared of the machine, of the way to a server, or makes no channel: a space takes these
+#: as they are now.
+ENCODER_SPEED = {"batch_size", "preferences", *WAY_TO_SERVER}
+_TRAINING_SPEED = {"device"}
 
 
 def living(context: StageContext) -> list[StageContext]:
@@ -52,12 +55,23 @@ def is_published(project: DeclaredProject, space: VectorSpace) -> bool:
     return (project.data / space.folder("manifest") / "manifest.json").exists()
 
 
+def space_state(project: DeclaredProject, found: SpaceList, space: VectorSpace) -> str:
+    """What a space is to readers: in words, as `reki spaces` shows them."""
+    if not is_trained(project, space):
+        return "not trained"
+    if space == found.in_service:
+        return "in service"
+    if any(number == space.number for number, _ in found.service):
+        return "was in service"
+    return "staged" if is_published(project, space) else "not published"
+
+
 def as_made(context: StageContext, space: VectorSpace) -> StageContext:
     """The context of a space, declared as it was when the space was made."""
     bare, declared = context.in_space(space), context.declared
     encoder, training = _object(bare, "encoder"), _object(bare, "hein")
     if DECLARATION in encoder:
-        stored = {**encoder[DECLARATION], **_speed(declared.encoder, _ENCODER_SPEED)}
+        stored = {**encoder[DECLARATION], **_speed(declared.encoder, ENCODER_SPEED)}
         declared = replace(declared, encoder=Encoder(**stored))
     elif training.get("pairs"):  # of an earlier version, which noted the channels alone
         taste = TASTE in {user for user, _ in training["pairs"]}
@@ -146,9 +160,9 @@ def drop(
 
 #: Files of an object beside its JSON.
 _FILES = {
-    "hein": ("hein-*.safetensors", "backbone-*.safetensors"),
+    "hein": ("hein-*.safetensors", "backbone-*.safetensors", "domain-*.safetensors"),
     "match": ("match.safetensors",),
-    "encoder": ("projection.safetensors",),
+    "encoder": ("projection.safetensors", "int8.safetensors"),
 }
 _OWN = ("user_aug", "item_aug", "user_match", "item_match", "manifest", "hein", "match")
 _ENCODED = ("user_representation", "item_representation", "encoder", "encoded")
@@ -166,7 +180,7 @@ def _has_encoder(context: StageContext, space: VectorSpace) -> bool:
     if not stored:
         return True
     if DECLARATION in stored:
-        made_by = {**stored[DECLARATION], **_speed(declared, _ENCODER_SPEED)}
+        made_by = {**stored[DECLARATION], **_speed(declared, ENCODER_SPEED)}
         return Encoder(**made_by) == declared
     made = as_made(context, space).declared.encoder
     return stored.get("declared") == declaration_hash(context) and made.taste == declared.taste

@@ -50,7 +50,7 @@ class MatchData:
     rows: pa.Table
 
 
-def material(
+def match_data(
     context: StageContext, fitted: Fitted | None = None, users: pa.Array | None = None
 ) -> MatchData | None:
     """The log and the items' texts; None without times, or before anything is encoded.
@@ -79,7 +79,7 @@ def material(
     return MatchData(log, order, texts, channels, rows) if len(texts) else None
 
 
-def channel_material(found: MatchData, channel: str) -> MatchData:
+def channel_data(found: MatchData, channel: str) -> MatchData:
     """The same with texts of one channel alone."""
     from reki_feast.models.text_match import make_texts
 
@@ -111,7 +111,7 @@ def fit(
     """
     from reki_feast.models.text_match import arrays, fit_match
 
-    found = material(context, users=users)
+    found = match_data(context, users=users)
     if found is None:
         return None
     fitted = fit_match(
@@ -159,7 +159,7 @@ def publish_scores(
         fitted: the scores.
         bar: shows how many interactions are counted.
     """
-    found = material(context, fitted)
+    found = match_data(context, fitted)
     if found is None:
         return []
     rows = _ScoreRows(context, fitted, found, bar)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reki_feast.errors import Problem
@@ -42,11 +41,11 @@ def compare_online_rows(
     return views, [problem for view in found for problem in _problems(view)]
 
 
-def is_written_by_runs_alone(view: Any) -> bool:
-    """Whether a feature view is a scenario's, and only a materialization writes its rows online."""
+def is_of_scenario(view: Any) -> bool:
+    """Whether a feature view is a scenario's."""
     from reki_feast.stores.defaults import SCENARIO_TAG
 
-    return SCENARIO_TAG in view.tags and Path(view.batch_source.path).name != _PUSHED
+    return SCENARIO_TAG in view.tags
 
 
 def compare_if_running(project: DeclaredProject) -> tuple[list[OnlineView], list[Problem]]:

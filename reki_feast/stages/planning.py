@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
@@ -14,13 +15,15 @@ from reki_feast import knowledge, schema
 from reki_feast.llm import RequestPolicy, SpendLimits, Spent, estimate_calls
 from reki_feast.project import DeclaredProject, now
 from reki_feast.report import Progress
-from reki_feast.results import CostComparison, PlannedPrompts, PlanResult
+from reki_feast.results import CostComparison, DuePrompts, PlannedPrompts, PlanResult
 from reki_feast.schema import KINDS, Kind
 from reki_feast.stages.context import PromptStyle, StageContext
-from reki_feast.stages.encoding_plan import encoding_estimate
+from reki_feast.stages.encoding_plan import ComingTexts, embedding_estimate, encoding_estimate
 from reki_feast.stages.gain import coverage
-from reki_feast.stages.grouping import Formed, drift_notes, group, group_updates
-from reki_feast.stages.prompting import Prompted, Prompting, prompts_at
+from reki_feast.stages.group_reports import Formed, drift_notes, group_updates
+from reki_feast.stages.grouping import group
+from reki_feast.stages.plan_parts import PlanCounters, planned
+from reki_feast.stages.prompting import Prompted, Prompting
 from reki_feast.stages.refresh_reasons import due_prompts
 from reki_feast.stages.snapshots import Times, choose_times, wanted_times
 from reki_feast.tables.snapshot_times import split
@@ -52,38 +55,42 @@ def plan(
         estimate = Estimate(context, llm, ledger, times[-1])
         unanswered = partial(ledger.unanswered, llm=llm, renew_before=renewal(context))
         prompting = Prompting(context, style, unanswered, context.redact())
-        prompted = _planned(prompting, times)
-        prompts, asked = (
-            pa.concat_tables([getattr(one, name) for one in prompted])
-            for name in ("prompts", "asked")
-        )
-        rows = [(kind, estimate(prompts.filter(pc.field("kind") == kind))) for kind in KINDS]
-        whole = estimate(prompts)
-        due = due_prompts(
-            context,
-            ledger.unanswered(prompts, llm, renew_before=renewal(context, times[-1])),
-            asked,
-            outdated=unanswered,
-            unanswered=partial(ledger.unanswered, llm=llm),
-        )
+
+        def due(prompts: pa.Table, asked: pa.Table) -> list[DuePrompts]:
+            return due_prompts(
+                context,
+                ledger.unanswered(prompts, llm, renew_before=renewal(context, times[-1])),
+                asked,
+                outdated=unanswered,
+                unanswered=partial(ledger.unanswered, llm=llm),
+            )
+
+        counters = PlanCounters(estimate, Estimate(context, llm, None), due)
+        found = planned(prompting, times, counters)
+        whole = found.whole
         left = _left_of_budget(context, ledger)
-    notes = [*_plan_notes(whole), *policy_notes(prompted), *left, *_over_budget(context, whole)]
+    policies = policy_notes(found.prompted)
+    notes = [*_plan_notes(whole), *policies, *left, *_over_budget(context, whole)]
     collective = [kind for kind in KINDS if context.declared.collective(kind)]
     compared: list[CostComparison] = []
     if collective:
-        compared, note = _compared(context, times, collective, style, prompts, llm)
+        grouped = {kind: found.afresh[kind] for kind in collective}
+        compared, note = _compared(context, times, grouped, style, counters.afresh)
         notes.append(note)
+    coming = ComingTexts(times, whole.to_ask, whole.completion_tokens)
+    embeddings, told = embedding_estimate(context, coming)
     return PlanResult(
         project=context.name,
         model=llm.name,
         calls=whole.calls,
         groups=group_updates(formed),
-        prompts=[_planned_prompts(kind, found) for kind, found in [*rows, ("all", whole)]],
-        due=due,
+        prompts=[_planned_prompts(*row) for row in [*found.kinds.items(), ("all", whole)]],
+        due=[*found.due],
         coverage=coverage(context.tables),
         comparison=compared,
-        encoding=encoding_estimate(context, times, whole.to_ask, whole.completion_tokens),
-        notes=[*drift_notes(context, formed), *context.tables.notices, *notes],
+        encoding=encoding_estimate(context, coming),
+        embeddings=embeddings,
+        notes=[*drift_notes(context, formed), *context.tables.notices, *notes, *told],
         next=["reki generate"] if whole.to_ask else ["reki run"],
     )
 
@@ -137,7 +144,7 @@ def renewal(project: DeclaredProject, newest: datetime | None = None) -> Renewal
     return renew_before
 
 
-def policy_notes(prompted: list[Prompted]) -> list[str]:
+def policy_notes(prompted: Sequence[Prompted]) -> list[str]:
     """What the policies of freshness did."""
     left = sum(one.left_alone for one in prompted)
     updated = sum(one.updated for one in prompted)
@@ -171,15 +178,6 @@ def style_of(context: StageContext, allow_unconfirmed: bool) -> PromptStyle:
     )
 
 
-def _planned(prompting: Prompting, times: list[datetime]) -> list[Prompted]:
-    """The prompts of all snapshots, those that wait for answers to earlier ones among them."""
-    found: list[Prompted] = []
-    for number, time in enumerate(times):
-        planned = pa.concat_tables([one.prompts for one in found]) if found else None
-        found.append(prompts_at(prompting, time, first=number == 0, planned=planned))
-    return found
-
-
 def _left_of_budget(project: DeclaredProject, ledger: Ledger) -> list[str]:
     """What the project's budget has been used for, as a sentence."""
     budget = project.declared.budget("project")
@@ -209,20 +207,17 @@ def _over_budget(project: DeclaredProject, whole: CallPlan) -> list[str]:
 def _compared(
     context: StageContext,
     times: list[datetime],
-    kinds: list[Kind],
+    groups: Mapping[Kind, CallPlan],
     style: PromptStyle,
-    prompts: pa.Table,
-    llm: LanguageModel,
+    estimate: Callable[[pa.Table], CallPlan],
 ) -> tuple[list[CostComparison], str]:
     """What the same would take with a prompt for each entity, judged from some of them."""
-    estimate = Estimate(context, llm, None)
     rows: list[CostComparison] = []
     calls = [0, 0]
-    for kind in kinds:
+    for kind, grouped in groups.items():
         entities, sample = _individual_sample(context, times, kind, style)
         each = estimate(sample)
         scale = entities / max(sample.num_rows, 1)
-        grouped = estimate(prompts.filter(pc.field("kind") == kind))
         calls = [calls[0] + entities, calls[1] + grouped.to_ask]
         rows += [
             CostComparison(f"each {kind}", entities, *_spent(each, scale)),

@@ -32,15 +32,15 @@ from reki_feast.stages.prompt_inputs import (
     stored_asked,
     with_new_words,
 )
-from reki_feast.stages.refresh import (
-    StoredUsers,
+from reki_feast.stages.refresh import StoredUsers
+from reki_feast.stages.snapshots import groups_of, state, up_to
+from reki_feast.stages.user_knowledge import (
     coming_knowledge,
     of_owners,
     same,
     stored_knowledge,
     without,
 )
-from reki_feast.stages.snapshots import groups_of, state, up_to
 from reki_feast.tables.inputs import Inputs, of_users, without_ids, without_users
 
 #: Users whose prompts are in memory at a time.

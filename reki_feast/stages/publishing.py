@@ -19,7 +19,8 @@ from reki_feast.stages.exclusive import writing
 from reki_feast.stages.feast_repo import check_takes_rows, takes_late_rows
 from reki_feast.stages.living_spaces import living
 from reki_feast.stages.matching import fitted_scores, publish_scores, section_of
-from reki_feast.stages.online_rows import compare_online_rows, is_written_by_runs_alone
+from reki_feast.stages.observed import stage
+from reki_feast.stages.online_rows import compare_online_rows, is_of_scenario
 from reki_feast.stages.projections import encoder_of
 from reki_feast.stages.published_knowledge import write_knowledge
 from reki_feast.stages.snapshots import representation_hashes, times, vector_columns
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 _SECOND = timedelta(seconds=1)
 
 
+@stage
 @writing
 def publish(
     project: DeclaredProject, *, materialize: bool = False, progress: Progress | None = None
@@ -167,8 +169,9 @@ def _side(context: StageContext, hein: StoredHein, kind: Kind) -> dict[str, Any]
 def materialize_repo(project: DeclaredProject) -> list[MaterializedView]:
     """Apply and materialize the project's Feast repo, all spaces that it serves; rows by view.
 
-    Rows that are online stay, but for users' states, which `reki push` writes, too. Rows are
-    counted, and a sample is compared with the tables: where one is another, all are written.
+    Rows that are online stay, but for users' states after `reki push`, all of which are written.
+    Rows are counted, and a sample is compared with the tables: where one is another, all are
+    written.
 
     Raises:
         StoreError: Feast does not accept the repo, or rows are missing online or are not those of
@@ -177,7 +180,7 @@ def materialize_repo(project: DeclaredProject) -> list[MaterializedView]:
     from reki_feast.stores.materialize import apply_and_materialize
 
     end = _end(project)
-    counts = apply_and_materialize(project.feature_repo, end, changes_of=is_written_by_runs_alone)
+    counts = apply_and_materialize(project.feature_repo, end, changes_of=is_of_scenario)
     if compare_online_rows(project, end)[1]:
         counts = apply_and_materialize(project.feature_repo, end)
         if problems := compare_online_rows(project, end)[1]:

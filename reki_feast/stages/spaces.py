@@ -13,7 +13,7 @@ from reki_feast.results import PromoteResult, RetireResult, SpacesResult, SpaceS
 from reki_feast.schema import KINDS
 from reki_feast.stages.context import StageContext
 from reki_feast.stages.exclusive import writing
-from reki_feast.stages.living_spaces import drop, is_published, is_trained, write_spaces
+from reki_feast.stages.living_spaces import drop, is_published, space_state, write_spaces
 from reki_feast.stages.publishing import materialize_repo, next_in_repo
 from reki_feast.views.spaces import SpaceList, VectorSpace, read_spaces
 
@@ -46,7 +46,7 @@ def spaces(project: DeclaredProject) -> SpacesResult:
     current = found.in_service
     if served and not served.get(current.number, _nothing()).in_service:
         notes.append(_unapplied(current, served))
-    staged = [one for one in found.spaces if _state(context, found, one) == "staged"]
+    staged = [one for one in found.spaces if space_state(context, found, one) == "staged"]
     return SpacesResult(
         project=context.name,
         spaces=[_summary(context, found, one, served) for one in found.spaces],
@@ -240,7 +240,7 @@ def _is_named(space: VectorSpace, name: str) -> bool:
 
 
 def _staged(context: StageContext, found: SpaceList) -> VectorSpace:
-    staged = [one for one in found.spaces if _state(context, found, one) == "staged"]
+    staged = [one for one in found.spaces if space_state(context, found, one) == "staged"]
     if not staged:
         raise StoreError(
             "A space of vectors waits to be put in service",
@@ -248,16 +248,6 @@ def _staged(context: StageContext, found: SpaceList) -> VectorSpace:
             hint="`reki run --retrain` makes one; `reki promote SPACE` takes any of `reki spaces`",
         )
     return staged[-1]
-
-
-def _state(context: StageContext, found: SpaceList, space: VectorSpace) -> str:
-    if not is_trained(context, space):
-        return "not trained"
-    if space == found.in_service:
-        return "in service"
-    if any(number == space.number for number, _ in found.service):
-        return "was in service"
-    return "staged" if is_published(context, space) else "not published"
 
 
 def _summary(
@@ -275,7 +265,7 @@ def _summary(
     return SpaceSummary(
         space=space.version,
         id=space.id,
-        state=_state(context, found, space),
+        state=space_state(context, found, space),
         since=found.since(space.number) or space.made,
         encoder=str((lake.read_json("encoder") or {}).get("name", "")),
         auc=vectors.get("test", {}).get("auc"),

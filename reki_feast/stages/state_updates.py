@@ -14,7 +14,7 @@ from reki_feast.errors import CondenseError
 from reki_feast.project import DeclaredProject
 from reki_feast.schema import TIMESTAMP
 from reki_feast.stages.context import StageContext
-from reki_feast.stages.matching import fitted_scores, material, weights_in_service
+from reki_feast.stages.matching import fitted_scores, match_data, weights_in_service
 from reki_feast.tables.duckdb_session import DuckDBSession
 from reki_feast.tables.inputs import judged
 from reki_feast.tables.interactions import up_to_now
@@ -93,7 +93,7 @@ class StateUpdater:
         states = UserStates(project.feature_repo, project.name, table, space.number)
         weights = weights_in_service(project, fitted, states.weights)
         context = StageContext(project.root, project.declared, space)
-        found = material(context, fitted)
+        found = match_data(context, fitted)
         if found is None:
             raise _nothing_to_push_to("fitted")
         encoded = fitted.encode(found.texts)

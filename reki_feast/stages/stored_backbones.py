@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
+from reki_feast import files
 from reki_feast.tables.lake import Lake
+from reki_feast.views.domain_files import domain_files
 
 #: The embeddings of a recommender's items by index; 0 is none.
 _EMBEDDINGS = "inputs.item.weight"
@@ -18,19 +22,39 @@ def forget_items(lake: Lake, ids: Collection[str]) -> set[str]:
     Raises:
         LakeError: the file is damaged, or cannot be written.
     """
-    found = lake.backbones() if ids else None
-    if found is None:
+    if not ids:
         return set()
-    arrays, manifests = found
-    gone: set[str] = set()
+    gone = _out_of_domains(lake, ids)
+    if (found := lake.backbones()) is None:
+        return gone
+    arrays, manifests = dict(found[0]), found[1]
+    here: set[str] = set()
     for number, about in enumerate(manifests):
-        name = f"block{number}.{_EMBEDDINGS}"
-        items = about["items"] if about else []
-        stays = [str(one) not in ids for one in items]
-        if not all(stays):
-            gone |= {str(one) for one in items} & {*ids}
-            about["items"] = [one for one, kept in zip(items, stays, strict=True) if kept]
-            arrays = {**arrays, name: np.asarray(arrays[name])[[True, *stays]]}
-    if gone:
+        if about:
+            here |= _out_of(arrays, f"block{number}.{_EMBEDDINGS}", about, ids)
+    if here:
         lake.write_backbones(arrays, manifests)
+    return gone | here
+
+
+def _out_of_domains(lake: Lake, ids: Collection[str]) -> set[str]:
+    """The same out of the recommenders of domains."""
+    gone: set[str] = set()
+    for path, about in domain_files(lake.folder_of("hein")):
+        arrays = dict(files.read_tensors(path)[0])
+        if here := _out_of(arrays, _EMBEDDINGS, about["backbone"], ids):
+            lake.write_tensors(path, arrays, about)
+            gone |= here
     return gone
+
+
+def _out_of(
+    arrays: dict[str, npt.NDArray[Any]], name: str, about: dict[str, Any], ids: Collection[str]
+) -> set[str]:
+    """Remove ids and embeddings from one recommender, in place; those that were there."""
+    items = about["items"]
+    stays = [str(one) not in ids for one in items]
+    if not all(stays):
+        about["items"] = [one for one, kept in zip(items, stays, strict=True) if kept]
+        arrays[name] = np.asarray(arrays[name])[[True, *stays]]
+    return {str(one) for one in items} & {*ids}

@@ -65,6 +65,11 @@ class StoredVectors:
         """How many texts have a vector."""
         return len(self._hashes)
 
+    @property
+    def width(self) -> int | None:
+        """Length of a vector; None where there is none."""
+        return self.matrix(pa.array([self._hashes[0].decode()])).shape[1] if len(self) else None
+
     def has(self, hashes: list[str]) -> npt.NDArray[np.bool_]:
         """Which of some texts, given by their hashes, have a vector."""
         return self._places_of(np.array(hashes, "S32")) >= 0

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from reki_feast.llm.embeddings import EndpointEncoder
 from reki_feast.report import Bar
 from reki_feast.schema import KINDS, TASTE, Kind
 from reki_feast.stages.context import StageContext
+from reki_feast.stages.endpoint_encoding import encoded_at_endpoint, recover
 from reki_feast.stages.entity_texts import EntityHashes, EntityTexts, text_parts
 from reki_feast.stages.snapshots import vector_columns
 from reki_feast.stages.stored_vectors import StoredVectors
@@ -83,7 +85,10 @@ def encode_new(
 
     Raises:
         EncodeError: the encoder fails, or gives vectors of a wrong shape, NaN or infinity.
+        LLMError: an encoder behind a server cannot be asked; BudgetError: a limit is reached.
     """
+    if isinstance(encoder, EndpointEncoder):
+        recover(encoder, vectors)
     expected = _expected(context, sources)
     bar.begin(sum(expected))
     found = {}
@@ -99,7 +104,7 @@ def encode_new(
             unchanged = 0 if one.unchanged is None else len(one.unchanged)
             found[one.kind, one.time] = EntityHashes.joined(parts, unchanged)
 
-    for table in _encoded(context, encoder, chunks()):
+    for table in _encoded(context, encoder, chunks(), vectors):
         vectors.append(table)
         new.stored(table)
     bar.within(0, 0)
@@ -107,11 +112,16 @@ def encode_new(
 
 
 def _encoded(
-    context: StageContext, encoder: TextEncoder, chunks: Iterator[Mapping[str, str]]
+    context: StageContext,
+    encoder: TextEncoder,
+    chunks: Iterator[Mapping[str, str]],
+    vectors: StoredVectors,
 ) -> Iterator[pa.Table]:
     """The vectors of chunks of texts; on a cluster several chunks are under way at a time."""
     from reki_feast.encoding import encoded
 
+    if isinstance(encoder, EndpointEncoder):  # its calls need no cluster
+        return encoded_at_endpoint(encoder, chunks, vectors)
     if context.engine is not None:
         return context.engine.encoded(encoder, chunks)
     return (encoded(chunk, encoder) for chunk in chunks)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from reki_feast.declare import Encoder
+from reki_feast.declare.encoder import WAY_TO_SERVER
 from reki_feast.errors import CondenseError
 from reki_feast.models.names import LABELS
 from reki_feast.project import DeclaredProject
@@ -23,7 +24,8 @@ from reki_feast.stages.context import StageContext
 from reki_feast.stages.exclusive import writing
 from reki_feast.stages.gain import found_shares, gains, helping_notes, helps
 from reki_feast.stages.living_spaces import DECLARATION, begin_first, retrained
-from reki_feast.stages.matching import fit, fitted_scores, material
+from reki_feast.stages.matching import fit, fitted_scores, match_data
+from reki_feast.stages.observed import stage
 from reki_feast.stages.snapshots import channels, times
 from reki_feast.stages.training_data import (
     TrainingData,
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from reki_feast.models.hein import FittedHein, Predecessor, VectorBlock
 
 
+@stage
 @writing
 def train(
     project: DeclaredProject,
@@ -161,7 +164,7 @@ def _helps(context: StageContext, drawn: pa.Array | None, progress: Progress) ->
     if not context.declared.training.check:
         return {}
     fitted = fitted_scores(context)
-    found = material(context, fitted, drawn)
+    found = match_data(context, fitted, drawn)
     if fitted is None or found is None:
         return {}
     with progress.bar("measuring in time"):
@@ -229,14 +232,16 @@ def _declared_since(project: DeclaredProject, made: dict[str, Any]) -> list[str]
     from reki_feast.models.training_config import to_stored
 
     wanted, had = _flat(to_stored(settings(project))), _flat(made["settings"])
+    had.setdefault("forget", 0.0)
     wanted["backbone"], had["backbone"] = project.declared.training.backbone, made.get("backbone")
     pairs = channel_pairs(channels(project, "user"), channels(project, "item"))
     wanted["channels"], had["channels"] = _told(pairs), _told(made["pairs"])
     stored = (project.lake.read_json("encoder") or {}).get(DECLARATION)
     if stored is not None:
-        encoder = project.declared.encoder.model_dump(exclude={"batch_size"})
+        speed = {"batch_size", *WAY_TO_SERVER}
+        encoder = project.declared.encoder.model_dump(exclude=speed)
         wanted |= {f"Encoder({name})": value for name, value in encoder.items()}
-        made_by = Encoder(**stored).model_dump(exclude={"batch_size"})
+        made_by = Encoder(**stored).model_dump(exclude=speed)
         had |= {f"Encoder({name})": value for name, value in made_by.items()}
     return [
         f"{name}: {value} is declared, the weights were trained with {had[name]}"

@@ -155,6 +155,7 @@ def settings(project: DeclaredProject) -> HeinConfig:
         hein_dropout=declared.dropout,
         match_weight=declared.match,
         folds=declared.folds,
+        forget=declared.forget,
         test=declared.test,
         training=TrainingConfig(
             epochs=declared.epochs,

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from reki_feast.results import CallUsage, GenerateResult
 from reki_feast.stages.context import StageContext
-from reki_feast.stages.grouping import Formed, drift_notes, group_updates, unchanged_groups
+from reki_feast.stages.group_reports import Formed, drift_notes, group_updates, unchanged_groups
 from reki_feast.stages.prompting import Prompted
 
 

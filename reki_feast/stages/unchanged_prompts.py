@@ -13,7 +13,7 @@ from reki_feast.schema import KINDS, Kind
 from reki_feast.stages.context import StageContext
 from reki_feast.stages.entity_inputs import EntityInputs
 from reki_feast.stages.prompt_inputs import own_knowledge
-from reki_feast.stages.refresh import of_owners
+from reki_feast.stages.user_knowledge import of_owners
 from reki_feast.tables.parts import newest
 
 _PROMPTS = "prompt"

@@ -36,6 +36,8 @@ R = TypeVar("R", bound=Result)
 #: The name of the JSON object with the results.
 UP_TO_DATE = "up_to_date"
 _LEDGER = "ledger."
+#: The entry with the digest of what was declared when `reki run` last ended.
+_LAST_RUN = "last_run"
 
 
 @dataclass(frozen=True)
@@ -171,6 +173,7 @@ class NextRun:
         Args:
             times: the snapshots that the next run looks at.
         """
+        _remember_declarations(self.context)
         found = [(one, one.made(times)) for one in self.context.foreseen]
         if not found:
             return
@@ -225,6 +228,23 @@ def _ledger_digest(context: StageContext) -> str:
 def makers_digest(context: StageContext) -> str:
     """Of the package's files, the declared values, and the templates and factors beside them."""
     return digest_of([package_digest(), *_declared(context)])
+
+
+def declared_digest(context: StageContext) -> str:
+    """Of the declared values, and the templates and factors beside them."""
+    return digest_of([*_declared(context)])
+
+
+def is_declared_since(context: StageContext) -> bool:
+    """Whether something is declared otherwise than when `reki run` last ended; False before one."""
+    last = _entries(context).get(_LAST_RUN)
+    return last is not None and last.get("declared") != declared_digest(context)
+
+
+def _remember_declarations(context: StageContext) -> None:
+    entry = {"declared": declared_digest(context)}
+    if _entries(context).get(_LAST_RUN) != entry:
+        _store(context, {_LAST_RUN: entry})
 
 
 @cache

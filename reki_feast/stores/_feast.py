@@ -77,6 +77,7 @@ __all__ = [
     "augment_response_with_on_demand_transforms",
     "backend_of",
     "build_feature_types",
+    "categorical_stats",
     "check_versioned_read_support",
     "convert_arrow_to_proto",
     "convert_redis_values_to_protobuf",
@@ -87,6 +88,7 @@ __all__ = [
     "get_table_entity_values",
     "get_unique_entities",
     "mmh3",
+    "numeric_stats",
     "parse_feature_ref",
     "pending_feature_refs",
     "provider_of",
@@ -161,6 +163,22 @@ def write_data_source(rows: Any, source: DataSource, repo: str, allow_overwrite:
     from feast.infra.offline_stores.duckdb import _write_data_source
 
     _write_data_source(rows, source, repo, "overwrite", allow_overwrite)
+
+
+def numeric_stats(
+    connection: Any, table: str, features: list[str], bins: int
+) -> list[dict[str, Any]]:
+    """Feast's figures of numbers, of a table that is not a file of its own."""
+    from feast.infra.offline_stores.duckdb import _duckdb_numeric_stats
+
+    return _duckdb_numeric_stats(connection, table, features, "", bins)
+
+
+def categorical_stats(connection: Any, table: str, feature: str, top: int) -> dict[str, Any]:
+    """Feast's figures of texts, of a table that is not a file of its own."""
+    from feast.infra.offline_stores.duckdb import _duckdb_categorical_stats
+
+    return _duckdb_categorical_stats(connection, table, feature, "", top)
 
 
 def track_online_store_read(seconds: float) -> None:

@@ -33,6 +33,7 @@ from .offline.build import (
     pull_latest,
 )
 from .offline.latest import KeySample, SourceColumns
+from .offline.monitoring import MonitoredWindow, newest_time, window_metrics
 from .offline.sources import is_readable
 from .spaces import check_one_space
 
@@ -62,6 +63,8 @@ class RekiDuckDBOfflineStore(DuckDBOfflineStore):
 
     Less than Feast's: the vectors that match scores of texts are computed of stay out of the rows.
     Refs that name them before the scores get them; after the scores, Feast names what it adds.
+
+    `feast monitor run` has figures of vectors, too (:mod:`reki_feast.stores.offline.monitoring`).
 
     Sources other than Parquet, and on-demand views in Substrait, are left to Feast's store.
 
@@ -248,3 +251,52 @@ class RekiDuckDBOfflineStore(DuckDBOfflineStore):
             join_key_columns, feature_name_columns, timestamp_field, created_timestamp_column
         )
         return all_job(config, data_source, asked, start_date, end_date)
+
+    @staticmethod
+    @override
+    def compute_monitoring_metrics(
+        config: RepoConfig,
+        data_source: DataSource,
+        feature_columns: list[tuple[str, str]],
+        timestamp_field: str,
+        start_date: datetime | None = None,
+        end_date: datetime | None = None,
+        histogram_bins: int = 20,
+        top_n: int = 10,
+    ) -> list[dict[str, Any]]:
+        """Figures of each feature in a range of event times; of a vector those of its norm.
+
+        Raises:
+            StoreError: the source or a column is missing.
+        """
+        if not is_readable(data_source):
+            return DuckDBOfflineStore.compute_monitoring_metrics(
+                config,
+                data_source,
+                feature_columns,
+                timestamp_field,
+                start_date,
+                end_date,
+                histogram_bins,
+                top_n,
+            )
+        asked = MonitoredWindow(
+            feature_columns, timestamp_field, start_date, end_date, histogram_bins, top_n
+        )
+        return window_metrics(config, data_source, asked)
+
+    @staticmethod
+    @override
+    def get_monitoring_max_timestamp(
+        config: RepoConfig, data_source: DataSource, timestamp_field: str
+    ) -> datetime | None:
+        """The latest event time of a source.
+
+        Raises:
+            StoreError: the source is missing.
+        """
+        if not is_readable(data_source):
+            return DuckDBOfflineStore.get_monitoring_max_timestamp(
+                config, data_source, timestamp_field
+            )
+        return newest_time(config, data_source, timestamp_field)

@@ -195,6 +195,15 @@ class RekiRedisOnlineStore(RedisSearcher):
             client = self._get_client(config.online_store)
             yield CheckpointSlot(client, config, table, _rules(config, table))
 
+    def void_checkpoint(self, config: RepoConfig, table: FeatureView) -> None:
+        """Have the next materialization write all rows of a view: others than it knows are online.
+
+        Raises:
+            StoreError: Redis closed the connection or refused.
+        """
+        with self._redis_errors(config):
+            delete_checkpoint(self._get_client(config.online_store), config, table)
+
     def _write(
         self, config: RepoConfig, table: FeatureView, data: list[FeastRow]
     ) -> Exchange[WriteRequest, list[Any], None]:

@@ -59,12 +59,13 @@ def earlier(key: Indices, time: Indices, value: Doubles) -> tuple[Doubles, Doubl
     [[0.0, 0.0, 1.0, 1.0], [0.0, 0.0, 1.0, 1.0]]
     """
     order = _order(key, time)
-    key, time = key[order], time[order]
-    sums = np.concatenate([[0.0], np.cumsum(value[order])])
-    is_new_key = _differs(key)
-    start, end = _run_start(is_new_key), _run_start(is_new_key | _differs(time))
+    is_new_key = _differs(key[order])
+    start, end = _run_start(is_new_key), _run_start(is_new_key | _differs(time[order]))
+    sums = np.zeros(len(key) + 1)
+    np.cumsum(value[order], out=sums[1:])
     count, total = np.empty(len(key)), np.empty(len(key))
-    count[order], total[order] = end - start, sums[end] - sums[start]
+    count[order] = end - start
+    total[order] = sums[end] - sums[start]
     return count, total
 
 
@@ -79,6 +80,8 @@ def _differs(values: Indices) -> npt.NDArray[np.bool_]:
     return np.append(True, values[1:] != values[:-1])[: len(values)]
 
 
-def _run_start(is_first: npt.NDArray[np.bool_]) -> Indices:
+def _run_start(is_first: npt.NDArray[np.bool_]) -> Indices | npt.NDArray[np.int32]:
     """The place of the first row of each row's run."""
-    return np.maximum.accumulate(np.where(is_first, np.arange(len(is_first)), 0))
+    small = np.int32 if len(is_first) < 1 << 31 else np.int64  # half the memory
+    places = np.arange(len(is_first), dtype=small)
+    return np.maximum.accumulate(np.where(is_first, places, places.dtype.type(0)))

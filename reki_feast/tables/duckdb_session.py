@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import os
 import shutil
-import threading
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -17,12 +14,10 @@ import pyarrow as pa
 from reki_feast.errors import Problem, SourceError
 from reki_feast.masking import masked, without_literals
 from reki_feast.permissions import spill_folder
+from reki_feast.tables.sql_paths import at_root
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
-
-#: A process has one working directory.
-_ONE_DIRECTORY = threading.Lock()
 
 
 def query(
@@ -50,9 +45,8 @@ class DuckDBSession:
 
     def __init__(self, root: Path, setup: Iterable[str] = ()) -> None:
         self._root, self._setup = root, tuple(setup)
+        self._start = root
         self._connection: DuckDBPyConnection | None = None
-        self._has_macros = False  # which may read files
-        self._of_tables: dict[tuple[str, ...], bool] = {}
 
     def query(
         self, sql: str, tables: Mapping[str, Any] | None = None, *, here: bool = False
@@ -73,30 +67,15 @@ class DuckDBSession:
         assert self._connection is not None
         connection = self._connection
         try:
-            alone = _one_thread(connection) if here else contextlib.nullcontext()
-            at_root = here or not self._reads_only(sql, tables or {})
-            with working_in(self._root) if at_root else contextlib.nullcontext(), alone:
+            with _one_thread(connection) if here else contextlib.nullcontext():
                 for name, table in (tables or {}).items():
                     connection.register(name, table)
-                return connection.sql(sql).to_arrow_table()
+                return connection.sql(at_root(sql, self._start)).to_arrow_table()
         except duckdb.Error as error:
             raise SourceError(_query_fault(sql, str(error), self._root)) from error
         finally:
             for name in tables or {}:
                 connection.unregister(name)
-
-    def _reads_only(self, sql: str, tables: Iterable[str]) -> bool:
-        """Whether a query reads some tables and nothing else: no file, so in no folder.
-
-        So do those that judge pushed rows: a service that pushes keeps its working directory.
-        """
-        assert self._connection is not None
-        key = (sql, *tables)
-        if key not in self._of_tables:
-            parsed = self._connection.execute("select json_serialize_sql(?)", [sql]).fetchall()
-            names_only = _names_only(json.loads(parsed[0][0]), {*tables})
-            self._of_tables[key] = names_only and not self._has_macros
-        return self._of_tables[key]
 
     def open(self) -> None:
         """Run the setup, unless that is done.
@@ -112,17 +91,16 @@ class DuckDBSession:
         connection = duckdb.connect(config={"temp_directory": str(folder / "spill")})
         weakref.finalize(connection, shutil.rmtree, folder, ignore_errors=True)
         connection.execute("set TimeZone = 'UTC'")
+        self._start = _plain(self._root.absolute(), folder)
+        _search_in(connection, self._start)
         for number, statement in enumerate(self._setup, start=1):
             try:
-                with working_in(self._root):
-                    connection.execute(statement)
+                connection.execute(at_root(statement, self._start))
             except duckdb.Error as error:
                 connection.close()
                 place = f"statement {number} of {len(self._setup)}"
                 raise SourceError(_setup_fault(statement, str(error), place)) from error
-        if self._setup:
-            found = connection.sql("select count(*) from duckdb_functions() where not internal")
-            self._has_macros = found.fetchall()[0][0] > 0
+        _search_in(connection, self._start)
         self._connection = connection
 
     def close(self) -> None:
@@ -142,36 +120,21 @@ def _one_thread(connection: DuckDBPyConnection) -> Iterator[None]:
         connection.execute(f"set threads = {before}")
 
 
-def _names_only(node: Any, tables: set[str]) -> bool:
-    """Whether a parsed query reads from no function, and from no other table."""
-    if isinstance(node, list):
-        return all(_names_only(one, tables) for one in node)
-    if not isinstance(node, dict):
-        return True
-    if node.get("error") or node.get("type") == "TABLE_FUNCTION":
-        return False
-    if node.get("type") == "BASE_TABLE":
-        place = node["catalog_name"], node["schema_name"]
-        if any(place) or node["table_name"] not in tables:
-            return False
-    return all(_names_only(one, tables) for one in node.values())
+def _plain(root: Path, folder: Path) -> Path:
+    """The root, or a link to it where DuckDB would read its name as a pattern or as a list."""
+    if not set(str(root)) & set("*?[]{},"):
+        return root
+    link = folder / "root"
+    link.symlink_to(root)
+    return link
 
 
-@contextlib.contextmanager
-def working_in(folder: Path) -> Iterator[None]:
-    """Set the process's working directory for a while; other threads see it, too.
-
-    DuckDB looks for relative paths there before it does in ``file_search_path``, and databases to
-    attach nowhere else. To rewrite paths in a query would miss those that it computes. Who asks
-    for other paths meanwhile names them in full.
-    """
-    with _ONE_DIRECTORY:
-        before = Path.cwd()
-        os.chdir(folder)
-        try:
-            yield
-        finally:
-            os.chdir(before)
+def _search_in(connection: DuckDBPyConnection, root: Path) -> None:
+    """Have relative paths that a query computes start at the root."""
+    found = connection.sql("select current_setting('file_search_path')").fetchall()[0][0] or ""
+    own = [str(root / one.strip()) for one in found.split(",") if one.strip()]
+    folders = ",".join(dict.fromkeys([str(root), *own])).replace("'", "''")
+    connection.execute(f"set file_search_path = '{folders}'")
 
 
 def _query_fault(sql: str, error: str, root: Path) -> Problem:
@@ -189,7 +152,7 @@ def _setup_fault(statement: str, error: str, place: str) -> Problem:
     if "ownload extension" in error:
         hint = (
             "DuckDB downloads its extensions; where it may not, install one from a file, or let a "
-            "Python function give the tables: see the README, Tables elsewhere"
+            "Python function give the tables: see docs/how-to/postgres.md"
         )
     detail = f"{message} in {place}, «{without_literals(statement)}»"
     return Problem("Sources.setup holds statements DuckDB can run", detail, hint)

@@ -32,6 +32,7 @@ from reki_feast.tables.checks import (
 from reki_feast.tables.duckdb_session import DuckDBSession
 from reki_feast.tables.implausible_times import plausible
 from reki_feast.tables.interactions import (
+    DOMAIN,
     apart,
     in_order,
     of_known_items,
@@ -199,7 +200,22 @@ def _judging_query(declared: Declarations, given: Given) -> str:
         given.dry(judged)
     except SourceError as error:
         raise wrong_rule(declared.scenario, columns, error) from error
-    return judged
+    return _with_domain(declared, judged, columns)
+
+
+def _with_domain(declared: Declarations, sql: str, columns: pa.Schema) -> str:
+    """The query with the domain of each row, where interactions name it."""
+    said = declared.domains
+    if said is None or said.of == "items":
+        return sql
+    if said.column not in columns.names:
+        raise SourceError(
+            f"Domains(column={said.column!r}, of='interactions') is a column of the interactions",
+            detail=f"there are {', '.join(columns.names)}",
+            hint="mend its name, or select it in Sources(interactions=…)",
+        )
+    name = said.column.replace('"', '""')
+    return f'select *, "{name}"::varchar as {DOMAIN} from ({sql}\n)'
 
 
 def _named(name: str, fault: Problem) -> Problem:

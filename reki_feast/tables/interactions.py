@@ -13,6 +13,9 @@ from reki_feast.errors import SourceError
 from reki_feast.schema import TIMESTAMP, Key
 from reki_feast.tables.checks import HELD_OUT, LIKED
 
+#: The column of interactions that names the domain, where they are what names it.
+DOMAIN = "reki_domain"
+
 
 def with_verdicts(scenario: Scenario, sql: str, columns: pa.Schema) -> str:
     """A query of these columns, and whether each row is liked, and held out where a rule says so.
@@ -66,6 +69,8 @@ def in_order(scenario: Scenario, raw: pa.Table, user: Key, item: Key) -> tuple[p
     columns["liked"] = raw[LIKED]
     if HELD_OUT in raw.column_names:
         columns["held_out"] = raw[HELD_OUT]
+    if DOMAIN in raw.column_names:
+        columns[DOMAIN] = raw[DOMAIN].cast(pa.string())
     table = pa.table(columns)
     if undecided := table["liked"].null_count:
         notices.append(f"{undecided} interactions left out: «{scenario.liked}» is null for them")

@@ -7,7 +7,9 @@ since clients of databases belong to one thread. What they raise is told as a fa
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -17,10 +19,12 @@ import pyarrow as pa
 
 from reki_feast.errors import Problem, RekiError, SourceError
 from reki_feast.masking import masked
-from reki_feast.tables.duckdb_session import DuckDBSession, working_in
+from reki_feast.tables.duckdb_session import DuckDBSession
 
 #: A query, or a function without arguments.
 Source = str | Callable[[], Any]
+#: A process has one working directory.
+_ONE_DIRECTORY = threading.Lock()
 #: The name that rows bear in queries over them.
 ROWS = "__given"
 _FORMS = (
@@ -48,7 +52,8 @@ class Given:
             self._function: Callable[[], Any] | None = None
             return
         self.sql, self._function = f"select * from {ROWS}", source
-        with working_in(root):
+        self._root = root
+        with _working_in(root):
             self._rows = self._opened(source)
 
     @property
@@ -73,7 +78,7 @@ class Given:
         """
         if self._function is None:
             return self._session.query(sql or self.sql)
-        rows = self._rows if isinstance(self._rows, pa.Table) else _Stream(self._rows)
+        rows = self._rows if isinstance(self._rows, pa.Table) else _Stream(self._pulled(self._rows))
         try:
             streams = isinstance(rows, _Stream)
             return self._session.query(sql or self.sql, {ROWS: rows}, here=streams)
@@ -82,6 +87,19 @@ class Given:
                 raise SourceError(self._fault(self._failed)) from self._failed
             found = error.problems[0].detail.split(" in «")[0]
             raise SourceError(self._rule, detail=found, hint=_FORMS) from error
+
+    def _pulled(self, reader: pa.RecordBatchReader) -> pa.RecordBatchReader:
+        """The same batches, each of them made in the project's folder."""
+
+        def batches() -> Iterator[pa.RecordBatch]:
+            while True:
+                with _working_in(self._root):
+                    batch = next(reader, None)
+                if batch is None:
+                    return
+                yield batch
+
+        return pa.RecordBatchReader.from_batches(reader.schema, batches())
 
     def _opened(self, function: Callable[[], Any]) -> pa.Table | pa.RecordBatchReader:
         try:
@@ -149,6 +167,16 @@ class Given:
         return Problem(
             self._rule, f"{said}{place}", "call it alone in Python to see the whole error"
         )
+
+
+@contextlib.contextmanager
+def _working_in(folder: Path) -> Iterator[None]:
+    """Set the process's working directory while a user's function runs, which counts on it.
+
+    Other threads see it, too; a query is no reason for it (:mod:`reki_feast.tables.sql_paths`).
+    """
+    with _ONE_DIRECTORY, contextlib.chdir(folder):
+        yield
 
 
 class _Stream:

@@ -42,22 +42,35 @@ class EntityRow:
     columns: Mapping[str, str]
 
 
-def entity_rows(repo: Path, scenario: str, kind: Kind, id: Any) -> list[EntityRow]:
-    """What a repo's views of a scenario have of a user, or an item, online.
+class EntityViews:
+    """The views of a scenario in one Feast repo, opened once for several entities.
 
     Args:
         repo: the folder of feature_store.yaml, applied.
         scenario: whose views.
-        kind: of the entity.
-        id: in the key's type.
 
     Raises:
-        StoreError: Feast cannot open the repo, or the online store does not answer.
+        StoreError: Feast cannot open the repo.
     """
-    with map_store_errors("Feast opens the repo", f"cd {repo} && feast apply"):
-        store = FeatureStore(repo_path=str(repo))
-        views = store.list_feature_views()
-    return list(_rows(store, [view for view in views if _is_of(view, scenario, kind)], id))
+
+    def __init__(self, repo: Path, scenario: str) -> None:
+        self._scenario = scenario
+        with map_store_errors("Feast opens the repo", f"cd {repo} && feast apply"):
+            self._store = FeatureStore(repo_path=str(repo))
+            self._views = self._store.list_feature_views()
+
+    def rows(self, kind: Kind, id: Any) -> list[EntityRow]:
+        """What the views have of a user, or an item, online.
+
+        Args:
+            kind: of the entity.
+            id: in the key's type.
+
+        Raises:
+            StoreError: the online store does not answer.
+        """
+        views = [view for view in self._views if _is_of(view, self._scenario, kind)]
+        return list(_rows(self._store, views, id))
 
 
 def _is_of(view: FeatureView, scenario: str, kind: Kind) -> bool:

@@ -23,13 +23,16 @@ from feast.on_demand_feature_view import OnDemandFeatureView
 from typing_extensions import Unpack
 
 from reki_feast.errors import Problem, StoreError
+from reki_feast.schema import word_of
 from reki_feast.stores.defaults import SCENARIO_TAG, default_vectors
-from reki_feast.stores.formulas import DotProducts, TextKernels, formula_view
+from reki_feast.stores.formulas import Bilinear, DotProducts, TextKernels, formula_view
 from reki_feast.stores.spaces import SPACE_TAG
 
+from .domain_files import domains_about
 from .factory import SCORES, ViewMaker, ViewOptions, ViewSettings, view_maker
+from .location import locate
 from .manifest import Manifest, MatchSection
-from .tags import PAIRS_TAG, WEIGHTS_TAG
+from .tags import DOMAIN_TAG, PAIRS_TAG, WEIGHTS_TAG
 
 __all__ = ["MatchViews", "reki_match"]
 
@@ -60,7 +63,9 @@ class MatchViews(NamedTuple):
 
 
 @overload
-def reki_match(user: FeatureView, item: FeatureView) -> OnDemandFeatureView: ...
+def reki_match(
+    user: FeatureView, item: FeatureView, *, domain: str | None = None
+) -> OnDemandFeatureView: ...
 
 
 @overload
@@ -81,7 +86,9 @@ def reki_match(*args: Any, **kwargs: Any) -> Any:
 
     ``reki_match(views.user, views.item)``, the first two of what ``reki_views`` returns, makes one
     view, named after the user's, too: ``score`` is the dot product of all floats of the augmented
-    vectors, ``score_liked`` that of the pair with the user's channel ``liked``, and so on.
+    vectors, ``score_liked`` that of the pair with the user's channel ``liked``, and so on. With
+    ``domain="books"`` it is named ``reki_books_match``, and ``score`` is the logit that
+    `reki train --domain books` made of the same vectors.
 
     A user or an item without a vector has the default vector's scores; with stores that know no
     default vectors, null.
@@ -89,7 +96,7 @@ def reki_match(*args: Any, **kwargs: Any) -> Any:
     Args:
         args: ``data``, or the views of users and of items.
         kwargs: ``user`` and ``item``, entities; and
-            :class:`~reki_feast.views.factory.ViewOptions`.
+            :class:`~reki_feast.views.factory.ViewOptions`. Or ``domain``, beside two views.
 
     Returns:
         :class:`MatchViews` over tables, or one on-demand view over two views of vectors.
@@ -99,9 +106,12 @@ def reki_match(*args: Any, **kwargs: Any) -> Any:
             differs from the tables'. Or the two are other views, or of different scenarios, or
             their manifest is of an earlier version.
     """
+    domain = kwargs.pop("domain", None)
     values = [*args, *kwargs.values()]
     if all(isinstance(value, FeatureView) for value in values):
-        return _of_vectors(*args, **kwargs)
+        if domain is None:
+            return _of_vectors(*args, **kwargs)
+        return _of_domain(domain, *args, **kwargs)
     data = args[0] if args else kwargs.get("data")
     if not isinstance(data, str | Path) or any(isinstance(value, FeatureView) for value in values):
         raise StoreError(
@@ -169,6 +179,50 @@ def _of_vectors(user: FeatureView, item: FeatureView) -> OnDemandFeatureView:
         owner=user.owner,
         tags={tag: user.tags[tag] for tag in _TAGS if tag in user.tags},
     )
+
+
+def _of_domain(domain: str, user: FeatureView, item: FeatureView) -> OnDemandFeatureView:
+    """What a domain makes of augmented vectors."""
+    _pairs(user, item)
+    about = _learnt_domain(domain, user)
+    head = about["match"]
+    of_user, of_item, of_both = (tuple(head[name]) for name in ("user", "item", "product"))
+    sources = f"{user.name}:user_aug", f"{item.name}:item_aug"
+    formula = Bilinear(*sources, of_user, of_item, of_both, head["bias"])
+    return formula_view(
+        f"{user.name}_{word_of(domain)}_match",
+        "bilinear",
+        formula,
+        [user[["user_aug"]], item[["item_aug"]]],
+        description=f"How an item fits a user in domain {domain}: a logit that was learnt there, "
+        f"of general vectors. Scenario {user.tags[SCENARIO_TAG]}",
+        owner=user.owner,
+        tags={
+            **{tag: user.tags[tag] for tag in _TAGS if tag in user.tags},
+            DOMAIN_TAG: domain,
+        },
+    )
+
+
+def _learnt_domain(domain: str, user: FeatureView) -> dict[str, Any]:
+    """What is stored of a domain beside the table of a view."""
+    path = getattr(user.batch_source, "path", "")
+    folder = locate(Path(path).parent).folder
+    found = domains_about(folder)
+    weights = user.tags.get(WEIGHTS_TAG)
+    if domain not in found:
+        raise StoreError(
+            f"Domain {domain} is learnt",
+            detail=f"in {folder} there are: {', '.join(found) or 'none'}",
+            hint=f"reki train --domain {domain}",
+        )
+    if found[domain]["weights"] != weights:
+        raise StoreError(
+            f"Domain {domain} is learnt on the vectors of view {user.name}",
+            detail=f"it was learnt on those of {found[domain]['weights']}, the view has {weights}",
+            hint=f"reki train --domain {domain}",
+        )
+    return found[domain]
 
 
 def _pairs(user: FeatureView, item: FeatureView) -> list[tuple[str, str]]:

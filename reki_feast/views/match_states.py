@@ -18,6 +18,7 @@ from reki_feast.errors import StoreError
 from reki_feast.stores._feast import provider_of
 from reki_feast.stores.defaults import SCENARIO_TAG
 from reki_feast.stores.exceptions import map_store_errors
+from reki_feast.stores.redis_online import RekiRedisOnlineStore
 from reki_feast.stores.spaces import SPACE_TAG, space_of
 from reki_feast.stores.versions import versions_of
 
@@ -101,7 +102,7 @@ class UserStates:
     def write(
         self, users: Sequence[Any], states: Sequence[StoredState], times: Sequence[int]
     ) -> None:
-        """Store states, in all views.
+        """Store states, in all views. The next materialization writes all rows again.
 
         Args:
             users: ids.
@@ -125,7 +126,14 @@ class UserStates:
             )
             hint = "see that it is up, then push again"
             with map_store_errors("the online store takes users' states", hint):
+                self._void_checkpoint(view)
                 provider_of(self._store).ingest_df(view, rows)
+                self._void_checkpoint(view)  # a materialization may have ended meanwhile
+
+    def _void_checkpoint(self, view: FeatureView) -> None:
+        online = provider_of(self._store).online_store
+        if isinstance(online, RekiRedisOnlineStore):
+            online.void_checkpoint(self._store.config, view)
 
 
 def _is_of(view: FeatureView, scenario: str, repo: Path, table: Path) -> bool:

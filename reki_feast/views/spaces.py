@@ -36,6 +36,7 @@ _OF_ENCODING = {
     "encoded",
     "encoder",
     "projection",
+    "int8",
 }
 #: Of ``spaces.json``, beside the tables that all spaces share.
 SPACES = "spaces"

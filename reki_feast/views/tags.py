@@ -6,5 +6,7 @@ from __future__ import annotations
 PAIRS_TAG = "reki.pairs"
 #: Fingerprint of the weights that made the vectors: views of two fingerprints don't fit together.
 WEIGHTS_TAG = "reki.weights"
+#: Of an on-demand view: the domain whose scores it computes.
+DOMAIN_TAG = "reki.domain"
 #: HEIN was trained on labels of interactions before this time; test a model on later ones only.
 TRAINED_UNTIL_TAG = "reki.trained_until"

@@ -6,7 +6,8 @@ all-MiniLM-L6-v2 on the CPU, all of its cores: titles with genres of MovieLens-1
 beginnings of its knowledge, 5 to 180 words (mixed). Ours and plain take turns, round by round; of
 each the fastest round counts. Both cut at 256 tokens. Rows ``float32`` are the declared default,
 rows ``plain`` ``Encoder(backend="bf16")``; beside each ratio stands the smallest cosine of a text's
-two vectors. The result goes to ``build/bench/encode.json``.
+two vectors. Rows ``int8`` are ``Encoder(backend="int8")``, calibrated on other texts of both kinds,
+where the extra ``openvino`` is installed. The result goes to ``build/bench/encode.json``.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import argparse
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from importlib.util import find_spec
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -22,6 +25,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 from reki_feast.encoding import EncoderOptions, Floats, SentenceTransformerEncoder, loading
+from reki_feast.encoding.int8 import CALIBRATED_ON
 from reki_feast.encoding.model import Backend
 from tests.bench.common import Row, data_folder, finish
 
@@ -85,6 +89,14 @@ def measured(what: str, texts: list[str], ways: dict[str, Encode], clock: Clock)
     return rows
 
 
+def int8(texts: list[str]) -> Encode:
+    """The model in 8-bit integers."""
+    options = EncoderOptions(device="cpu", max_tokens=LIMIT)
+    made = SentenceTransformerEncoder(MODEL, options).quantize(texts)
+    options = replace(options, backend="int8", quantized=made)
+    return SentenceTransformerEncoder(MODEL, options).encode
+
+
 def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -100,9 +112,12 @@ def main() -> None:
     for name, backend in BACKENDS.items():
         options = EncoderOptions(device="cpu", max_tokens=LIMIT, backend=backend)
         ways[name] = SentenceTransformerEncoder(MODEL, options).encode
+    short, mixed = short_texts(count + CALIBRATED_ON), mixed_texts(count // 3 + CALIBRATED_ON)
+    if find_spec("openvino") and find_spec("nncf"):
+        ways["int8"] = int8([*short[count::2], *mixed[count // 3 :: 2]])
     rows = [
-        *measured("short", short_texts(count), ways, clock),
-        *measured("mixed", mixed_texts(count // 3), ways, clock),
+        *measured("short", short[:count], ways, clock),
+        *measured("mixed", mixed[: count // 3], ways, clock),
     ]
     finish("encode", "Encoding beside plain SentenceTransformer.encode", rows)
 

@@ -57,7 +57,9 @@ def test_help_names_every_command_and_imports_nothing_heavy() -> None:
 def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="0"):
         app.main([command, "--help"])
-    assert "--json" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "--json" in said
+    assert "--log {text,json}" in said
 
 
 @pytest.mark.parametrize(

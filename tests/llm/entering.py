@@ -151,7 +151,7 @@ def failed(
 
 
 def record(ledger: Ledger, identity: RunIdentity, asked: Request, answer: Answer) -> None:
-    """Claim a prompt and answer it."""
+    """Lease a prompt and answer it."""
     settle(ledger, good(leased(ledger, identity, asked), answer))
 
 

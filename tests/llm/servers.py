@@ -31,7 +31,7 @@ PathRule = Callable[[str, str, int], Fault | None]
 
 
 @dataclass
-class _Turn:
+class _Call:
     """A call that is being answered."""
 
     question: Question
@@ -141,13 +141,13 @@ class Endpoint(Records):
             if not allowed:
                 self.refused += 1
                 return _error(429, "rate limit reached", "rate_limit_exceeded", headers)
-            permit = self._turn(body)
+            permit = self._call(body)
             await asyncio.sleep(self.delay_s + (permit.fault.delay_s if permit.fault else 0.0))
             return self._reply(permit, headers)
         finally:
             self.at_once -= 1
 
-    def _turn(self, body: dict[str, Any]) -> _Turn:
+    def _call(self, body: dict[str, Any]) -> _Call:
         prompt = self._original(user_text(body))
         question = question_of(body, prompt)
         self._seen[prompt] += 1
@@ -158,14 +158,14 @@ class Endpoint(Records):
         whole = completion(question, self.say(question))
         is_whole = whole["choices"][0]["finish_reason"] == "stop"
         if fault is None or fault.is_harmless:
-            return _Turn(question, nth, number, fault, whole, 200, is_whole, whole["usage"])
+            return _Call(question, nth, number, fault, whole, 200, is_whole, whole["usage"])
         if fault.status != 200:
-            return _Turn(question, nth, number, fault, fault.error(), fault.status, False, None)
+            return _Call(question, nth, number, fault, fault.error(), fault.status, False, None)
         sent = fault.spoil(question, whole) if fault.spoil is not None else whole
         is_good = is_whole and fault.is_readable
         told = sent.get("usage") if isinstance(sent, dict) else None
         usage = (told or {}) if fault.is_counted else None
-        return _Turn(question, nth, number, fault, sent, 200, is_good, usage)
+        return _Call(question, nth, number, fault, sent, 200, is_good, usage)
 
     def _original(self, text: str) -> str:
         """A prompt without what was said after it: the known prompt that the text begins with."""
@@ -176,7 +176,7 @@ class Endpoint(Records):
             at = text.find("\n\n", at + 1)
         return text.rstrip()
 
-    def _reply(self, permit: _Turn, headers: dict[str, str]) -> Sent:
+    def _reply(self, permit: _Call, headers: dict[str, str]) -> Sent:
         fault, body = permit.fault, permit.body
         if permit.is_streamed:
             body, headers = streamed(body), {**headers, "content-type": "text/event-stream"}
@@ -188,7 +188,7 @@ class Endpoint(Records):
             before=lambda is_gone: self._book(permit, "online", is_gone=is_gone),
         )
 
-    def _book(self, permit: _Turn, via: str, *, is_gone: bool = False) -> None:
+    def _book(self, permit: _Call, via: str, *, is_gone: bool = False) -> None:
         line = permit.fault.line if permit.fault else ""
         outcome: Outcome = "well" if permit.is_good else "spoilt"
         if permit.usage is None:
@@ -219,7 +219,7 @@ class Endpoint(Records):
 
     def _line(self, body: dict[str, Any], batch: str) -> Line:
         """Answer a line of a batch."""
-        permit = self._turn(body)
+        permit = self._call(body)
         self._book(permit, batch)
         line = permit.fault.line if permit.fault else ""
         return Line(

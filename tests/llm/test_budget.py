@@ -78,7 +78,7 @@ def ledger() -> Iterator[Ledger]:
 
 
 def policy_of(*, project_limits: bool = False, concurrency: int = 4, **given: Any) -> RequestPolicy:
-    """Terms with these limits."""
+    """A policy with these limits."""
     names = ("max_cost", "max_calls", "max_tokens")
     limits = {name: given.pop(name) for name in names if name in given}
     known = {"price": PRICE, "backoff_s": 0.0, "concurrency": concurrency, **given}

@@ -116,7 +116,12 @@ def test_pauses_of_a_limit_use_up_no_attempts() -> None:
         (BUSY, RetryState(4, 0), 0.5, 1.0),
         (BUSY, RetryState(0, 2), 2.0, 4.0),
         (BUSY, RetryState(0, 20), 30.0, 60.0),  # at most a minute
-        ({**BUSY, "wait_s": 300.0}, RetryState(), 0.0, 0.0),  # all calls pause: see Pace
+        (
+            {**BUSY, "wait_s": 300.0},
+            RetryState(),
+            0.0,
+            0.0,
+        ),  # all calls pause: see the limiter
         ({**BROKEN, "wait_s": 30.0}, RetryState(), 30.0, 31.0),
         ({**BROKEN, "wait_s": 0.0}, RetryState(2), 2.0, 4.0),  # that is no pause
         ({**BUSY, "wait_s": 0.0}, RetryState(0, 2), 2.0, 4.0),
@@ -340,7 +345,7 @@ def test_what_is_said_after_the_prompt(lease: Lease, says: list[str], says_not: 
     assert not any(one in message["content"] for one in says_not)
 
 
-def test_the_asker_of_terms() -> None:
+def test_the_identity_of_a_policy() -> None:
     policy = RequestPolicy(run_limits=SpendLimits("the run", max_calls=3), retry_quarantined=True)
     identity = policy.identity("run", LLM)
     assert (identity.run, identity.llm, identity.parameters) == ("run", "echo", LLM.parameters)
@@ -348,7 +353,7 @@ def test_the_asker_of_terms() -> None:
     assert identity.retry_quarantined
 
 
-def test_an_echo_is_asked_what_a_claim_says() -> None:
+def test_an_echo_is_asked_what_a_lease_says() -> None:
     llm = EchoLLM(answer=lambda asked: json.dumps([asked.feedback, asked.draft]))
     asked = request_to_send(request(), replace(MEND, draft="a draft"))
     assert json.loads(asyncio.run(llm.ask(asked)).text) == ["it was cut", "a draft"]

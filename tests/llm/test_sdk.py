@@ -62,7 +62,9 @@ def test_raw_calls_give_the_http_librarys_response(endpoint: Endpoint) -> None:
     async def both() -> tuple[Any, Any]:
         async with openai.AsyncOpenAI(api_key="none", base_url=endpoint.url) as client:
             body = {"model": "tiny", "messages": [{"role": "user", "content": "A film?"}]}
-            return await _openai.post_chat(client, body), await _openai.get_models(client, 5.0)
+            return await _openai.post(client, _openai.CHAT, body), await _openai.get_models(
+                client, 5.0
+            )
 
     for reply in asyncio.run(both()):
         assert isinstance(reply, httpx2.Response)

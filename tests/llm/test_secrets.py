@@ -116,7 +116,7 @@ class Seen:
 
 @pytest.fixture(autouse=True)
 def _few_tries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(policy, "_TRIES_THROTTLED", 3)
+    monkeypatch.setattr(policy, "_ATTEMPTS_THROTTLED", 3)
 
 
 @pytest.fixture(params=KEYS, ids=["keylike", "not keylike"])

@@ -22,6 +22,7 @@ from reki_feast.errors import DeclarationError
 from reki_feast.project import DeclaredProject, open_project
 from reki_feast.schema import MEMBERS
 from reki_feast.tables.parts import newest
+from reki_feast.views.spaces import read_spaces
 from tests.stages.conftest import make_shop, reseed, write_tables
 from tests.stages.test_explain import USER, without
 from tests.stages.test_online_rows import client_of
@@ -175,6 +176,28 @@ def no_source(shop: DeclaredProject) -> None:
     (shop.root / "items.parquet").unlink()
 
 
+def redeclared(shop: DeclaredProject) -> None:
+    path = shop.root / "generators" / "shop.py"
+    path.write_text(
+        path.read_text().replace('description="{{ title }},', 'description="{{ title }} -')
+    )
+
+
+def old_answers(shop: DeclaredProject) -> None:
+    path = shop.root / "generators" / "shop.py"
+    text = path.read_text().replace("import LLM,", "import LLM, Freshness,")
+    path.write_text(f"{text}freshness = Freshness(max_age_days=30)\n")
+    with closing(sqlite3.connect(shop.data / "ledger.sqlite")) as ledger, ledger:
+        old = "2026-01-01T00:00:00+00:00"
+        ledger.execute("UPDATE prompts SET answered = ? WHERE kind = 'user'", (old,))
+    # of one who is gone nothing is asked any more
+    users = pq.read_table(shop.root / "users.parquet")
+    log = pq.read_table(shop.root / "interactions.parquet")
+    for table, name in ((users, "users"), (log, "interactions")):
+        kept = table.filter(pc.field("customer_id") != USER)
+        pq.write_table(kept, shop.root / f"{name}.parquet")
+
+
 STALE: list[tuple[Callable[[DeclaredProject], None], str, str, str]] = [
     (grown, "snapshots", "100 interactions came since the last", "reki run"),
     (half_asked, "prompts", "wait for an answer", "reki generate"),
@@ -183,6 +206,8 @@ STALE: list[tuple[Callable[[DeclaredProject], None], str, str, str]] = [
     (trained, "manifest", "weights were trained since", "reki publish --materialize"),
     (damaged, "files", "whole Parquet file", ""),
     (no_source, "tables", "", "reki doctor"),
+    (redeclared, "declarations", "changed since the last `reki run`", "reki run"),
+    (old_answers, "answers", "of 28 are older than Freshness(max_age_days=30)", "reki run"),
 ]
 
 
@@ -212,6 +237,22 @@ def test_exit_codes_for_cron(copy: DeclaredProject, capsys: pytest.CaptureFixtur
     said = capsys.readouterr().out
     assert "1 stale" in said
     assert "reki run" in said.split("next")[1]
+
+
+def test_a_space_that_waits_is_no_fault(copy: DeclaredProject) -> None:
+    found = read_spaces(copy.data)
+    spaces, space = found.begun(found.in_service, LATE)
+    shutil.copytree(
+        copy.data,
+        copy.data / space.folder("hein"),
+        ignore=lambda folder, names: [
+            name for name in names if not name.endswith((".json", ".safetensors"))
+        ],
+    )
+    copy.lake.write_json("spaces", spaces.to_json())
+    result = stages.check_status(open_project(copy.root))
+    assert (result.stale, result.failed) == ([], 0)
+    assert result.notes == ["space v1 is staged: `reki promote v1`"]
 
 
 def test_rows_online_that_lack_are_stale(materialized: DeclaredProject) -> None:

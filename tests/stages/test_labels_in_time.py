@@ -18,7 +18,7 @@ from reki_feast.models.metrics import auc
 from reki_feast.models.text_match import candidates, make_events, scores
 from reki_feast.project import DeclaredProject
 from reki_feast.stages.context import StageContext
-from reki_feast.stages.matching import fitted_scores, material
+from reki_feast.stages.matching import fitted_scores, match_data
 from reki_feast.stages.snapshots import times as stored_times
 from reki_feast.tables.asof import TICK
 from tests.stages.conftest import T0, in_space, make_shop, write_tables
@@ -122,7 +122,7 @@ def test_labels_by_chance_are_scored_by_chance(tmp_path: Path) -> None:
     stages.run(project)
     fitted = fitted_scores(project)
     assert fitted is not None
-    found = material(StageContext.of(project), fitted)
+    found = match_data(StageContext.of(project), fitted)
     assert found is not None
     encoded = fitted.encode(found.texts)
     events = make_events(found.log, encoded)

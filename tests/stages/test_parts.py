@@ -157,13 +157,16 @@ def test_prompts_of_some_users_at_a_time_ask_and_store_the_same(
     roots = [make_shop(tmp_path / name).root for name in ("whole", "parted")]
     told: dict[Path, list[dict[str, Any]]] = {root: [] for root in roots}
     for interactions in (600, 624, 624):  # the first run, a day, and a run that changes nothing
+        plans = []
         for root, part in zip(roots, (1 << 16, 7), strict=True):
             monkeypatch.setattr(prompting, "PART", part)
             write_tables(root, interactions=interactions)
+            plans.append(stages.plan(open_project(root)).report().plain())
             seen: list[tuple[int, int]] = []
             told[root].append(generated(root, seen))
             assert [done for done, _ in seen] == sorted(done for done, _ in seen)
             assert all(done <= total for done, total in seen)
+        assert plans[0] == plans[1]
         assert contents(roots[0]) == contents(roots[1])
     assert told[roots[0]] == told[roots[1]]
 

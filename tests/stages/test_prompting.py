@@ -23,9 +23,9 @@ from reki_feast.knowledge.prompts.building import redacted
 from reki_feast.knowledge.timestamps import Timestamps
 from reki_feast.project import DeclaredProject, open_project
 from reki_feast.stages.context import StageContext
+from reki_feast.stages.interactions_by_user import InteractionsByUser
 from reki_feast.stages.prompt_inputs import remember
 from reki_feast.stages.prompting import Prompted, Prompting, prompts_at
-from reki_feast.stages.refresh import InteractionsByUser
 from reki_feast.stages.snapshots import state
 from reki_feast.tables.inputs import Inputs
 from tests.stages.conftest import T0, make_shop

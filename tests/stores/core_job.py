@@ -48,7 +48,7 @@ batch_engine:
   type: reki_feast.stores.engine.RekiComputeEngine
 entity_key_serialization_version: 3
 """
-#: With nothing of this package but the tag, which the README documents.
+#: With nothing of this package but the tag, which docs/reference/stores.md documents.
 PLAIN = """
 from datetime import timedelta
 

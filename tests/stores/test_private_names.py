@@ -42,6 +42,12 @@ SIGNATURES = {
     "feast.infra.key_encoding_utils:serialize_entity_key_prefix": (
         "entity_keys entity_key_serialization_version"
     ),
+    "feast.infra.offline_stores.duckdb:_duckdb_categorical_stats": (
+        "conn from_expr col_name ts_filter top_n"
+    ),
+    "feast.infra.offline_stores.duckdb:_duckdb_numeric_stats": (
+        "conn from_expr feature_names ts_filter histogram_bins"
+    ),
     "feast.infra.offline_stores.duckdb:_write_data_source": (
         "table data_source repo_path mode allow_overwrite"
     ),

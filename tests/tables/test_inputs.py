@@ -394,7 +394,7 @@ def test_a_missing_file_is_reported_with_the_table_it_is_for(tmp_path: Path) -> 
             r"statement 2 of 2, «attach '…' as shop \(type nosuch\)»",
         ),
         (["create secret (type nosuch, password 'hunter2')"], "statement 1 of 1, «create secret"),
-        (["install nosuch"], r"(?s)statement 1 of 1.*README, Tables elsewhere"),
+        (["install nosuch"], r"(?s)statement 1 of 1.*docs/how-to/postgres.md"),
     ],
 )
 def test_a_statement_of_the_setup_that_fails_is_one_fault(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -276,55 +275,6 @@ def test_a_foreign_manifest_is_named(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text('{"version": 99}')
     with pytest.raises(LakeError, match="version 1"):
         store.read_json("manifest")
-
-
-def test_a_query_never_reads_where_the_user_happens_to_stand(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("project", "elsewhere"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "t.csv").write_text(f"a\n{name}\n")
-    monkeypatch.chdir(tmp_path / "elsewhere")
-    table = duckdb_session.query("select a from 't.csv'", root=tmp_path / "project")
-    assert table["a"].to_pylist() == ["project"]
-    assert Path.cwd() == tmp_path / "elsewhere"
-
-
-#: Queries, and whether they read the table that is handed over and nothing else.
-READ = {
-    "select a from t": True,
-    "select a, (a = 4)::boolean as b from (select * replace (a + 1 as a) from t) u": True,
-    "select a from (select a, row_number() over () as n from t) where n = 1": True,
-    "select a from t where a in (select a from 'x.csv')": False,
-    "select t.a from t, x.csv": False,
-    "select t.a from t, read_csv('x.csv')": False,
-    "select t.a from t, read_csv('x' || '.csv')": False,
-    "select t.a from t, v": False,
-    "select t.a from t, main.v": False,
-    "with t as (from 'x.csv') from t": False,
-}
-
-
-def standing(batch: pa.RecordBatch, seen: list[Path]) -> Iterator[pa.RecordBatch]:
-    """A stream that tells in which working directory it is read."""
-    seen.append(Path.cwd())
-    yield batch
-
-
-@pytest.mark.parametrize("macro", [False, True])
-@pytest.mark.parametrize("sql", READ)
-def test_the_working_directory_changes_for_a_query_that_may_read_files(
-    tmp_path: Path, sql: str, *, macro: bool
-) -> None:
-    (tmp_path / "x.csv").write_text("a\n3\n")
-    setup = ["create view v as from 'x.csv'", *["create macro m(a) as a"] * macro]
-    batch, seen = pa.RecordBatch.from_pydict({"a": [3]}), list[Path]()
-    stream = pa.RecordBatchReader.from_batches(batch.schema, standing(batch, seen))
-    with contextlib.closing(duckdb_session.DuckDBSession(tmp_path, setup)) as session:
-        found = session.query(sql, {"t": stream})
-    assert found["a"].to_pylist() == [4 if "replace" in sql else 3]
-    if "with t as" not in sql:
-        assert seen[-1] == (Path.cwd() if READ[sql] and not macro else tmp_path)
 
 
 def test_a_query_starts_at_the_project_and_speaks_utc(tmp_path: Path) -> None:

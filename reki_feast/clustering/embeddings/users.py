@@ -64,9 +64,12 @@ def user_vectors(
     if len(items.ids) != len(items.vectors):
         found = f"{len(items.ids)} ids, {len(items.vectors)} vectors"
         raise CondenseError("each item has one vector", detail=found)
-    rows = interactions.filter(pc.equal(interactions["liked"], liked))
+    asked = interactions.select([user.name, item.name, "order"])
+    rows = asked.filter(pc.equal(interactions["liked"], liked))
     index = pc.index_in(rows[item.name].cast(item.type), value_set=items.ids.cast(item.type))
-    rows = rows.filter(index.is_valid())
+    rows = rows.drop_columns([item.name])
+    if index.null_count:
+        rows = rows.filter(index.is_valid())
     users = pc.unique(rows[user.name].cast(user.type)).sort()
     row_user = pc.index_in(rows[user.name].cast(user.type), value_set=users).to_numpy()
     by_time = np.lexsort((rows["order"].to_numpy(), row_user))

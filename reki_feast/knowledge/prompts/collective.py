@@ -7,8 +7,10 @@ by the items that most of its users interacted with (equation 1).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterator, Mapping
 from datetime import datetime
+from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -30,6 +32,9 @@ from reki_feast.knowledge.prompts.wording import Wording
 from reki_feast.knowledge.text import TITLE_MAX, quoted
 from reki_feast.schema import KINDS, Kind
 
+Codes: TypeAlias = NDArray[np.int32]
+#: Interactions whose items are counted at a time, about: groups are not cut.
+_ROWS = 1 << 22
 #: The exemplars of groups of users: one row a group.
 EXEMPLARS = pa.schema(
     [
@@ -67,15 +72,15 @@ def most_clicked(
         raise SourceError(faults)
     groups = members["group"].cast(pa.string()).unique()
     clicked = interactions.select([user, item]).drop_null()
-    items, item_codes = _codes(clicked[item])
-    users, user_codes = _codes(clicked[user])
-    width = max(len(items), 1)
-    pairs = _numpy(pc.unique(pa.array(user_codes * width + item_codes)))
-    by_user, of_item = np.divmod(pairs, width)
-    of_group = _groups_of(users, members, groups)[by_user]
-    in_a_group = of_group >= 0
-    of_group, of_item = _first(of_group[in_a_group], of_item[in_a_group], d)
-    return _shown(groups, of_group, items.take(pa.array(of_item)).cast(pa.string()))
+    items, of_item = _codes(clicked[item])
+    users, of_user = _codes(clicked[user])
+    of_group = _groups_of(users, members, groups)[of_user]
+    found = [
+        _first(of_group[rows], of_user[rows], of_item[rows], d)
+        for rows in _in_parts(of_group, len(groups))
+    ]
+    group, shown = (np.concatenate(column) for column in zip(*found, strict=True))
+    return _shown(groups, group, items.take(pa.array(shown)).cast(pa.string()))
 
 
 def group_prompts(
@@ -141,32 +146,43 @@ def _texts(
     return {owner: quoted(text) for owner, text in pairs}
 
 
-def _codes(keys: pa.ChunkedArray) -> tuple[pa.Array, NDArray[np.int64]]:
+def _codes(keys: pa.ChunkedArray) -> tuple[pa.Array, Codes]:
     """Distinct keys, sorted, and each row's place among them."""
     distinct = keys.unique()
     distinct = distinct.take(pc.sort_indices(distinct))
-    return distinct, _numpy(pc.index_in(keys, value_set=distinct))
+    return distinct, pc.index_in(keys, value_set=distinct).to_numpy()
 
 
-def _groups_of(users: pa.Array, members: pa.Table, groups: pa.Array) -> NDArray[np.int64]:
+def _groups_of(users: pa.Array, members: pa.Table, groups: pa.Array) -> Codes:
     """Each user's place among the groups; -1 for none."""
     owners = members["owner"].cast(pa.string()).combine_chunks()
     rows = pc.index_in(users.cast(pa.string()), value_set=owners)
     names = members["group"].cast(pa.string()).take(rows)
-    return _numpy(pc.fill_null(pc.index_in(names, value_set=groups), -1))
+    found: Codes = pc.fill_null(pc.index_in(names, value_set=groups), -1).to_numpy()
+    return found
+
+
+def _in_parts(of_group: Codes, groups: int) -> Iterator[NDArray[np.int64]]:
+    """The rows of some groups each, about as many as are counted at a time."""
+    ends = np.cumsum(np.bincount(of_group[of_group >= 0], minlength=groups))
+    rows = np.arange(0, int(ends[-1]) if groups else 1, _ROWS)
+    bounds = np.unique(np.append(0, np.searchsorted(ends, rows, side="right")))
+    for start, end in itertools.pairwise([*bounds.tolist(), groups]):
+        yield np.flatnonzero((of_group >= start) & (of_group < end))
 
 
 def _first(
-    groups: NDArray[np.int64], items: NDArray[np.int64], d: int
+    groups: Codes, users: Codes, items: Codes, d: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Group and item of the d most frequent items of each group, one row each."""
-    width = items.max(initial=0) + 1
-    pairs, users = np.unique(groups * width + items, return_counts=True)
-    groups, items = np.divmod(pairs, width)
-    order = np.lexsort((items, -users, groups))
-    groups, items = groups[order], items[order]
-    kept = np.arange(len(groups)) - np.searchsorted(groups, groups) < d
-    return groups[kept], items[kept]
+    """Group and item of the d items of each group that most users met, one row each."""
+    width = int(items.max(initial=0)) + 1
+    met = np.unique(users.astype(np.int64) * width + items, return_index=True)[1]
+    pairs, counts = np.unique(groups[met].astype(np.int64) * width + items[met], return_counts=True)
+    group, item = np.divmod(pairs, width)
+    order = np.lexsort((item, -counts, group))
+    group, item = group[order], item[order]
+    kept = np.arange(len(group)) - np.searchsorted(group, group) < d
+    return group[kept], item[kept]
 
 
 def _shown(groups: pa.Array, rows: NDArray[np.int64], items: pa.Array) -> pa.Table:
@@ -175,8 +191,3 @@ def _shown(groups: pa.Array, rows: NDArray[np.int64], items: pa.Array) -> pa.Tab
     offsets = pa.array(np.append(starts, len(rows)), pa.int32())
     shown = pa.ListArray.from_arrays(offsets, items)
     return pa.table([groups.take(pa.array(found)), shown], schema=EXEMPLARS)
-
-
-def _numpy(array: pa.Array | pa.ChunkedArray) -> NDArray[np.int64]:
-    values: NDArray[np.int64] = array.to_numpy()
-    return values.astype(np.int64, copy=False)

@@ -18,6 +18,7 @@ from jinja2.meta import find_undeclared_variables
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from reki_feast.errors import DeclarationError, Problem
+from reki_feast.schema import content_hash
 
 _SUFFIX = ".jinja"
 _WORDS = frozenset({"item", "user", "action", "language"})
@@ -75,6 +76,11 @@ class Templates:
         files = {file.stem: file for file in every}.values()
         texts = {file.stem: _read(file) for file in files}
         return cls(texts, files={file.stem: str(file) for file in files})
+
+    @cached_property
+    def hash(self) -> str:
+        """Hash of all texts."""
+        return content_hash(*(self._texts[name] for name in VARIABLES))
 
     def render(self, name: str, **variables: Any) -> str:
         """Fill in one template.

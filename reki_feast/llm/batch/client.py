@@ -107,9 +107,6 @@ class OpenAIBatchLLM(OpenAILLM):
         )
         self.batches = batches
 
-    def __repr__(self) -> str:
-        return f"OpenAIBatchLLM(model={self._endpoint.model!r}, host={self._endpoint.host!r})"
-
     def line(self, call: int, request: Request, dialect: Dialect) -> bytes:
         """The request line of a call, with its line break."""
         line = {

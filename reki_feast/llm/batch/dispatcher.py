@@ -119,12 +119,14 @@ class Batching:
     def report(self) -> RunReport:
         """The run so far."""
         submitted = self._lifecycle.submitted
+        states = sorted({one.entry.status or "submitted" for one in submitted})
         return replace(
             self._collector.report,
             seconds=self._clock() - self._started,
             notes=tuple(self._run.notes.values()),
             batches=len(submitted),
             batch_done=sum(one.done for one in submitted),
+            server=f"{len(submitted)} batches {', '.join(states)}" if submitted else "",
         )
 
     async def work(self) -> None:

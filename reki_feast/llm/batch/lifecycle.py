@@ -40,7 +40,7 @@ _PAUSE_LATE_S = 30.0
 #: What is at the server is not given up lightly: so many times the tries of anything else.
 _PATIENCE = 10
 #: Times that files with lines that cannot be read are fetched anew.
-_TRIES_GARBLED = 3
+_ATTEMPTS_GARBLED = 3
 #: The server's queue is full: what it holds must be done first, or the batch be smaller.
 _CROWDED = "token_limit_exceeded"
 
@@ -239,7 +239,7 @@ class BatchLifecycle:
     async def _survey(self, one: TrackedBatch, file: IO[bytes]) -> BatchContents:
         """Scan the results; lines that cannot be parsed may be garbled, so download them again."""
         found = await self._collector.scan(one.entry, file)
-        if found.unreadable and one.faults < _TRIES_GARBLED:
+        if found.unreadable and one.faults < _ATTEMPTS_GARBLED:
             raise RequestError(
                 "every line of a batch's files is a reply",
                 detail=f"{found.unreadable} lines are not",

@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from reki_feast.llm.ledger.answers import TIME, RunQuery, reporting_damage
+from reki_feast.llm.ledger.answers import TIME, RunQuery, answer_time, reporting_damage
 
 #: What :func:`export` gives back, one row a call that began, also where no server got it; a prompt
 #: that was never sent has none. Of a call whose prompt was forgotten there are the numbers alone,
@@ -107,6 +107,17 @@ class RunSummary:
     tokens: int
     cost: float
     presumed_cost: float
+
+
+def outdated(rows: RunQuery, before: datetime) -> list[str]:
+    """Hashes of prompts whose newest answer, or renewal, of any model came before a time."""
+    times = f"max({answer_time(False)})"
+    found = rows(
+        "SELECT prompt_hash FROM prompts WHERE answer IS NOT NULL AND state <> 'quarantined'"
+        f" GROUP BY prompt_hash HAVING {times} < ?",
+        (before.isoformat(),),
+    )
+    return [prompt_hash for (prompt_hash,) in found]
 
 
 @reporting_damage()

@@ -47,6 +47,8 @@ class HeinConfig:
             :class:`~reki_feast.models.hein.joint.JointModel`; 0 leaves it out.
         folds: Number of cross-fitting folds of users, see
             :mod:`reki_feast.models.hein.cross_fitting`; 0 makes all vectors by one network.
+        forget: Share of the item ids of a training batch that the recommender does not see, so
+            that it leans on vectors; see :class:`~reki_feast.models.inputs.InputLayer`.
         history_length: Earlier interactions that the recommender sees.
         holdout: ``"users"`` tests on users held out of training, ``"latest"`` on the last samples
             of users who are trained on.
@@ -65,6 +67,7 @@ class HeinConfig:
     hein_dropout: float = 0.0
     match_weight: float = 0.0
     folds: int = 0
+    forget: float = 0.0
     history_length: int = 10
     holdout: Holdout = "users"
     test: float = 0.1

@@ -16,11 +16,50 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from reki_feast.schema import KINDS, Kind
+
+
+class Experts(NamedTuple):
+    """Weights of e experts, MLPs of one hidden layer.
+
+    Attributes:
+        first_weight: ``[e, hidden, m]``.
+        first_bias: ``[e, hidden]``.
+        second_weight: ``[e, hidden, output]``.
+        second_bias: ``[e, output]``.
+    """
+
+    first_weight: Tensor
+    first_bias: Tensor
+    second_weight: Tensor
+    second_bias: Tensor
+
+
+def mixture(rows: Tensor, experts: Experts, gate: Tensor, dropout: nn.Module) -> Tensor:
+    """A mixture of experts ``[n, output]``, by two matrix products for all experts and rows.
+
+    The gate's weights scale the hidden units instead of the experts' outputs: the second layers
+    are linear, so the sum over experts is one product as well.
+
+    Args:
+        rows: ``[n, m]``.
+        experts: e of them.
+        gate: ``[n, e]``, before the softmax.
+        dropout: Of the hidden units.
+    """
+    first = experts.first_weight.flatten(0, 1)
+    alpha = torch.softmax(gate, dim=-1)
+    units = nn.functional.linear(rows, first, experts.first_bias.flatten())
+    units = dropout(torch.relu_(units))
+    weighted = units.unflatten(1, (alpha.shape[1], -1)) * alpha.unsqueeze(-1)
+    second = experts.second_weight.flatten(0, 1)
+    bias = alpha @ experts.second_bias
+    return torch.addmm(bias, weighted.flatten(1), second)
 
 
 class Hein(nn.Module):
@@ -61,10 +100,10 @@ class Hein(nn.Module):
         count = user_experts + shared_experts + item_experts
         self.user_experts = slice(0, user_experts + shared_experts)
         self.item_experts = slice(user_experts, count)
-        self.first_weight = _uniform(count, hidden_size, input_size, fan_in=input_size)
-        self.first_bias = _uniform(count, hidden_size, fan_in=input_size)
-        self.second_weight = _uniform(count, hidden_size, output_size, fan_in=hidden_size)
-        self.second_bias = _uniform(count, output_size, fan_in=hidden_size)
+        self.first_weight = uniform(count, hidden_size, input_size, fan_in=input_size)
+        self.first_bias = uniform(count, hidden_size, fan_in=input_size)
+        self.second_weight = uniform(count, hidden_size, output_size, fan_in=hidden_size)
+        self.second_bias = uniform(count, output_size, fan_in=hidden_size)
         self.dropout = nn.Dropout(dropout)
         self.user_gate = nn.Linear(input_size, user_experts + shared_experts)
         self.item_gate = nn.Linear(input_size, shared_experts + item_experts)
@@ -78,21 +117,15 @@ class Hein(nn.Module):
         return self._tower(r_i, self.item_experts, self.item_gate)
 
     def _tower(self, r: Tensor, experts: slice, gate: nn.Linear) -> Tensor:
-        """Two matrix products for all experts and rows.
-
-        The gate's weights scale the hidden units instead of the experts' outputs: the second layers
-        are linear, so the sum over experts is one product as well.
-        """
+        """See :func:`mixture`."""
         rows = r.reshape(-1, r.shape[-1])
-        first = self.first_weight[experts].flatten(0, 1)
-        alpha = torch.softmax(gate(rows), dim=-1)
-        units = nn.functional.linear(rows, first, self.first_bias[experts].flatten())
-        units = self.dropout(torch.relu_(units))
-        weighted = units.unflatten(1, (alpha.shape[1], -1)) * alpha.unsqueeze(-1)
-        second = self.second_weight[experts].flatten(0, 1)
-        bias = alpha @ self.second_bias[experts]
-        output = torch.addmm(bias, weighted.flatten(1), second)
+        output = mixture(rows, self.experts(experts), gate(rows), self.dropout)
         return output.reshape(*r.shape[:-1], output.shape[-1])
+
+    def experts(self, which: slice) -> Experts:
+        """The weights of some experts."""
+        weights = (self.first_weight, self.first_bias, self.second_weight, self.second_bias)
+        return Experts(*(weight[which] for weight in weights))
 
 
 class HeinSet(nn.Module):
@@ -216,8 +249,9 @@ class HeinSet(nn.Module):
         return torch.cat(parts, dim=-1)
 
 
-def _uniform(*shape: int, fan_in: int) -> nn.Parameter:
-    bound = 1 / math.sqrt(fan_in)  # as torch.nn.Linear
+def uniform(*shape: int, fan_in: int) -> nn.Parameter:
+    """Initial weights as those of :class:`torch.nn.Linear`."""
+    bound = 1 / math.sqrt(fan_in)
     return nn.Parameter(torch.empty(*shape).uniform_(-bound, bound))
 
 

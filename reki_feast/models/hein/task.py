@@ -79,7 +79,9 @@ class JointOptions:
     allow_missing: bool = False
 
 
-def make_task(data: HeinData, *, config: HeinConfig, seed: int) -> Task:
+def make_task(
+    data: HeinData, *, config: HeinConfig, seed: int, levels: Sequence[float] | None = None
+) -> Task:
     """Samples of interactions, split by a seed.
 
     Where interactions have ``event_timestamp`` and users have representations of several times, a
@@ -89,6 +91,7 @@ def make_task(data: HeinData, *, config: HeinConfig, seed: int) -> Task:
         data: Interactions, representations and fields.
         config: Length of the histories, and the split.
         seed: Of the split.
+        levels: Ratings that histories tell apart, of a model that goes on; None finds them.
 
     Returns:
         The samples, in three parts, and what the models need to know of them.
@@ -99,7 +102,11 @@ def make_task(data: HeinData, *, config: HeinConfig, seed: int) -> Task:
     """
     user, item = key_name(data.users), key_name(data.items)
     made = make_samples(
-        data.interactions, user=user, item=item, history_length=config.history_length
+        data.interactions,
+        user=user,
+        item=item,
+        history_length=config.history_length,
+        levels=levels,
     )
     _check_labels(made.samples)
     people = len(made.samples.user.unique())
@@ -112,6 +119,7 @@ def make_task(data: HeinData, *, config: HeinConfig, seed: int) -> Task:
         verdicts=made.verdicts,
         user_fields=_fields(data.user_fields, user, users),
         item_fields=_fields(data.item_fields, item, made.items),
+        forget=config.forget,
     )
     return Task(parts, spec, users, made.items, people, rows, made.levels)
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 from reki_feast import schema
 from reki_feast.encoding import Floats, vector_array
 from reki_feast.models.text_match.fitted import Fitted
-from reki_feast.models.text_match.interactions import Doubles, InteractionIndex
+from reki_feast.models.text_match.interactions import InteractionIndex
 from reki_feast.models.text_match.moments import Moments, moments_of
 from reki_feast.models.text_match.states import (
     Encoded,
@@ -23,7 +23,7 @@ from reki_feast.models.text_match.states import (
     taste,
 )
 from reki_feast.schema import TIMESTAMP, Key
-from reki_feast.tables.asof import Indices
+from reki_feast.tables.asof import Doubles, Indices
 from reki_feast.tables.digests import Hashes, mixed
 
 #: Microseconds between the last interaction that a row counts and the row's time.

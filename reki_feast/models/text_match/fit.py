@@ -18,7 +18,7 @@ import torch
 
 from reki_feast.encoding import Floats
 from reki_feast.models.text_match.fitted import Fitted, ScoreBlock
-from reki_feast.models.text_match.interactions import Doubles, InteractionIndex
+from reki_feast.models.text_match.interactions import InteractionIndex
 from reki_feast.models.text_match.settings import MatchSettings
 from reki_feast.models.text_match.stack import fit_stack
 from reki_feast.models.text_match.states import Encoded, Events, kernel_scores, make_events, taste
@@ -30,7 +30,7 @@ from reki_feast.models.text_match.towers import (
     learn,
     make_towers,
 )
-from reki_feast.tables.asof import Indices
+from reki_feast.tables.asof import Doubles, Indices
 
 #: Called with the number of blocks learnt and the number in all.
 Progress = Callable[[int, int], None]

@@ -16,9 +16,10 @@ import numpy as np
 from reki_feast.encoding import Floats
 from reki_feast.models.text_match.export import TICK, time_of, time_parts
 from reki_feast.models.text_match.fitted import Fitted
-from reki_feast.models.text_match.interactions import Doubles, chance_of, shrunk
+from reki_feast.models.text_match.interactions import chance_of, shrunk
 from reki_feast.models.text_match.settings import MatchSettings
 from reki_feast.models.text_match.states import levelled, taste
+from reki_feast.tables.asof import Doubles
 
 #: Stamp of a user of whom nothing is stored.
 NEVER = int(np.iinfo(np.int64).min)

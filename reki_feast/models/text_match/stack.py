@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from reki_feast.encoding import Floats
-from reki_feast.models.text_match.interactions import Doubles
+from reki_feast.tables.asof import Doubles
 
 _FEWEST = 50
 

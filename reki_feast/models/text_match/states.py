@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from reki_feast.encoding import Floats
-from reki_feast.models.text_match.interactions import Doubles, InteractionIndex
+from reki_feast.models.text_match.interactions import InteractionIndex
 from reki_feast.models.text_match.settings import MatchSettings
 from reki_feast.models.text_match.texts import Texts
-from reki_feast.tables.asof import Indices, place_at
+from reki_feast.tables.asof import Doubles, Indices, place_at
 from reki_feast.tables.digests import Hashes, mixed
 
 _ROWS = 8192

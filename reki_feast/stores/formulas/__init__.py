@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .base import Floats, Formula, VectorInput, frame_scores
+    from .bilinear import Bilinear, bilinear
     from .kernel import TextKernel, item_length, user_length
     from .products import DotProducts, dot_products
     from .registry import FORMULA_TAG, formula_of, formula_view, register_formula
@@ -22,12 +23,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FORMULA_TAG",
+    "Bilinear",
     "DotProducts",
     "Floats",
     "Formula",
     "TextKernel",
     "TextKernels",
     "VectorInput",
+    "bilinear",
     "dot_products",
     "formula_of",
     "formula_view",
@@ -40,6 +43,7 @@ __all__ = [
 
 _MODULES = {
     "base": ("Floats", "Formula", "VectorInput", "frame_scores"),
+    "bilinear": ("Bilinear", "bilinear"),
     "products": ("DotProducts", "dot_products"),
     "kernel": ("TextKernel", "item_length", "user_length"),
     "registry": ("FORMULA_TAG", "formula_of", "formula_view", "register_formula"),

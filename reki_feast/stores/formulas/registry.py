@@ -13,6 +13,7 @@ from feast.on_demand_feature_view import OnDemandFeatureView
 from feast.types import Float32
 
 from .base import Formula
+from .bilinear import Bilinear
 from .products import DotProducts
 from .text_kernels import TextKernels
 
@@ -92,5 +93,6 @@ def _function(source: str) -> Any:
     return scope["match"]
 
 
+register_formula("bilinear", Bilinear.from_json)
 register_formula("dot_products", DotProducts.from_json)
 register_formula("text_kernels", TextKernels.from_json)

@@ -91,7 +91,7 @@ class Query:
         Raises:
             StoreError: DuckDB cannot run the query.
         """
-        with _duckdb_errors(), self._open() as connection:
+        with duckdb_errors(), self._open() as connection:
             table = arrow_table(connection, self.sql)
         return cast_rows(table, result_schema(table.schema, self.columns, self.types))
 
@@ -101,7 +101,7 @@ class Query:
         Raises:
             StoreError: DuckDB cannot run the query; also while reading.
         """
-        with _duckdb_errors():
+        with duckdb_errors():
             connection = self._open()
             reader = arrow_reader(connection, self.sql, rows)
         schema = result_schema(reader.schema, self.columns, self.types)
@@ -117,12 +117,12 @@ class Query:
         hint = "pass full_feature_names=True, or rename the column of the entity rows"
         if faults := case_problems("What DuckDB writes", self.columns, hint):
             raise StoreError(faults)
-        with _duckdb_errors(), self._open() as connection:
+        with duckdb_errors(), self._open() as connection:
             connection.execute(f"COPY ({self.sql}) TO {text(str(place))} (FORMAT parquet{options})")
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
         """The rows of another SELECT over the same tables, as Python values."""
-        with _duckdb_errors(), self._open() as connection:
+        with duckdb_errors(), self._open() as connection:
             return connection.execute(sql).fetchall()
 
     def _open(self) -> duckdb.DuckDBPyConnection:
@@ -140,7 +140,7 @@ def described(connection: duckdb.DuckDBPyConnection, relation: str) -> dict[str,
     Raises:
         StoreError: DuckDB cannot read it.
     """
-    with _duckdb_errors():
+    with duckdb_errors():
         found = connection.execute(f"DESCRIBE SELECT * FROM {relation}").fetchall()
     return {row[0]: row[1] for row in found}
 
@@ -166,13 +166,13 @@ def text(value: str) -> str:
 def _stream(
     connection: duckdb.DuckDBPyConnection, reader: pa.RecordBatchReader, schema: pa.Schema
 ) -> Iterator[pa.RecordBatch]:
-    with _duckdb_errors(), connection:
+    with duckdb_errors(), connection:
         for batch in reader:
             yield cast_rows(batch, schema)
 
 
 @contextmanager
-def _duckdb_errors() -> Iterator[None]:
+def duckdb_errors() -> Iterator[None]:
     """Raise DuckDB's errors as StoreError; within a stream pyarrow raises them as OSError."""
     try:
         yield

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from reki_feast.errors import DeclarationError, FactorsError, SourceError
 from reki_feast.knowledge import Templates, Wording, group_prompts, most_clicked
+from reki_feast.knowledge.prompts import collective
 from reki_feast.knowledge.prompts.collective import EXEMPLARS
 from reki_feast.schema import GROUPS, PROMPTS, content_hash
 
@@ -155,6 +156,17 @@ def test_missing_columns() -> None:
     with pytest.raises(SourceError, match="interactions has the column customer") as caught:
         most_clicked(seen, members(a="1"), user="customer", item="sku")
     assert len(caught.value.problems) == 2
+
+
+@pytest.mark.parametrize("rows", [1, 7, 100])
+def test_groups_are_counted_in_parts(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    chance = np.random.default_rng(0)
+    seen = clicks(*chance.integers(0, 20, (300, 2)).tolist())
+    of = members(a="1 2 3 4", b="5", c="99", d="6 7 8 9 10 11 12")
+    whole = shown(seen, of, d=4)
+    monkeypatch.setattr(collective, "_ROWS", rows)
+    assert shown(seen, of, d=4) == whole
+    assert shown(seen, members()) == []
 
 
 def test_a_million_interactions_take_a_second() -> None:

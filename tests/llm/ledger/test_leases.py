@@ -72,7 +72,7 @@ def run_of(ledger: Ledger, run: str, columns: str) -> tuple[Any, ...]:
 # --- who gets a prompt ----------------------------------------------------------------------
 
 
-def test_a_claim_is_a_call_on_disk_before_it_goes_out(ledger: Ledger) -> None:
+def test_a_lease_is_a_call_on_disk_before_it_goes_out(ledger: Ledger) -> None:
     won = leased(ledger, begin(ledger), worst_case=WORST)
     assert (won.purpose, won.re_prompts, won.feedback, won.draft) == ("ask", 0, "", "")
     assert prompt(ledger, "state, run, owner, prompt") == ("sent", "run", "0", "prompt 0")
@@ -92,7 +92,7 @@ def test_one_of_two_runs_gets_a_prompt(ledger: Ledger) -> None:
     assert refused(ledger, two) == refused(ledger, one) == "answered"
 
 
-def test_a_prompt_between_two_tries_stays_with_its_run(ledger: Ledger) -> None:
+def test_a_prompt_between_two_attempts_stays_with_its_run(ledger: Ledger) -> None:
     one, two = begin(ledger, "one"), begin(ledger, "two")
     settle(ledger, failed(leased(ledger, one), again=True))
     assert refused(ledger, two) == "held"

@@ -1,4 +1,4 @@
-"""The joint model against one HEIN call a sample, and the banks it reads from."""
+"""The joint model against one HEIN call a sample, and the tables it reads from."""
 
 from __future__ import annotations
 
@@ -63,26 +63,26 @@ def heins() -> CountingHeins:
     return made
 
 
-def test_banks_hold_each_vector_once() -> None:
-    banks = make_tables(heins(), users(), "user")
-    assert banks["liked"].vectors.shape == (3, 3)
-    assert banks["liked"].vectors[0].tolist() == [0, 0, 0]
-    assert banks["liked"].codes.tolist() == [1, 2, 1, 0]
-    assert banks["history"].codes.tolist() == [1, 2, 3, 2]
+def test_tables_hold_each_vector_once() -> None:
+    tables = make_tables(heins(), users(), "user")
+    assert tables["liked"].vectors.shape == (3, 3)
+    assert tables["liked"].vectors[0].tolist() == [0, 0, 0]
+    assert tables["liked"].codes.tolist() == [1, 2, 1, 0]
+    assert tables["history"].codes.tolist() == [1, 2, 3, 2]
 
 
 def test_standards_take_the_mean_over_entities_off_and_fix_the_norm() -> None:
     made = heins()
     torch.testing.assert_close(made.mean("user", "liked"), torch.tensor([2 / 3, 2 / 3, 0]))
-    banks = make_tables(made, users(), "user")
-    rows = banks["liked"].vectors[banks["liked"].codes[:3]]
+    tables = make_tables(made, users(), "user")
+    rows = tables["liked"].vectors[tables["liked"].codes[:3]]
     torch.testing.assert_close(rows.mean(0), torch.zeros(3), atol=1e-6, rtol=0)
     torch.testing.assert_close(rows.square().sum(1).mean(), torch.tensor(4.0))
 
 
-def test_banks_by_index_give_the_mean_to_those_who_are_not_there() -> None:
-    banks = make_tables(heins(), users(), "user")
-    by_index = reindex_by_id(banks, users(), pa.array([9, 11, 8]), "user", "u")
+def test_tables_by_index_give_the_mean_to_those_who_are_not_there() -> None:
+    tables = make_tables(heins(), users(), "user")
+    by_index = reindex_by_id(tables, users(), pa.array([9, 11, 8]), "user", "u")
     assert by_index["liked"].codes.tolist() == [0, 1, 0, 2]
     assert by_index["history"].codes.tolist() == [0, 3, 0, 2]
 
