@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from reki_feast.llm import RunReport
 from reki_feast.schema import VECTORS
 from reki_feast.stages.stored_vectors import StoredVectors
 
@@ -28,7 +29,10 @@ def recover(encoder: EndpointEncoder, vectors: StoredVectors) -> None:
 
 
 def encoded_at_endpoint(
-    encoder: EndpointEncoder, chunks: Iterator[Mapping[str, str]], vectors: StoredVectors
+    encoder: EndpointEncoder,
+    chunks: Iterator[Mapping[str, str]],
+    vectors: StoredVectors,
+    tell: Callable[[RunReport], object],
 ) -> Iterator[pa.Table]:
     """The vectors of chunks of texts, a table for each; whoever takes one stores it.
 
@@ -36,6 +40,7 @@ def encoded_at_endpoint(
         encoder: the encoder.
         chunks: texts by their hashes.
         vectors: those that are stored: all have one length.
+        tell: takes what was asked so far, after each chunk.
 
     Raises:
         EncodeError: a text has no usable vector.
@@ -49,7 +54,11 @@ def encoded_at_endpoint(
     with encoder.run() as run:
         chunk: Mapping[str, str] | None = first
         while chunk is not None:
-            yield _table(encoder.name, list(chunk), run.encode(chunk))
+            try:
+                made = run.encode(chunk)
+            finally:
+                tell(run.report)
+            yield _table(encoder.name, list(chunk), made)
             run.release()
             chunk = next(chunks, None)
         encoder.notes = tuple(run.notes)

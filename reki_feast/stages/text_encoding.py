@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from reki_feast.llm import RunReport
 from reki_feast.llm.embeddings import EndpointEncoder
 from reki_feast.report import Bar
 from reki_feast.schema import KINDS, TASTE, Kind
 from reki_feast.stages.context import StageContext
 from reki_feast.stages.endpoint_encoding import encoded_at_endpoint, recover
 from reki_feast.stages.entity_texts import EntityHashes, EntityTexts, text_parts
+from reki_feast.stages.observed import tell_usage
 from reki_feast.stages.snapshots import vector_columns
 from reki_feast.stages.stored_vectors import StoredVectors
 
@@ -121,7 +124,8 @@ def _encoded(
     from reki_feast.encoding import encoded
 
     if isinstance(encoder, EndpointEncoder):  # its calls need no cluster
-        return encoded_at_endpoint(encoder, chunks, vectors)
+        tell = partial(tell_usage, context, RunReport())
+        return encoded_at_endpoint(encoder, chunks, vectors, tell)
     if context.engine is not None:
         return context.engine.encoded(encoder, chunks)
     return (encoded(chunk, encoder) for chunk in chunks)

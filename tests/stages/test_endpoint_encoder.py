@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from reki_feast import files, stages
+from reki_feast import Project, files, stages
 from reki_feast.declare import Encoder
 from reki_feast.errors import DeclarationError, EncodeError, LLMError
 from reki_feast.llm import BudgetError, Ledger
@@ -21,6 +21,8 @@ from reki_feast.project import DeclaredProject, open_project
 from reki_feast.stages import doctor_checks, text_encoding
 from reki_feast.stages.context import StageContext
 from reki_feast.stages.stored_vectors import StoredVectors
+from reki_feast.telemetry import CallUsageSoFar
+from reki_feast.telemetry.events import Event
 from tests.llm.conftest import Reply
 from tests.llm.embedding_server import EmbeddingServer
 from tests.llm.servers import Endpoint
@@ -29,6 +31,18 @@ from tests.stages.conftest import make_shop
 DECLARED = (
     'Encoder(provider="openai", model="tiny", base_url={url!r}, batch_size=8, price=2.0{more})'
 )
+
+
+class Heard:
+    """A listener that keeps all events."""
+
+    wants_figures = False
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    def on(self, event: Event) -> None:
+        self.events.append(event)
 
 
 @pytest.fixture
@@ -109,6 +123,18 @@ def test_texts_are_encoded_once(shop: DeclaredProject, server: EmbeddingServer) 
         files.write_text(path, path.read_text().replace("{{ title }}", "the {{ title }}"))
         with pytest.raises(EncodeError, match="'tiny' have 8 floats"):
             stages.encode(open_project(shop.root))
+
+
+def test_a_listener_hears_of_calls_and_money(
+    shop: DeclaredProject, server: EmbeddingServer
+) -> None:
+    heard = Heard()
+    Project(shop.root, listener=heard).encode()
+    usage = [event for event in heard.events if isinstance(event, CallUsageSoFar)][-1]
+    assert usage.calls == len(server.calls)
+    with ledger_of(shop) as ledger:
+        assert usage.cost == pytest.approx(ledger.totals().cost, abs=1e-9)
+    assert usage.cost > 0
 
 
 def test_a_budget_stops_it_and_nothing_is_paid_twice(

@@ -27,7 +27,7 @@ from reki_feast.llm.ledger.deletion import (
 )
 from reki_feast.llm.policy import RequestPolicy
 from reki_feast.llm.pricing import estimate_tokens
-from reki_feast.llm.report import RunReport
+from reki_feast.llm.report import RunReport, merged
 from reki_feast.llm.run import Run
 from reki_feast.schema import content_hash
 
@@ -72,6 +72,7 @@ class EmbeddingRun:
         self._is_proven = False
         self._keys: list[str] = []
         self.notes: dict[str, None] = {}
+        self.report = RunReport()
 
     def __enter__(self) -> EmbeddingRun:
         return self
@@ -119,6 +120,7 @@ class EmbeddingRun:
                 if self._client.most_texts == most:
                     raise
                 continue  # all were too large: fewer texts a call may do
+            self.report = merged(self.report, report)
             _raise_if_stopped(report)
             self.notes |= dict.fromkeys(report.notes)
             self._is_proven = self._is_proven or bool(report.asked + report.reused)
