@@ -182,6 +182,8 @@ def test_reads_in_the_midst_of_all_that_writes(
     stages.promote(project)
     reader.read(*serving.KINDS)
     monkeypatch.chdir(project.feature_repo)
+    monkeypatch.syspath_prepend(project.feature_repo)  # Feast appends each repo of a process
+    monkeypatch.delitem(sys.modules, "features", raising=False)
     for command in COMMANDS:
         reader.step = command.split()[0]
         cli(command.split(), standalone_mode=False)
