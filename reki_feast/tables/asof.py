@@ -28,14 +28,14 @@ def place_before(keys: Indices, times: Indices, key: Indices, time: Indices) -> 
     takes the time, not the number of rows.
     """
     low, high = np.searchsorted(keys, key), np.searchsorted(keys, key, side="right")
-    open_ = np.flatnonzero(low < high)
-    while len(open_):
-        bottom, top = low[open_], high[open_]
+    pairs = np.flatnonzero(low < high)  # those whose place is not found yet
+    while len(pairs):
+        bottom, top = low[pairs], high[pairs]
         middle = (bottom + top) // 2
-        earlier = times[middle] < time[open_]
-        bottom, top = np.where(earlier, middle + 1, bottom), np.where(earlier, top, middle)
-        low[open_], high[open_] = bottom, top
-        open_ = open_[bottom < top]
+        is_before = times[middle] < time[pairs]
+        bottom, top = np.where(is_before, middle + 1, bottom), np.where(is_before, top, middle)
+        low[pairs], high[pairs] = bottom, top
+        pairs = pairs[bottom < top]
     return low.astype(np.int64)
 
 
@@ -84,4 +84,5 @@ def _run_start(is_first: npt.NDArray[np.bool_]) -> Indices | npt.NDArray[np.int3
     """The place of the first row of each row's run."""
     small = np.int32 if len(is_first) < 1 << 31 else np.int64  # half the memory
     places = np.arange(len(is_first), dtype=small)
-    return np.maximum.accumulate(np.where(is_first, places, places.dtype.type(0)))
+    places[~is_first] = 0
+    return np.maximum.accumulate(places)

@@ -77,9 +77,10 @@ class KeySample:
         """The SELECT of the keys."""
         keys = ", ".join(name(key) for key in asked.keys)
         every = f"SELECT DISTINCT {keys} FROM {source.relation}{where}"
-        near = f"(row_number() OVER (ORDER BY {keys}) - 1) // {_NEIGHBOURS}"
-        order = f"ORDER BY hash(near, {self.seed}), near, {keys} LIMIT {self.size}"
-        return f"SELECT {keys} FROM (SELECT {keys}, {near} AS near FROM ({every})) {order}"
+        group = f"(row_number() OVER (ORDER BY {keys}) - 1) // {_NEIGHBOURS}"
+        near = name("group of neighbours")  # no name that a key may have
+        order = f"ORDER BY hash({near}, {self.seed}), {near}, {keys} LIMIT {self.size}"
+        return f"SELECT {keys} FROM (SELECT {keys}, {group} AS {near} FROM ({every})) {order}"
 
 
 def all_rows(
